@@ -1,0 +1,140 @@
+"""The one map between mask grids on boxes and pixels of an image, and its inverse.
+
+A grid of ``M x M`` cells covers a region (a box with real-valued corners) exactly: cell ``(r, c)`` has its centre at
+``x = x0 + (c + 0.5) / M * (x1 - x0)``, ``y`` likewise. Pixel ``(i, j)`` has its centre at ``(j + 0.5, i + 0.5)``. Both
+directions use these centres, so a mask that goes from pixels to a grid and back does not move. (torchvision's
+``project_masks_on_boxes`` and ``paste_masks_in_image`` are half a pixel off, which on chromosomes 12 px wide costs a
+tenth of the IoU.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kemr_lightning.instances import Detections, Instances, Patch
+
+
+def grow_boxes(boxes: Tensor, fraction: float, pixels: float = 0.0) -> Tensor:
+    """Grow boxes about their centres.
+
+    Args:
+        boxes: ``(N, 4)`` boxes ``(x0, y0, x1, y1)``.
+        fraction: Part of the width (height) added in total to the width (height).
+        pixels: Added on each side on top of that.
+
+    Returns:
+        ``(N, 4)`` grown boxes, not clipped.
+    """
+    size = boxes[:, 2:] - boxes[:, :2]
+    margin = size * (fraction / 2) + pixels
+    return torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
+
+
+def mask_targets(patches: Sequence[Patch], regions: Tensor, size: int) -> Tensor:
+    """Sample annotated masks on grids that cover regions: the targets of a mask head.
+
+    Each cell's value is the mean of the bilinearly interpolated mask over ``s x s`` points of the cell, ``s`` such that
+    points are at most a pixel apart: the part of the cell that the mask covers.
+
+    Args:
+        patches: One mask per region, bool or float.
+        regions: ``(N, 4)`` float, image pixels.
+        size: ``M``, cells along a side.
+
+    Returns:
+        ``(N, M, M)`` float32 in [0, 1] on the regions' device. Threshold at 0.5 for binary targets.
+    """
+    targets = torch.zeros((len(regions), size, size))
+    for target, patch, region in zip(targets, patches, regions.detach().cpu().tolist(), strict=True):
+        x0, y0, x1, y1 = region
+        points_x = size * max(1, math.ceil((x1 - x0) / size))
+        points_y = size * max(1, math.ceil((y1 - y0) / size))
+        height, width = patch.values.shape
+        # A rim of zeros, so that interpolation at the window's edge meets the background outside it.
+        mask = F.pad(patch.values.detach().cpu().float(), (1, 1, 1, 1))
+        along_x = _interpolation(x0, x1, points_x, patch.x0 - 1, width + 2)
+        along_y = _interpolation(y0, y1, points_y, patch.y0 - 1, height + 2)
+        sampled = along_y @ mask @ along_x.T
+        target.copy_(F.avg_pool2d(sampled[None], (points_y // size, points_x // size))[0])
+    return targets.to(regions.device)
+
+
+def _interpolation(start: float, end: float, points: int, origin: int, length: int) -> Tensor:
+    """``(points, length)`` weights of linear interpolation at the centres of ``points`` equal parts of [start, end].
+
+    Positions outside the ``length`` pixels that begin at ``origin`` take the nearest pixel.
+    """
+    step = (end - start) / points
+    position = (start + (torch.arange(points) + 0.5) * step - origin - 0.5).clamp(0, length - 1)
+    weights = 1 - (position[:, None] - torch.arange(length)).abs()
+    return weights.clamp_(min=0)
+
+
+def region_window(region: Sequence[float], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The smallest pixel window that holds a region, clipped to the image; at least one pixel.
+
+    Args:
+        region: ``(x0, y0, x1, y1)`` in pixels.
+        image_size: ``(H, W)``.
+
+    Returns:
+        ``(x0, y0, x1, y1)`` whole pixels, x1 and y1 exclusive.
+    """
+    height, width = image_size
+    x0 = min(max(math.floor(region[0]), 0), width - 1)
+    y0 = min(max(math.floor(region[1]), 0), height - 1)
+    x1 = max(min(math.ceil(region[2]), width), x0 + 1)
+    y1 = max(min(math.ceil(region[3]), height), y0 + 1)
+    return x0, y0, x1, y1
+
+
+def paste_grid(grid: Tensor, region: Sequence[float], image_size: tuple[int, int]) -> Patch:
+    """Put one mask grid back on the pixels of an image, by bilinear interpolation between cell centres.
+
+    Args:
+        grid: ``(M, M)`` probabilities.
+        region: ``(x0, y0, x1, y1)`` that the grid covers, image pixels.
+        image_size: ``(H, W)``.
+
+    Returns:
+        A float32 patch on `region_window`.
+    """
+    size = grid.shape[-1]
+    x0, y0, x1, y1 = region_window(region, image_size)
+    scale_x = size / max(region[2] - region[0], 1e-6)
+    scale_y = size / max(region[3] - region[1], 1e-6)
+    along_x = _interpolation((x0 - region[0]) * scale_x, (x1 - region[0]) * scale_x, x1 - x0, 0, size).to(grid)
+    along_y = _interpolation((y0 - region[1]) * scale_y, (y1 - region[1]) * scale_y, y1 - y0, 0, size).to(grid)
+    return Patch(x0, y0, along_y @ grid @ along_x.T)
+
+
+def to_instances(detections: Detections, scale: float, image_size: tuple[int, int]) -> Instances:
+    """Detections in the model's coordinates become instances at the input file's size.
+
+    Args:
+        detections: The heads' output.
+        scale: Model pixels per file pixel (1 without resizing).
+        image_size: ``(H, W)`` of the file.
+
+    Returns:
+        Instances whose patches lie on the pixels of each (scaled) region; boxes are clipped to the image.
+    """
+    height, width = image_size
+    boxes = detections.boxes / scale
+    boxes = torch.stack(
+        [
+            boxes[:, 0].clamp(0, width),
+            boxes[:, 1].clamp(0, height),
+            boxes[:, 2].clamp(0, width),
+            boxes[:, 3].clamp(0, height),
+        ],
+        dim=1,
+    )
+    regions = (detections.regions / scale).tolist()
+    patches = [paste_grid(grid, region, image_size) for grid, region in zip(detections.grids, regions, strict=True)]
+    return Instances(image_size, boxes, detections.scores, detections.labels, patches, detections.disagreement)
