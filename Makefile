@@ -1,0 +1,50 @@
+# make demo | test | lint | types | test-full; each sets up .venv first where it is missing or out of date.
+#   PYTHON=python3.11            the interpreter to build .venv from (3.11 or 3.12)
+#   TORCH_INDEX_URL=URL          where to take torch from, e.g. PyTorch's CPU wheels; default: pip's own configuration
+#   PYTEST_ARGS="-k labelme"     passed on to pytest
+
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+TORCH_INDEX_URL ?=
+PYTEST_ARGS ?=
+WORKERS ?= 2
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: env demo test test-full lint types format clean
+
+env: $(READY)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or give it: make PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX_URL),$(PY) -m pip install --quiet torch torchvision --index-url $(TORCH_INDEX_URL))
+	$(PY) -m pip install --quiet -e '.[dev]'
+	@$(PY) -m pip install --quiet -e '.[pydensecrf]' >$(VENV)/pydensecrf.log 2>&1 \
+		|| echo "note: pydensecrf was not built (see $(VENV)/pydensecrf.log); everything but refine.engine=pydensecrf works without it"
+	@touch $(READY)
+
+demo: $(READY)
+	$(PY) run.py experiment=demo
+
+test: $(READY)
+	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-full: $(READY)
+	$(PY) -m pytest -m "full or not full" $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(READY)
+	$(PY) -m mypy
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

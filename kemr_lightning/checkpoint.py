@@ -1,0 +1,121 @@
+"""Checkpoints that carry all a model needs: read safely, rebuilt without any other configuration.
+
+A checkpoint is Lightning's file with, under ``hyper_parameters``, plain values only: ``model`` (the resolved
+``conf/model`` node, with its ``_target_``s), ``label_names``, ``input_size`` and ``intensity``. Files are read with
+``weights_only=True``, and only classes of `kemr_lightning.models` are ever built from one, so that a file from a
+stranger can spoil a prediction but not run code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from kemr_lightning.errors import UserError
+
+TRUSTED = "kemr_lightning.models."
+NEEDED = ("state_dict", "hyper_parameters")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint file on the CPU.
+
+    Args:
+        path: The ``.ckpt`` file.
+
+    Returns:
+        Its content, with at least ``state_dict`` and ``hyper_parameters`` (which holds ``model`` and ``label_names``).
+
+    Raises:
+        UserError: The file is missing, unreadable, or not a checkpoint of this project.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"checkpoint {file} does not exist. Give the .ckpt file of a finished training (ckpt=FILE)")
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"checkpoint {file} is damaged or not a PyTorch file. Copy it again, or use another one")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"checkpoint {file} cannot be read ({reason[:120]}). Copy it again, or use another one") from error
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), Mapping) for key in NEEDED):
+        raise UserError(f"{file} is not a checkpoint of a training run. Use a file from a run's checkpoints/ folder")
+    hyper = content["hyper_parameters"]
+    if not isinstance(hyper.get("model"), Mapping) or not hyper.get("label_names"):
+        raise UserError(f"{file} was not written by kemr_lightning: it does not carry its model. Use another checkpoint")
+    return content
+
+
+def check_targets(config: object, file: str | Path) -> None:
+    """Refuse a configuration that would build anything but this package's models.
+
+    Args:
+        config: A checkpoint's ``model`` node: nested mappings, lists and plain values.
+        file: Where it comes from, for the message.
+
+    Raises:
+        UserError: A ``_target_`` lies outside `kemr_lightning.models`, or a value is an interpolation.
+    """
+    if isinstance(config, Mapping):
+        if "_target_" in config and not _is_ours(config["_target_"]):
+            raise UserError(
+                f"checkpoint {file} asks for {config['_target_']!r}, which is not a model of this package. Do not use it"
+            )
+        for value in config.values():
+            check_targets(value, file)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            check_targets(value, file)
+    elif isinstance(config, str) and "${" in config:
+        raise UserError(f"checkpoint {file} has an unresolved value {config!r} in its model. Do not use it")
+
+
+def _is_ours(target: object) -> bool:
+    """Whether a ``_target_`` is a class or function that a module of `kemr_lightning.models` defines.
+
+    The name alone proves nothing: ``kemr_lightning.models.weights.os.system`` begins well.
+    """
+    if not isinstance(target, str) or not target.startswith(TRUSTED):
+        return False
+    try:
+        found = hydra.utils.get_object(target)
+    except Exception:  # whatever the lookup raises, the answer is no
+        return False
+    return (inspect.isclass(found) or inspect.isfunction(found)) and found.__module__.startswith(TRUSTED)
+
+
+def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
+    """Build the detector that a checkpoint describes, with random weights.
+
+    Args:
+        config: The checkpoint's ``hyper_parameters["model"]``.
+        file: Where it comes from, for messages.
+
+    Returns:
+        The detector, without any file or network access for weights.
+
+    Raises:
+        UserError: The description asks for something else than this package's models, or does not fit them.
+    """
+    check_targets(config, file)
+    node = OmegaConf.create({**config, "weights": "none"} if "weights" in config else dict(config))
+    try:
+        detector = hydra.utils.instantiate(node)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"checkpoint {file} describes a model that this version cannot build ({reason}). Use the version that wrote it"
+        ) from error
+    if not isinstance(detector, nn.Module):
+        raise UserError(f"checkpoint {file} does not describe a model. Use another checkpoint")
+    return detector

@@ -1,0 +1,61 @@
+"""Tasks: what ``task=NAME`` does. One file each, named by ``task.function`` in ``conf/task/NAME.yaml``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from typing import cast
+
+import hydra
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from kemr_lightning.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> float | None:
+    """Run the task a configuration asks for.
+
+    Args:
+        config: The composed configuration; ``task.function`` names a function that takes it.
+
+    Returns:
+        What the task returns: a figure to maximise in a sweep, or None.
+
+    Raises:
+        SystemExit: With code 2 and one line on the standard error, where the user can mend what is wrong.
+    """
+    # Lightning's advice on workers, precision and the like, in every run, hides what a user should read.
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        task = cast(Callable[[DictConfig], float | None], hydra.utils.get_method(config.task.function))
+        return task(config)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        sys.stderr.write(f"error: {message}\n")
+        logger.debug("the error above came from here", exc_info=True)
+        raise SystemExit(2) from None
+
+
+def user_message(error: BaseException) -> str | None:
+    """The one line to print for an error that a user can mend, or None for a fault of the program.
+
+    A `UserError` from a constructor comes wrapped by Hydra, so the chain of causes is searched. A wrong value in the
+    configuration itself (a missing key, a bad interpolation) is the user's as well.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__
+    if isinstance(error, OmegaConfBaseException):
+        return f"configuration: {str(error).splitlines()[0]}"
+    return None
