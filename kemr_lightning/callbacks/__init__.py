@@ -1,0 +1,1 @@
+"""Lightning callbacks: refinement and its scores, figures, progress, averaged weights."""

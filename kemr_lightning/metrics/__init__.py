@@ -1,0 +1,1 @@
+"""Figures of merit: COCO AP over RLE and Instance Accuracy, matching and error kinds, paired bootstrap."""

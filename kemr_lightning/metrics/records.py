@@ -1,0 +1,141 @@
+"""What is kept of an image for scoring and writing: boxes, scores, labels and RLE, annotated and predicted.
+
+Records are plain data. They travel between processes as lines of JSON, whose float text is exact for float64.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kemr_lightning import rle
+from kemr_lightning.instances import Instances
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One instance.
+
+    Attributes:
+        label: From 1.
+        box: ``(x, y, w, h)`` in pixels: the tight mask box of an annotation with a mask, else the instance's own box.
+        score: In [0, 1]; 1 for annotations.
+        counts: Compressed COCO RLE at the image's size as text, or None where there is only a box.
+        area: Mask pixels of an annotation; box area where there is no mask.
+    """
+
+    label: int
+    box: Box
+    score: float
+    counts: str | None
+    area: float
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image: its annotations and its predictions.
+
+    Attributes:
+        image_id: As in `Sample`.
+        size: ``(H, W)``.
+        name: The file's path relative to its data root; may be empty.
+        truth: The annotations.
+        predictions: The predictions, in the detector's order.
+        masks: Whether the annotations have masks. Without them boxes alone are scored.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    name: str = ""
+    truth: list[Entry] = field(default_factory=list)
+    predictions: list[Entry] = field(default_factory=list)
+    masks: bool = True
+
+    def rle(self, entry: Entry) -> rle.RLE:
+        """The RLE of an entry of this image.
+
+        Raises:
+            ValueError: The entry is a box only.
+        """
+        if entry.counts is None:
+            raise ValueError(f"an instance of image {self.image_id} has no mask")
+        return rle.RLE(size=list(self.size), counts=entry.counts)
+
+    def iou(self, masks: bool) -> NDArray[np.float64]:
+        """``(predictions, annotations)`` IoU of masks, or of boxes."""
+        if masks:
+            return rle.iou([self.rle(p) for p in self.predictions], [self.rle(t) for t in self.truth])
+        return rle.box_iou([p.box for p in self.predictions], [t.box for t in self.truth])
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> ImageRecord:
+        """The inverse of `to_json`."""
+        data: dict[str, Any] = json.loads(line)
+        for key in ("truth", "predictions"):
+            data[key] = [Entry(**{**entry, "box": tuple(entry["box"])}) for entry in data[key]]
+        return cls(**{**data, "size": tuple(data["size"])})
+
+
+def record(
+    predictions: Instances, truth: Instances, image_id: int, name: str = "", threshold: float = 0.5
+) -> ImageRecord:
+    """Encode the annotations and predictions of one image.
+
+    Args:
+        predictions: At the image's size.
+        truth: At the image's size; ``patches=None`` (with instances) marks a box-only annotation.
+        image_id: As in `Sample`.
+        name: As in `Sample`.
+        threshold: A predicted mask is ``probability >= threshold``.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: The two differ in image size, or the annotations have masks and the predictions do not.
+    """
+    if predictions.image_size != truth.image_size:
+        raise ValueError(
+            f"image {image_id}: predictions are for an image of {predictions.image_size}, annotations of {truth.image_size}"
+        )
+    masks = truth.patches is not None
+    if masks and predictions.patches is None and len(predictions) and len(truth):
+        raise ValueError(f"image {image_id}: annotations have masks, predictions have boxes only")
+    return ImageRecord(
+        image_id=image_id,
+        size=truth.image_size,
+        name=name,
+        truth=_entries(truth, threshold, tight=True),
+        predictions=_entries(predictions, threshold, tight=False),
+        masks=masks,
+    )
+
+
+def _entries(instances: Instances, threshold: float, tight: bool) -> list[Entry]:
+    counts: Sequence[str | None] = [None] * len(instances)
+    if instances.patches is not None:
+        encoded = [rle.encode(patch, instances.image_size, threshold)["counts"] for patch in instances.patches]
+        counts = [text.decode("ascii") if isinstance(text, bytes) else text for text in encoded]
+    height, width = instances.image_size
+    entries = []
+    corners = instances.boxes.detach().double().cpu().tolist()
+    scores, labels = instances.scores.detach().double().cpu().tolist(), instances.labels.cpu().tolist()
+    for (x0, y0, x1, y1), score, label, text in zip(corners, scores, labels, counts, strict=True):
+        box, area = (x0, y0, x1 - x0, y1 - y0), (x1 - x0) * (y1 - y0)
+        if tight and text is not None:
+            code = rle.RLE(size=[height, width], counts=text)
+            x, y, w, h = rle.tight_box(code)
+            box, area = (x, y, w, h), float(rle.area(code))
+        entries.append(Entry(int(label), box, score, text, area))
+    return entries

@@ -1,0 +1,202 @@
+"""The metric: COCO's AP of boxes and masks and Instance Accuracy, for initial and refined instances alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from kemr_lightning.instances import Instances
+from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, AveragePrecision, average_precision
+from kemr_lightning.metrics.records import ImageRecord, record
+
+FIGURES = ("BoxAP", "MaskAP", "AP50", "AP75", "IA")
+
+
+class InstanceSegmentationMetric(Metric):
+    """BoxAP, MaskAP, AP50, AP75 and IA of a data set, in percent.
+
+    AP is COCO's and equals pycocotools'. AP50, AP75 and IA are of masks. Where the annotations have boxes only, AP50,
+    AP75 and IA are of boxes and MaskAP is NaN. Without any annotation every figure is NaN; with annotations and no
+    prediction every figure is 0. With several classes AP is the mean over the annotated ones.
+
+    Instance Accuracy is N'/N over the data set: N annotated instances, N' of them found by predictions with
+    ``score >= ia_score``, taken greedily by score, each to the free annotation of its class and image with the highest
+    IoU if that is ``>= ia_iou``.
+
+    Images are known by their id, so an image seen twice (the padding of a distributed sampler) counts once.
+
+    Args:
+        ia_score: Score threshold of IA, in [0, 1].
+        ia_iou: IoU threshold of IA, in (0, 1].
+        threshold: A predicted mask is ``probability >= threshold``.
+    """
+
+    full_state_update: bool = False
+    is_differentiable: bool = False
+    higher_is_better: bool = True
+    lines: list[Tensor] | Tensor
+
+    def __init__(self, ia_score: float = 0.5, ia_iou: float = 0.5, threshold: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ia_score = ia_score
+        self.ia_iou = ia_iou
+        self.threshold = threshold
+        # One record a line, as UTF-8 bytes: concatenating what processes have gathered is all that syncing needs.
+        self.add_state("lines", default=[], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        predictions: Sequence[Instances],
+        targets: Sequence[Instances],
+        image_ids: Sequence[int],
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Take the images of a batch.
+
+        Args:
+            predictions: Instances at the input files' sizes.
+            targets: The annotations at the same sizes.
+            image_ids: Ids, unique in the data set.
+            names: File names for the files written later.
+
+        Raises:
+            ValueError: The lists differ in length, or an image's predictions and annotations do not fit each other.
+        """
+        names = [""] * len(image_ids) if names is None else names
+        for prediction, target, image_id, name in zip(predictions, targets, image_ids, names, strict=True):
+            self.add(record(prediction, target, image_id, name, self.threshold))
+
+    def add(self, item: ImageRecord) -> None:
+        """Take one image that is already encoded."""
+        line = (item.to_json() + "\n").encode()
+        held = self.lines if isinstance(self.lines, list) else [self.lines]
+        held.append(torch.frombuffer(bytearray(line), dtype=torch.uint8).to(self.device))
+        self.lines = held
+        self._computed = None
+
+    def records(self) -> list[ImageRecord]:
+        """One record per image, by id; those of all processes inside `sync_context` (where `compute` runs)."""
+        if not len(self.lines):
+            return []
+        text = bytes(dim_zero_cat(self.lines).to(torch.uint8).cpu().numpy()).decode()
+        found = {item.image_id: item for item in map(ImageRecord.from_json, text.splitlines())}
+        return [found[image_id] for image_id in sorted(found)]
+
+    def gathered(self) -> list[ImageRecord]:
+        """One record per image of all processes, by id. Every process must call it."""
+        with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
+            return self.records()
+
+    def compute(self) -> dict[str, Tensor]:
+        """The figures named in `FIGURES`, float64 scalars in percent."""
+        figures = headline(self.records(), self.ia_score, self.ia_iou)
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+
+    def extended(self) -> dict[str, Any]:
+        """Everything else worth keeping, over all processes; see `extended_figures`."""
+        return extended_figures(self.gathered(), self.ia_score, self.ia_iou)
+
+    def _sync_dist(
+        self, dist_sync_fn: Callable[..., Any] = gather_all_tensors, process_group: Any | None = None
+    ) -> None:
+        if not len(self.lines):
+            # Processes without an image must send bytes too, not the float of torchmetrics' own placeholder.
+            self.lines = [torch.zeros(0, dtype=torch.uint8, device=self.device)]
+        super()._sync_dist(dist_sync_fn, process_group)
+
+
+def have_masks(records: Sequence[ImageRecord]) -> bool:
+    """Whether masks are scored: every image with annotations has them as masks."""
+    return all(item.masks for item in records if item.truth)
+
+
+def headline(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
+    """The figures named in `FIGURES` in percent, of image records with unique ids."""
+    masks = have_masks(records)
+    boxes = average_precision(records, masks=False)
+    main = average_precision(records, masks=True) if masks else boxes
+    return {
+        "BoxAP": boxes.at(),
+        "MaskAP": main.at() if masks else float("nan"),
+        "AP50": main.at(0.5),
+        "AP75": main.at(0.75),
+        "IA": instance_accuracy(records, ia_score, ia_iou, masks),
+    }
+
+
+def extended_figures(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, Any]:
+    """Figures beyond the headline ones, JSON-able, in percent; NaN where they do not exist.
+
+    Returns:
+        ``thresholds`` of IA; ``box`` and (with masks) ``mask``, each with ``AP``, ``AP50`` ... ``AP95``, ``AR100``,
+        ``per_class`` (label -> AP) and ``curves`` (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1);
+        ``count`` with the mean absolute and mean signed difference between the number of predictions that reach
+        ``ia_score`` and the number of annotations per image.
+    """
+    masks = have_masks(records)
+    found: dict[str, Any] = {"thresholds": {"ia_score": ia_score, "ia_iou": ia_iou}}
+    for name, use_masks in (("box", False), ("mask", True)):
+        if use_masks <= masks:
+            found[name] = _details(average_precision(records, use_masks))
+    differences = [sum(p.score >= ia_score for p in item.predictions) - len(item.truth) for item in records]
+    found["count"] = {
+        "mean_absolute_difference": float(np.abs(differences).mean()) if differences else float("nan"),
+        "mean_difference": float(np.mean(differences)) if differences else float("nan"),
+    }
+    return found
+
+
+def _details(precision: AveragePrecision) -> dict[str, Any]:
+    annotated = precision.recall[precision.recall > -1]
+    return {
+        "AP": precision.at(),
+        **{f"AP{round(iou * 100)}": precision.at(iou) for iou in IOU_THRESHOLDS.tolist()},
+        "AR100": float(annotated.mean() * 100) if annotated.size else float("nan"),
+        "per_class": {str(label): precision.at(label=label) for label in precision.labels},
+        "curves": {f"{iou:.2f}": precision.curve(iou).tolist() for iou in IOU_THRESHOLDS.tolist()},
+    }
+
+
+def instance_accuracy(
+    records: Sequence[ImageRecord], score: float = 0.5, iou: float = 0.5, masks: bool = True
+) -> float:
+    """Instance Accuracy in percent, NaN without annotations; see `InstanceSegmentationMetric`."""
+    count = sum(len(item.truth) for item in records)
+    found = sum(len(greedy_pairs(item, item.iou(masks), score, iou)) for item in records if item.truth)
+    return 100 * found / count if count else float("nan")
+
+
+def greedy_pairs(
+    item: ImageRecord, overlaps: NDArray[np.float64], score: float = 0.5, iou: float = 0.5
+) -> list[tuple[int, int]]:
+    """Match predictions to annotations greedily by score.
+
+    Args:
+        item: An image.
+        overlaps: ``(predictions, annotations)`` IoU.
+        score: Predictions below it do not take part.
+        iou: Least IoU of a pair.
+
+    Returns:
+        ``(prediction, annotation)`` positions; each prediction, from the highest score down (ties in their given
+        order), has taken the free annotation of its class with the highest IoU.
+    """
+    same = np.array([p.label for p in item.predictions])[:, None] == np.array([t.label for t in item.truth])[None]
+    left = np.where(same, overlaps, -1.0) if overlaps.size else overlaps
+    pairs = []
+    for index in np.argsort([-p.score for p in item.predictions], kind="stable").tolist():
+        if item.predictions[index].score < score or not left.shape[1]:
+            break
+        best = int(left[index].argmax())
+        if left[index, best] >= iou:
+            pairs.append((index, best))
+            left[:, best] = -1.0
+    return pairs

@@ -1,0 +1,221 @@
+"""COCO AP against pycocotools, Instance Accuracy by hand, and the metric as a torchmetrics.Metric."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric
+from tests.metrics.scenes import scene
+
+Images = list[tuple[Instances, Instances]]
+
+
+def reference(images: Images, kind: str, boxes_only: bool = False) -> COCOeval:
+    """pycocotools on full frames, knowing nothing of the package's records."""
+    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    results = []
+    labels = {int(v) for pair in images for side in pair for v in side.labels}
+    truth["categories"] = [{"id": v, "name": str(v)} for v in labels]
+    for image_id, (predictions, target) in enumerate(images, 1):
+        height, width = target.image_size
+        truth["images"].append({"id": image_id, "height": height, "width": width})
+        for which, side in (("t", target), ("p", predictions)):
+            frames = side.masks().numpy() if not boxes_only else [None] * len(side)
+            for frame, box, score, label in zip(
+                frames, side.boxes.double().tolist(), side.scores.double().tolist(), side.labels.tolist(), strict=True
+            ):
+                x0, y0, x1, y1 = box
+                one = {"image_id": image_id, "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
+                one["area"] = (x1 - x0) * (y1 - y0) if frame is None else int(frame.sum())
+                if frame is not None:
+                    one["segmentation"] = coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))
+                if which == "t":
+                    truth["annotations"].append({"id": len(truth["annotations"]) + 1, **one})
+                else:
+                    results.append({**one, "score": score})
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def fill(metric: InstanceSegmentationMetric, images: Images, ids: list[int] | None = None) -> InstanceSegmentationMetric:
+    for image_id, (predictions, target) in enumerate(images, 1):
+        metric.update([predictions], [target], [image_id if ids is None else ids[image_id - 1]])
+    return metric
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("seed", range(6))
+def test_ap_equals_pycocotools(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = [scene(rng, classes=classes) for _ in range(8)]
+    figures = fill(InstanceSegmentationMetric(), images).compute()
+    masks, boxes = reference(images, "segm").stats, reference(images, "bbox").stats
+    expected = {"BoxAP": boxes[0], "MaskAP": masks[0], "AP50": masks[1], "AP75": masks[2]}
+    for name, value in expected.items():
+        assert figures[name].dtype == torch.float64
+        assert float(figures[name]) == pytest.approx(100 * value, abs=1e-9), name
+
+
+def test_more_than_100_predictions_an_image_are_cut_as_coco_cuts_them() -> None:
+    rng = np.random.default_rng(3)
+    predictions, target = scene(rng, count=60)
+    images = [(predictions[torch.arange(len(predictions)).repeat(3)], target)]
+    assert len(images[0][0]) > 100
+    figures = fill(InstanceSegmentationMetric(), images).compute()
+    assert float(figures["MaskAP"]) == pytest.approx(100 * reference(images, "segm").stats[0], abs=1e-9)
+
+
+def test_extended_figures_equal_pycocotools() -> None:
+    rng = np.random.default_rng(11)
+    images = [scene(rng, classes=3) for _ in range(8)]
+    found = fill(InstanceSegmentationMetric(), images).extended()
+    evaluation = reference(images, "segm")
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    for index, iou in enumerate(range(50, 100, 5)):
+        values = precision[index][precision[index] > -1]
+        assert found["mask"][f"AP{iou}"] == pytest.approx(100 * values.mean(), abs=1e-9)
+    for position, label in enumerate(evaluation.params.catIds):
+        assert found["mask"]["per_class"][str(label)] == pytest.approx(100 * precision[:, :, position].mean(), abs=1e-9)
+    assert np.allclose(found["mask"]["curves"]["0.75"], precision[5].mean(axis=1), atol=1e-12)
+    assert found["mask"]["AR100"] == pytest.approx(100 * evaluation.stats[8], abs=1e-9)
+
+
+def square(x: int, y: int, side: int = 10) -> tuple[list[float], Patch]:
+    return [x, y, x + side, y + side], Patch(x, y, torch.ones((side, side), dtype=torch.bool))
+
+
+def of_squares(*items: tuple[int, int, float, int]) -> Instances:
+    made = [square(x, y) for x, y, _, _ in items]
+    return Instances(
+        (50, 50),
+        torch.tensor([box for box, _ in made], dtype=torch.float32).reshape(-1, 4),
+        torch.tensor([score for _, _, score, _ in items], dtype=torch.float32),
+        torch.tensor([label for *_, label in items], dtype=torch.int64),
+        [p for _, p in made],
+    )
+
+
+def test_instance_accuracy_by_hand() -> None:
+    target = of_squares((0, 0, 1, 1), (20, 0, 1, 1), (0, 20, 1, 2), (20, 20, 1, 1))
+    predictions = of_squares(
+        (1, 0, 0.9, 1),  # IoU 9/11 with the first: found
+        (0, 0, 0.8, 1),  # a better mask of the first, but it is taken: false
+        (20, 0, 0.49, 1),  # right, but below the score: missed
+        (0, 20, 0.9, 1),  # right place, wrong class: missed
+        (26, 20, 0.9, 1),  # IoU 4/16 with the fourth: missed
+    )
+    metric = InstanceSegmentationMetric()
+    metric.update([predictions], [target], [1])
+    assert float(metric.compute()["IA"]) == 25.0
+    lower = InstanceSegmentationMetric(ia_score=0.4, ia_iou=0.2)
+    lower.update([predictions], [target], [1])
+    assert float(lower.compute()["IA"]) == 75.0
+
+
+def test_instance_accuracy_sums_over_images_and_takes_the_best_free_annotation() -> None:
+    metric = InstanceSegmentationMetric()
+    # The first prediction prefers the second annotation although the first also reaches 0.5.
+    metric.update([of_squares((2, 0, 0.9, 1), (0, 0, 0.6, 1))], [of_squares((0, 0, 1, 1), (3, 0, 1, 1))], [1])
+    metric.update([of_squares()], [of_squares((0, 0, 1, 1), (20, 0, 1, 1))], [2])
+    assert float(metric.compute()["IA"]) == 50.0
+
+
+def test_without_annotations_nan_and_without_predictions_zero() -> None:
+    nothing = InstanceSegmentationMetric()
+    assert all(np.isnan(float(v)) for v in nothing.compute().values())
+    nothing.reset()
+    nothing.update([of_squares((0, 0, 0.9, 1))], [of_squares()], [1])
+    assert all(np.isnan(float(v)) for v in nothing.compute().values())
+    missed = InstanceSegmentationMetric()
+    missed.update([of_squares()], [of_squares((0, 0, 1, 1))], [1])
+    assert all(float(v) == 0 for v in missed.compute().values())
+    assert missed.extended()["mask"]["AP85"] == 0
+
+
+def boxes_only(instances: Instances) -> Instances:
+    return Instances(instances.image_size, instances.boxes, instances.scores, instances.labels, None)
+
+
+def test_box_only_annotations_score_boxes() -> None:
+    rng = np.random.default_rng(5)
+    images = [(p, boxes_only(t)) for p, t in (scene(rng, classes=2) for _ in range(8))]
+    metric = fill(InstanceSegmentationMetric(), images)
+    figures = metric.compute()
+    expected = reference([(boxes_only(p), t) for p, t in images], "bbox", boxes_only=True).stats
+    assert float(figures["BoxAP"]) == pytest.approx(100 * expected[0], abs=1e-9)
+    assert float(figures["AP50"]) == pytest.approx(100 * expected[1], abs=1e-9)
+    assert float(figures["AP75"]) == pytest.approx(100 * expected[2], abs=1e-9)
+    assert np.isnan(float(figures["MaskAP"]))
+    assert 0 < float(figures["IA"]) <= 100
+    assert "mask" not in metric.extended()
+
+
+def test_masks_are_needed_where_annotations_have_them() -> None:
+    target = of_squares((0, 0, 1, 1))
+    with pytest.raises(ValueError, match="boxes only"):
+        InstanceSegmentationMetric().update([boxes_only(target)], [target], [1])
+    with pytest.raises(ValueError, match="image of"):
+        InstanceSegmentationMetric().update([Instances.empty((4, 4))], [target], [1])
+
+
+def test_an_image_seen_twice_counts_once_and_reset_forgets() -> None:
+    rng = np.random.default_rng(2)
+    images = [scene(rng) for _ in range(4)]
+    once = fill(InstanceSegmentationMetric(), images).compute()
+    twice = fill(InstanceSegmentationMetric(), [*images, *images], [1, 2, 3, 4, 1, 2, 3, 4])
+    assert once == twice.compute()
+    twice.reset()
+    assert twice.records() == []
+
+
+def test_counts_of_predictions() -> None:
+    metric = InstanceSegmentationMetric()
+    metric.update([of_squares((0, 0, 0.9, 1), (0, 0, 0.1, 1))], [of_squares((0, 0, 1, 1), (20, 0, 1, 1))], [1])
+    metric.update([of_squares((0, 0, 0.9, 1), (9, 0, 0.5, 1))], [of_squares((0, 0, 1, 1))], [2])
+    assert metric.extended()["count"] == {"mean_absolute_difference": 1.0, "mean_difference": 0.0}
+
+
+def _worker(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    rng = np.random.default_rng(4)
+    images = [scene(rng, classes=2) for _ in range(5)]
+    metric = InstanceSegmentationMetric()
+    # A distributed sampler pads by repeating: image 1 is on both sides.
+    for index in ([0, 2, 4], [1, 3, 0])[rank]:
+        metric.update([images[index][0]], [images[index][1]], [index + 1])
+    figures = {k: float(v) for k, v in metric.compute().items()}
+    assert [r.image_id for r in metric.gathered()] == [1, 2, 3, 4, 5]
+    assert len(metric.records()) == 3
+    uneven = InstanceSegmentationMetric()
+    if rank == 0:
+        uneven.update([images[0][0]], [images[0][1]], [1])
+    assert [r.image_id for r in uneven.gathered()] == [1]
+    torch.save(figures, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
+    mp.spawn(_worker, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    rng = np.random.default_rng(4)
+    expected = fill(InstanceSegmentationMetric(), [scene(rng, classes=2) for _ in range(5)]).compute()
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == {k: float(v) for k, v in expected.items()}
