@@ -56,7 +56,9 @@ def reference(images: Images, kind: str, boxes_only: bool = False) -> COCOeval:
     return evaluation
 
 
-def fill(metric: InstanceSegmentationMetric, images: Images, ids: list[int] | None = None) -> InstanceSegmentationMetric:
+def fill(
+    metric: InstanceSegmentationMetric, images: Images, ids: list[int] | None = None
+) -> InstanceSegmentationMetric:
     for image_id, (predictions, target) in enumerate(images, 1):
         metric.update([predictions], [target], [image_id if ids is None else ids[image_id - 1]])
     return metric

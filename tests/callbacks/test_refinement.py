@@ -1,0 +1,124 @@
+"""What the refinement callback logs, when, and what it leaves in the run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from kemr_lightning.callbacks.refinement import RefinementCallback
+from kemr_lightning.instances import Instances
+from kemr_lightning.metrics.segmentation import FIGURES, InstanceSegmentationMetric
+from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
+
+
+def pycocotools_figures(directory: Path, predictions: str) -> dict[str, float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(directory / "ground_truth.json"))
+        found = truth.loadRes(str(directory / predictions))
+        stats = {}
+        for kind in ("bbox", "segm"):
+            evaluation = COCOeval(truth, found, kind)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            stats[kind] = evaluation.stats
+    return {
+        "BoxAP": 100 * stats["bbox"][0],
+        "MaskAP": 100 * stats["segm"][0],
+        "AP50": 100 * stats["segm"][1],
+        "AP75": 100 * stats["segm"][2],
+    }
+
+
+def test_files_of_a_test_give_pycocotools_the_figures_in_metrics_json(tmp_path: Path) -> None:
+    items, found = samples()
+    callback = RefinementCallback(eroding, directory=tmp_path / "run", label_names=["A", "B", "C"])
+    trainer(tmp_path, [callback]).test(FakeModule(found), loader(items), verbose=False)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics) == ["images", "instances", "initial", "refined"]
+    assert (metrics["images"], metrics["instances"]) == (4, 20)
+    for group, name in (("initial", "predictions_initial.json"), ("refined", "predictions.json")):
+        assert list(metrics[group]) == list(FIGURES)
+        for figure, value in pycocotools_figures(tmp_path / "run", name).items():
+            assert metrics[group][figure] == pytest.approx(value, abs=1e-9)
+    truth = json.loads((tmp_path / "run" / "ground_truth.json").read_text())
+    assert [c["name"] for c in truth["categories"]] == ["A", "B", "C"]
+    assert truth["images"][0] == {"id": 1, "file_name": "test/1.png", "width": 64, "height": 48}
+    initial = json.loads((tmp_path / "run" / "predictions_initial.json").read_text())
+    final = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    assert [r["bbox"] for r in initial] == [r["bbox"] for r in final]
+    assert [r["segmentation"] for r in initial] != [r["segmentation"] for r in final]
+    x0, y0, x1, y1 = found[1].boxes[0].double().tolist()
+    assert initial[0]["bbox"] == [x0, y0, x1 - x0, y1 - y0]
+    assert initial[0]["score"] == float(found[1].scores[0])
+    extended = json.loads((tmp_path / "run" / "metrics_extended.json").read_text())
+    assert extended["refined"]["mask"]["AP"] == metrics["refined"]["MaskAP"]
+
+
+def test_without_a_refiner_initial_is_final(tmp_path: Path) -> None:
+    items, found = samples()
+    run = trainer(tmp_path, [RefinementCallback(None)])
+    run.test(FakeModule(found), loader(items), verbose=False)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert "refined" not in metrics
+    assert (tmp_path / "predictions.json").read_text() == (tmp_path / "predictions_initial.json").read_text()
+    logged = {name: float(value) for name, value in run.callback_metrics.items()}
+    assert set(logged) == {f"test/{n}" for n in FIGURES} | {f"test/initial/{n}" for n in FIGURES}
+    assert logged["test/MaskAP"] == logged["test/initial/MaskAP"]
+
+
+@pytest.mark.parametrize("monitor", ["val/refined/MaskAP", "val/MaskAP", "val/gain/IA"])
+def test_validation_logs_early_enough_to_be_monitored(tmp_path: Path, monitor: str) -> None:
+    items, found = samples()
+    checkpoint = ModelCheckpoint(
+        tmp_path, "best", monitor=monitor, mode="max", auto_insert_metric_name=False, save_weights_only=True
+    )
+    callback = RefinementCallback(eroding)
+    run = trainer(tmp_path, [checkpoint, callback], enable_checkpointing=True)
+    run.fit(FakeModule(found), loader(items), loader(items))
+    assert (tmp_path / "best.ckpt").exists()
+    logged = {name: float(value) for name, value in run.callback_metrics.items()}
+    expected = InstanceSegmentationMetric()
+    for sample in items:
+        assert sample.instances is not None
+        expected.update([eroding(sample.image, found[sample.image_id])], [sample.instances], [sample.image_id])
+    for name, value in expected.compute().items():
+        assert logged[f"val/refined/{name}"] == pytest.approx(float(value), abs=1e-4)
+        assert logged[f"val/{name}"] == logged[f"val/refined/{name}"]
+        gain = logged[f"val/refined/{name}"] - logged[f"val/initial/{name}"]
+        assert logged[f"val/gain/{name}"] == pytest.approx(gain, abs=1e-4)
+    assert checkpoint.best_model_score is not None
+    assert math.isclose(float(checkpoint.best_model_score), logged[monitor], abs_tol=1e-4)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_predict_returns_refined_instances_without_annotations(tmp_path: Path) -> None:
+    items, found = samples(2)
+    for sample in items:
+        sample.instances = None
+    batches = trainer(tmp_path, [RefinementCallback(eroding)]).predict(FakeModule(found), loader(items))
+    assert batches is not None
+    (batch,) = batches
+    assert isinstance(batch[0], Instances)
+    assert batch[0].patches is not None
+    assert not batch[0].patches[0].values[:, 0].any()
+    assert torch.equal(batch[0].boxes, found[1].boxes)
+
+
+def test_images_without_annotations_give_no_figures(tmp_path: Path) -> None:
+    items, found = samples(2)
+    for sample in items:
+        sample.instances = None
+    trainer(tmp_path, [RefinementCallback(None)]).test(FakeModule(found), loader(items), verbose=False)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["initial"] == dict.fromkeys(FIGURES)
+    assert metrics["instances"] == 0
