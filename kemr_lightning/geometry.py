@@ -13,8 +13,8 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from kemr_lightning.instances import Detections, Instances, Patch
 
@@ -35,33 +35,35 @@ def grow_boxes(boxes: Tensor, fraction: float, pixels: float = 0.0) -> Tensor:
     return torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
 
 
-def mask_targets(patches: Sequence[Patch], regions: Tensor, size: int) -> Tensor:
+def mask_targets(patches: Sequence[Patch], which: Tensor, regions: Tensor, size: int) -> Tensor:
     """Sample annotated masks on grids that cover regions: the targets of a mask head.
 
     Each cell's value is the mean of the bilinearly interpolated mask over ``s x s`` points of the cell, ``s`` such that
-    points are at most a pixel apart: the part of the cell that the mask covers.
+    points are at most a pixel apart (RoIAlign with ``aligned=True``, He et al. 2017): the part of the cell that the
+    mask covers.
 
     Args:
-        patches: One mask per region, bool or float.
-        regions: ``(N, 4)`` float, image pixels.
+        patches: ``G`` masks, bool or float.
+        which: ``(K,)`` int64, the mask of each region.
+        regions: ``(K, 4)`` float, image pixels.
         size: ``M``, cells along a side.
 
     Returns:
-        ``(N, M, M)`` float32 in [0, 1] on the regions' device. Threshold at 0.5 for binary targets.
+        ``(K, M, M)`` float32 in [0, 1] on the regions' device. Threshold at 0.5 for binary targets.
     """
-    targets = torch.zeros((len(regions), size, size))
-    for target, patch, region in zip(targets, patches, regions.detach().cpu().tolist(), strict=True):
-        x0, y0, x1, y1 = region
-        points_x = size * max(1, math.ceil((x1 - x0) / size))
-        points_y = size * max(1, math.ceil((y1 - y0) / size))
-        height, width = patch.values.shape
-        # A rim of zeros, so that interpolation at the window's edge meets the background outside it.
-        mask = F.pad(patch.values.detach().cpu().float(), (1, 1, 1, 1))
-        along_x = _interpolation(x0, x1, points_x, patch.x0 - 1, width + 2)
-        along_y = _interpolation(y0, y1, points_y, patch.y0 - 1, height + 2)
-        sampled = along_y @ mask @ along_x.T
-        target.copy_(F.avg_pool2d(sampled[None], (points_y // size, points_x // size))[0])
-    return targets.to(regions.device)
+    if len(regions) == 0:
+        return regions.new_zeros((0, size, size))
+    # A rim of zeros, so that interpolation at a window's edge meets the background outside it.
+    height = max(int(patch.values.shape[0]) for patch in patches) + 2
+    width = max(int(patch.values.shape[1]) for patch in patches) + 2
+    masks = torch.zeros((len(patches), 1, height, width), device=regions.device)
+    for mask, patch in zip(masks, patches, strict=True):
+        rows, columns = patch.values.shape
+        mask[0, 1 : rows + 1, 1 : columns + 1] = patch.values
+    origin = regions.new_tensor([[patch.x0 - 1, patch.y0 - 1] for patch in patches])[which].repeat(1, 2)
+    rois = torch.cat([which[:, None].to(regions), regions - origin], dim=1)
+    targets: Tensor = roi_align(masks, rois, (size, size), 1.0, -1, aligned=True)
+    return targets[:, 0]
 
 
 def _interpolation(start: float, end: float, points: int, origin: int, length: int) -> Tensor:

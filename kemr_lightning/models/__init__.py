@@ -1,0 +1,1 @@
+"""Detectors: backbones, Mask R-CNN and Cascade Mask R-CNN heads, BlendMask."""

@@ -1,0 +1,296 @@
+"""Region heads: the box cascade of Cascade R-CNN with its mask branch; Mask R-CNN is a cascade of one stage."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+
+from kemr_lightning.instances import Detections, Instances
+from kemr_lightning.models.box_head import BoxStage
+from kemr_lightning.models.mask_branch import MaskBranch
+from kemr_lightning.models.pooler import AlignedRoIPooler
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CascadeVariant:
+    """What differs between the two published implementations of Cascade Mask R-CNN.
+
+    Attributes:
+        resample: Sample boxes anew at every stage, ground truth appended each time (mmdetection); else sample once, with
+            ground truth appended once, and only relabel afterwards (detectron2).
+        loss_weights: Weight of each stage's losses.
+        gradient_scale: Factor on the gradient that each stage sends back into the pooled box features.
+        average_logits: Scores are the softmax of the stages' mean logits, else the mean of their softmaxes.
+        mask_per_stage: Each stage trains a mask head on its own positives and the masks are averaged; else one mask head,
+            trained on the first sample's positives.
+    """
+
+    resample: bool
+    loss_weights: tuple[float, ...]
+    gradient_scale: float
+    average_logits: bool
+    mask_per_stage: bool
+
+
+VARIANTS = {
+    "mmdetection": CascadeVariant(True, (1.0, 0.5, 0.25), 1.0, True, True),
+    "detectron2": CascadeVariant(False, (1.0, 1.0, 1.0), 1 / 3, False, False),
+}
+SINGLE_STAGE = CascadeVariant(True, (1.0,), 1.0, True, True)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity forward, gradient times a factor backward."""
+
+    @staticmethod
+    def forward(context: torch.autograd.function.FunctionCtx, values: Tensor, factor: float) -> Tensor:
+        context.factor = factor  # type: ignore[attr-defined]
+        return values.clone()
+
+    @staticmethod
+    def backward(context: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * context.factor, None  # type: ignore[attr-defined]
+
+
+@dataclass
+class _Assigned:
+    """Boxes of one image with what they should become.
+
+    Attributes:
+        boxes: ``(K, 4)``.
+        labels: ``(K,)`` int64, 0 for background.
+        matches: ``(K,)`` int64, index of the annotation (0 for background boxes, to be ignored).
+        is_truth: ``(K,)`` bool, boxes that are appended annotations.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    matches: Tensor
+    is_truth: Tensor
+
+
+class CascadeHeads(nn.Module):
+    """Box stages in sequence, each on the boxes of the one before, and the mask branch.
+
+    Args:
+        stages: The detectors, by rising IoU threshold.
+        box_pooler: Pools the pyramid for the box heads.
+        mask_branch: The mask heads; as many as the variant asks for.
+        variant: ``"mmdetection"``, ``"detectron2"``, or a `CascadeVariant`.
+        samples: Boxes per image that losses are computed on.
+        positive_fraction: Largest part of them that is positive.
+        score_threshold: Detections below it are dropped.
+        nms_threshold: Box IoU above which the lower-scored of two detections of a class is dropped.
+        detections: Most detections per image.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[BoxStage],
+        box_pooler: AlignedRoIPooler,
+        mask_branch: MaskBranch,
+        variant: str | CascadeVariant = "mmdetection",
+        samples: int = 512,
+        positive_fraction: float = 0.25,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        detections: int = 100,
+    ) -> None:
+        super().__init__()
+        if isinstance(variant, str):
+            if variant not in VARIANTS:
+                raise ValueError(f"unknown cascade variant {variant!r}; choose from {sorted(VARIANTS)}")
+            variant = VARIANTS[variant]
+        if len(variant.loss_weights) < len(stages):
+            raise ValueError(f"{len(stages)} stages but {len(variant.loss_weights)} loss weights")
+        expected = len(stages) if variant.mask_per_stage else 1
+        if len(mask_branch.heads) != expected:
+            raise ValueError(f"this variant has {expected} mask heads, got {len(mask_branch.heads)}")
+        self.stages = nn.ModuleList(stages)
+        self.box_pooler = box_pooler
+        self.mask_branch = mask_branch
+        self.variant = variant
+        self.sampler = BalancedPositiveNegativeSampler(samples, positive_fraction)
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.detections = detections
+
+    def forward(
+        self,
+        features: OrderedDict[str, Tensor],
+        proposals: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        targets: Sequence[Instances] | None = None,
+    ) -> dict[str, Tensor] | list[Detections]:
+        """Losses with targets, detections without.
+
+        Args:
+            features: The backbone's maps.
+            proposals: ``(P_i, 4)`` per image.
+            image_sizes: ``(H, W)`` per image, before padding.
+            targets: Annotations per image.
+
+        Returns:
+            In training a dict of scalar losses ``loss_stage{k}_{class,box,mask}`` (k from 1), else `Detections` per image.
+        """
+        if targets is not None:
+            return self._losses(features, proposals, image_sizes, targets)
+        return self._detect(features, proposals, image_sizes)
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def _losses(
+        self,
+        features: OrderedDict[str, Tensor],
+        proposals: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        targets: Sequence[Instances],
+    ) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        boxes = list(proposals)
+        for index, stage in enumerate(self.stages):
+            assert isinstance(stage, BoxStage)
+            sampled = index == 0 or self.variant.resample
+            assigned = [self._assign(stage, box, target, sampled) for box, target in zip(boxes, targets, strict=True)]
+            logits, deltas = stage(self._pool_boxes(features, [each.boxes for each in assigned]))
+            weight = self.variant.loss_weights[index]
+            class_loss, box_loss = stage.losses(
+                logits,
+                deltas,
+                torch.cat([each.labels for each in assigned]),
+                torch.cat([self._box_targets(stage, each, target) for each, target in zip(assigned, targets, strict=True)]),
+            )
+            losses[f"loss_stage{index + 1}_class"] = class_loss * weight
+            losses[f"loss_stage{index + 1}_box"] = box_loss * weight
+            if self.variant.mask_per_stage or index == 0:
+                positive = [torch.nonzero(each.labels > 0)[:, 0] for each in assigned]
+                losses[f"loss_stage{index + 1}_mask"] = weight * self.mask_branch.loss(
+                    features,
+                    [each.boxes[where] for each, where in zip(assigned, positive, strict=True)],
+                    [each.matches[where] for each, where in zip(assigned, positive, strict=True)],
+                    targets,
+                    index if self.variant.mask_per_stage else 0,
+                )
+            if index + 1 < len(self.stages):
+                counts = [len(each.boxes) for each in assigned]
+                boxes = self._next_boxes(stage, assigned, logits.split(counts), deltas.split(counts), image_sizes)
+        return losses
+
+    def _assign(self, stage: BoxStage, boxes: Tensor, target: Instances, sample: bool) -> _Assigned:
+        """Label the boxes of an image at the stage's IoU threshold; sample them, ground truth appended, if asked."""
+        is_truth = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+        if sample:
+            boxes = torch.cat([boxes, target.boxes.to(boxes)])
+            is_truth = torch.cat([is_truth, is_truth.new_ones(len(target))])
+        labels = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        matches = torch.zeros_like(labels)
+        if len(target) and len(boxes):
+            found = stage.matcher(box_iou(target.boxes, boxes))
+            positive = found >= 0
+            matches[positive] = found[positive]
+            labels[positive] = target.labels[found[positive]]
+        if sample:
+            positives, negatives = self.sampler([(labels > 0).to(torch.int64)])
+            keep = torch.nonzero(positives[0] | negatives[0])[:, 0]
+            boxes, labels, matches, is_truth = boxes[keep], labels[keep], matches[keep], is_truth[keep]
+        return _Assigned(boxes, labels, matches, is_truth)
+
+    @staticmethod
+    def _box_targets(stage: BoxStage, assigned: _Assigned, target: Instances) -> Tensor:
+        if len(target) == 0:
+            return torch.zeros_like(assigned.boxes)
+        deltas: Tensor = stage.coder.encode_single(target.boxes[assigned.matches], assigned.boxes)
+        return deltas
+
+    def _next_boxes(
+        self,
+        stage: BoxStage,
+        assigned: Sequence[_Assigned],
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Tensor]:
+        """The refined boxes that the next stage trains on: detached, clipped, without empty ones.
+
+        Appended ground truth leaves too where it is appended anew at the next stage.
+        """
+        result = []
+        for each, logit, delta, size in zip(assigned, logits, deltas, image_sizes, strict=True):
+            boxes = clip_boxes_to_image(stage.refine(each.boxes, logit.detach(), delta.detach()), size)
+            keep = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
+            if self.variant.resample:
+                keep &= ~each.is_truth
+            result.append(boxes[keep])
+        return result
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    def _detect(
+        self,
+        features: OrderedDict[str, Tensor],
+        proposals: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Detections]:
+        boxes = list(proposals)
+        counts = [len(box) for box in boxes]
+        votes = []
+        for stage in self.stages:
+            assert isinstance(stage, BoxStage)
+            logits, deltas = stage(self._pool_boxes(features, boxes))
+            votes.append(logits if self.variant.average_logits else logits.softmax(dim=1))
+            if stage is not self.stages[-1]:
+                refined = stage.refine(torch.cat(boxes), logits, deltas).split(counts)
+                boxes = [clip_boxes_to_image(box, size) for box, size in zip(refined, image_sizes, strict=True)]
+        scores = torch.stack(votes).mean(dim=0)
+        if self.variant.average_logits:
+            scores = scores.softmax(dim=1)
+        last = self.stages[-1]
+        assert isinstance(last, BoxStage)
+        selected = [
+            self._select(last, box, score, delta, size)
+            for box, score, delta, size in zip(boxes, scores.split(counts), deltas.split(counts), image_sizes, strict=True)
+        ]
+        grids, regions, disagreement = self.mask_branch.predict(
+            features, [box for box, _, _ in selected], [label for _, _, label in selected]
+        )
+        return [
+            Detections(box, score, label, grids[i], regions[i], None if disagreement is None else disagreement[i])
+            for i, (box, score, label) in enumerate(selected)
+        ]
+
+    def _select(
+        self, stage: BoxStage, boxes: Tensor, scores: Tensor, deltas: Tensor, image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode, threshold, suppress: boxes ``(D, 4)``, scores ``(D,)`` and labels ``(D,)`` of an image's detections."""
+        where, label = torch.nonzero(scores[:, 1:] > self.score_threshold, as_tuple=True)
+        label = label + 1
+        score = scores[where, label]
+        decoded = stage.coder.decode_single(stage.deltas_of(deltas[where], label), boxes[where])
+        decoded = clip_boxes_to_image(decoded, image_size)
+        solid = torch.nonzero(((decoded[:, 2:] - decoded[:, :2]) > 0).all(dim=1))[:, 0]
+        decoded, score, label = decoded[solid], score[solid], label[solid]
+        kept = batched_nms(decoded, score, label, self.nms_threshold)
+        if len(kept) > self.detections:
+            logger.warning(
+                "An image has %d detections and keeps the best %d; raise model.detections if it holds more objects.",
+                len(kept),
+                self.detections,
+            )
+            kept = kept[: self.detections]
+        return decoded[kept], score[kept], label[kept]
+
+    def _pool_boxes(self, features: OrderedDict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        levels = [feature for name, feature in features.items() if name != "fine"][: len(self.box_pooler.strides)]
+        pooled: Tensor = self.box_pooler(levels, boxes)
+        if self.training and self.variant.gradient_scale != 1.0:
+            pooled = _ScaleGradient.apply(pooled, self.variant.gradient_scale)  # type: ignore[no-untyped-call]
+        return pooled

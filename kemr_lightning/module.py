@@ -1,0 +1,162 @@
+"""The Lightning module: losses, optimiser, schedule, prediction. No metric, no CRF, no file format."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from kemr_lightning.geometry import to_instances
+from kemr_lightning.instances import Instances, Sample
+
+logger = logging.getLogger(__name__)
+
+INTENSITY_RULE = "uint8 luma, 16 bit by percentile window"
+
+
+def input_scale(image_size: tuple[int, int], input_size: Sequence[int] | None) -> float:
+    """Model pixels per file pixel when an image is fitted into the model's input size, aspect kept.
+
+    Args:
+        image_size: ``(H, W)`` of the file.
+        input_size: ``(width, height)`` to fit into, or None for the native size.
+
+    Returns:
+        The scale; 1.0 without an input size.
+    """
+    if input_size is None:
+        return 1.0
+    height, width = image_size
+    return min(input_size[0] / width, input_size[1] / height)
+
+
+def model_input(image: Tensor, scale: float) -> Tensor:
+    """An intensity image as a detector sees it.
+
+    Args:
+        image: ``(H, W)`` uint8.
+        scale: Model pixels per file pixel.
+
+    Returns:
+        ``(1, H * scale, W * scale)`` float32 in [0, 1]; bilinear with antialiasing where the scale is not 1.
+    """
+    pixels = image[None].float() / 255
+    if scale == 1.0:
+        return pixels
+    size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
+    return F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True)[0]
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains a detector and predicts instances with it.
+
+    Args:
+        detector: ``detector(images, targets)``: losses in training mode, `Detections` in evaluation mode.
+        optimizer: Called with the parameters; None for a module that only predicts.
+        scheduler: Called with the optimiser and the run's number of steps; stepped after every step.
+        config: The resolved ``conf/model`` node that builds ``detector``, plain values; stored in checkpoints.
+        label_names: Names of labels 1, 2, ...
+        input_size: ``(width, height)`` that images are fitted into before the detector sees them, None for native size.
+    """
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        config: Mapping[str, Any] | None = None,
+        label_names: Sequence[str] = ("chromosome",),
+        input_size: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.config = dict(config or {})
+        self.label_names = list(label_names)
+        self.input_size = None if input_size is None else [int(side) for side in input_size]
+
+    def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:
+        """Sum of the detector's losses; each is logged as ``train/loss_*``, the sum as ``train/loss``.
+
+        Args:
+            batch: Augmented samples, already at the model's scale, with annotations.
+            batch_idx: Position in the epoch.
+
+        Returns:
+            The loss, a scalar.
+
+        Raises:
+            FloatingPointError: The loss is not finite.
+        """
+        targets = [sample.instances or Instances.empty(sample.image_size).to(self.device) for sample in batch]
+        losses: dict[str, Tensor] = self.detector([model_input(sample.image, 1.0) for sample in batch], targets)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+            raise FloatingPointError(
+                f"{', '.join(bad)} is not finite at step {self.global_step} (images {[s.name for s in batch]}). "
+                "Lower optimizer.lr, or add warm-up steps to the schedule"
+            )
+        values = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(values, on_step=True, on_epoch=False, batch_size=len(batch))
+        self.log("train/loss", total.detach(), on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch))
+        return total
+
+    def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:
+        """Initial instances of each image, at the input file's size.
+
+        Args:
+            batch: Samples at their files' sizes.
+            batch_idx: Position in the epoch.
+
+        Returns:
+            One `Instances` per sample, sorted by falling score, patches of float32 probabilities.
+        """
+        scales = [input_scale(sample.image_size, self.input_size) for sample in batch]
+        images = [model_input(sample.image, scale) for sample, scale in zip(batch, scales, strict=True)]
+        detections = self.detector(images)
+        return [
+            to_instances(found, scale, sample.image_size)
+            for found, scale, sample in zip(detections, scales, batch, strict=True)
+        ]
+
+    def validation_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:
+        """As `predict_step`; callbacks score the result."""
+        return self.predict_step(batch, batch_idx)
+
+    def test_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:
+        """As `predict_step`; callbacks score the result."""
+        return self.predict_step(batch, batch_idx)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a list of samples; Lightning does not know the type."""
+        return [sample.to(device) for sample in batch]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser over all trainable parameters and the schedule, stepped every step."""
+        if self.make_optimizer is None:
+            raise ValueError("this module was built without an optimizer and cannot train")
+        optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        if self.make_scheduler is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self.make_scheduler(optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `kemr_lightning.checkpoint` needs to rebuild the model; plain values only."""
+        checkpoint["hyper_parameters"] = {
+            "model": self.config,
+            "label_names": self.label_names,
+            "input_size": self.input_size,
+            "intensity": INTENSITY_RULE,
+        }
