@@ -1,0 +1,6 @@
+"""Seeded synthetic metaphases with exact masks: see `SyntheticDataset`."""
+
+from kemr_lightning.data.synthetic.dataset import SyntheticDataset
+from kemr_lightning.data.synthetic.scene import Metaphase, metaphase
+
+__all__ = ["Metaphase", "SyntheticDataset", "metaphase"]

@@ -1,0 +1,215 @@
+"""From outlines to grey levels: band patterns, optical density or light, blur, background, debris, camera.
+
+Transmitted light (G-bands): densities of chromosomes that lie on each other add, so their transmittances multiply.
+Fluorescence (Q-bands, DAPI): emitted light adds. Both are one sum over the chromosomes, `stack`, exposed in two ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kemr_lightning.data.synthetic.karyotype import Ideogram
+from kemr_lightning.data.synthetic.shape import Footprint
+
+FloatArray = NDArray[np.floating[Any]]
+
+#: Stain of a band relative to the darkest (G-bands: density; fluorescence: light), per letter of `karyotype.STAINS`.
+_GIEMSA = {"n": 0.30, "a": 0.46, "b": 0.64, "c": 0.82, "d": 1.0, "e": 0.80, "v": 0.60, "s": 0.22}
+_FLUORESCENT = {"n": 0.58, "a": 0.68, "b": 0.78, "c": 0.90, "d": 1.0, "e": 0.62, "v": 0.95, "s": 0.30}
+
+#: Samples along a band profile.
+_PROFILE = 512
+
+
+@dataclass(frozen=True)
+class Texture:
+    """The stain inside one chromosome.
+
+    Attributes:
+        profile: ``(512,)`` float64 stain along the chromosome, from the short arm's end, without unit.
+        slant: Shift of the bands from one side to the other, pixels.
+        bow: Shift of the bands from the axis to the sides, pixels.
+        shift: Shift of one sister chromatid's bands against the other's, pixels.
+        groove: Depth of the dip between the sister chromatids, part of the stain.
+        taper: Loss towards the sides (the chromosome is round), part of the stain.
+    """
+
+    profile: FloatArray
+    slant: float = 0.0
+    bow: float = 0.0
+    shift: float = 0.0
+    groove: float = 0.0
+    taper: float = 0.0
+
+    def paint(self, where: Footprint, length: float, half_width: float) -> FloatArray:
+        """``(h, w)`` float64: stain times covered area in each pixel of a footprint."""
+        across = where.t / half_width
+        s = where.s + self.slant * across / 2 + self.bow * across**2 + self.shift * np.tanh(4 * across) / 2
+        stain = np.interp(s / length, np.linspace(0, 1, len(self.profile)), self.profile)
+        stain *= 1 - self.groove * np.exp(-((across / 0.3) ** 2)) - self.taper * np.minimum(across**2, 1)
+        return np.asarray(where.coverage * stain)
+
+
+def texture(
+    bands: Ideogram, look: str, contrast: float, groove: float, length: float, width: float, rng: np.random.Generator
+) -> Texture:
+    """The stain of one chromosome.
+
+    Args:
+        bands: Its band map.
+        look: ``"gband"`` or ``"fluorescence"``.
+        contrast: Of the bands, 1 for the full map, 0 for evenly stained.
+        groove: Typical depth of the dip between the chromatids.
+        length: Pixels.
+        width: Pixels.
+        rng: Source of randomness.
+    """
+    table = _GIEMSA if look == "gband" else _FLUORESCENT
+    levels = np.array([table[stain] for stain in bands.stains])
+    variable = np.array([stain in "vs" for stain in bands.stains])
+    levels *= np.where(variable, rng.uniform(0.7, 1.25, len(levels)), rng.normal(1, 0.10, len(levels)))
+    mean = float(np.average(levels, weights=np.diff(bands.edges)))
+    levels = mean + contrast * (levels - mean)
+    position = (np.arange(_PROFILE) + 0.5) / _PROFILE
+    profile = levels[np.clip(np.searchsorted(bands.edges, position) - 1, 0, len(levels) - 1)]
+    # Bands fade into each other over a fraction of the width, and condensation is uneven along the arms.
+    blur = rng.uniform(0.04, 0.08) * width / length * _PROFILE
+    profile = blurred(profile[None], blur)[0]
+    uneven = blurred(rng.normal(0, 1, (1, _PROFILE)), max(0.35 * width / length * _PROFILE, 1))[0]
+    profile = np.maximum(profile * (1 + 0.06 * uneven / max(float(uneven.std()), 1e-6)) * rng.normal(1, 0.06), 0.08)
+    return Texture(
+        profile,
+        slant=rng.normal(0, 0.08) * width,
+        bow=rng.normal(0, 0.05) * width,
+        shift=rng.normal(0, 0.05) * width,
+        groove=float(np.clip(rng.normal(groove, 0.07), 0, 0.6)),
+        taper=rng.uniform(0.1, 0.3),
+    )
+
+
+def blurred(values: FloatArray, sigma: float) -> FloatArray:
+    """``(H, W)`` after a Gaussian blur; beyond the border the values go on as at the border."""
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float64)
+
+
+def stack(layers: list[tuple[int, int, FloatArray]], image_size: tuple[int, int]) -> FloatArray:
+    """Sum of painted windows ``(x0, y0, values)`` on an image of ``(H, W)``."""
+    total = np.zeros(image_size)
+    for x0, y0, values in layers:
+        height, width = values.shape
+        total[y0 : y0 + height, x0 : x0 + width] += values
+    return total
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Microscope and camera of one image.
+
+    Attributes:
+        look: ``"gband"`` or ``"fluorescence"``.
+        background: Grey level of the empty slide.
+        gain: G-bands: optical density (decadic) of stain 1. Fluorescence: grey levels of stain 1.
+        blur: Standard deviation of the point spread function, pixels.
+        sharpening: Strength of the camera's unsharp mask, 0 for none.
+        haze: Fluorescence: part of the light that is spread widely, out of focus.
+        shading: Amplitude of the uneven illumination, part of the light.
+        read_noise: Standard deviation in grey levels.
+        shot_noise: Variance per grey level.
+        grain: Standard deviation of the stain's granularity, part of the stain.
+    """
+
+    look: str
+    background: float
+    gain: float
+    blur: float
+    sharpening: float = 0.0
+    haze: float = 0.0
+    shading: float = 0.0
+    read_noise: float = 0.0
+    shot_noise: float = 0.0
+    grain: float = 0.0
+
+    @classmethod
+    def sample(cls, look: str, width: float, rng: np.random.Generator) -> Optics:
+        """A plausible microscope for chromosomes ``width`` pixels wide."""
+        blur = max(rng.uniform(0.055, 0.105) * width, 0.55)
+        if look == "gband":
+            return cls(
+                look,
+                background=rng.uniform(195, 246),
+                gain=rng.uniform(0.32, 0.58),
+                blur=blur,
+                sharpening=rng.uniform(0, 0.9) * (rng.random() < 0.6),
+                shading=rng.uniform(0, 0.08),
+                read_noise=rng.uniform(0.4, 2.5),
+                shot_noise=rng.uniform(0, 0.02),
+                grain=rng.uniform(0.02, 0.08),
+            )
+        dark = rng.random() < 0.5
+        return cls(
+            look,
+            background=rng.uniform(-3, 2) if dark else rng.uniform(3, 40),
+            gain=rng.uniform(90, 210),
+            blur=blur * rng.uniform(1, 1.3),
+            sharpening=rng.uniform(0, 0.5) * (rng.random() < 0.3),
+            haze=rng.uniform(0.0, 0.08) if dark else rng.uniform(0.04, 0.25),
+            shading=rng.uniform(0, 0.1),
+            read_noise=rng.uniform(0.2, 2.5),
+            shot_noise=rng.uniform(0, 0.12),
+            grain=rng.uniform(0.02, 0.08),
+        )
+
+
+def field(image_size: tuple[int, int], scale: float, rng: np.random.Generator) -> FloatArray:
+    """``(H, W)`` smooth random field of mean 0 and standard deviation about 1, varying over ``scale`` pixels."""
+    height, width = image_size
+    step = max(scale / 2, 1.0)
+    rows, columns = int(np.ceil(height / step)) + 4, int(np.ceil(width / step)) + 4
+    coarse = blurred(rng.normal(0, 1, (rows, columns)), 1.0)
+    coarse = coarse / max(float(coarse.std()), 1e-6)
+    grown = cv2.resize(coarse, (int(columns * step), int(rows * step)), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(grown[:height, :width], dtype=np.float64)
+
+
+def expose(stain: FloatArray, optics: Optics, width: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The picture of a stained slide.
+
+    Args:
+        stain: ``(H, W)`` sum of all stain, from `stack`.
+        optics: Microscope and camera.
+        width: Width of a chromosome, pixels: the scale of grain and haze.
+        rng: Noise.
+
+    Returns:
+        ``(H, W)`` uint8.
+    """
+    size = (stain.shape[0], stain.shape[1])
+    if optics.grain > 0:
+        stain = stain * (1 + optics.grain * field(size, 0.22 * width, rng))
+    light = np.ones(size)
+    if optics.shading > 0:
+        light += optics.shading * field(size, 0.7 * max(size), rng)
+    if optics.look == "gband":
+        image = optics.background * light * 10 ** (-optics.gain * stain)
+    else:
+        image = optics.gain * light * stain
+        if optics.haze > 0:
+            # The halo is smooth: a quarter of the resolution holds it.
+            coarse = cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+            spread = cv2.resize(blurred(coarse, 0.5 * width), size[::-1])
+            image = (1 - optics.haze) * image + 1.5 * optics.haze * spread
+        image += optics.background * light
+    image = blurred(image, optics.blur)
+    if optics.sharpening > 0:
+        image += optics.sharpening * (image - blurred(image, 0.22 * width))
+    if optics.read_noise > 0 or optics.shot_noise > 0:
+        deviation = np.sqrt(optics.read_noise**2 + optics.shot_noise * np.maximum(image, 0))
+        # Cameras and their files correlate the noise of neighbouring pixels a little.
+        noise = blurred(rng.standard_normal(size), 0.5)
+        image += deviation * noise * 1.6
+    return np.clip(np.round(image), 0, 255).astype(np.uint8)

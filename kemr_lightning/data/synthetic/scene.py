@@ -1,0 +1,211 @@
+"""One synthetic metaphase: its chromosomes, what else lies on the slide, and the picture of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kemr_lightning.data.synthetic.karyotype import ideogram, karyotype
+from kemr_lightning.data.synthetic.layout import Spread, arrange, chromosome_shape
+from kemr_lightning.data.synthetic.render import Optics, blurred, expose, field, stack, texture
+from kemr_lightning.data.synthetic.shape import Footprint, Shape, footprint
+
+FloatArray = NDArray[np.floating[Any]]
+
+LOOKS = ("gband", "fluorescence")
+#: Chromosomes of which less than this part of their area is in the picture are left out of it.
+_VISIBLE = 0.25
+
+
+@dataclass(frozen=True)
+class Metaphase:
+    """A picture and what is on it.
+
+    Attributes:
+        image: ``(H, W)`` uint8.
+        names: Each chromosome's name, ``"1"`` to ``"22"``, ``"X"``, ``"Y"``.
+        shapes: Their outlines.
+        footprints: The pixels they cover.
+        optics: The microscope that the picture was taken with; its ``look`` is the picture's.
+        width: Nominal width of a chromosome, pixels.
+    """
+
+    image: NDArray[np.uint8]
+    names: list[str]
+    shapes: list[Shape]
+    footprints: list[Footprint]
+    optics: Optics
+    width: float
+
+
+def default_width(image_size: tuple[int, int]) -> float:
+    """Typical chromosome width in pixels for an image of ``(H, W)``: 22 at 1280x1024, 12 at 768x576, 9 at 320x256."""
+    diagonal = float(np.hypot(*image_size))
+    return max(12 * diagonal / 960, 9.0) if diagonal < 960 else 12 + 10 * (diagonal - 960) / 679
+
+
+def default_count(image_size: tuple[int, int], width: float) -> int:
+    """A whole cell's 46 chromosomes if there is room for them at the given width, else as many as fit easily."""
+    height, columns = image_size
+    return int(np.clip(height * columns / (width * width * 58), 1, 46))
+
+
+def metaphase(
+    image_size: tuple[int, int],
+    rng: np.random.Generator,
+    look: str = "gband",
+    count: tuple[int, int] | None = None,
+    overlap: float = 0.35,
+    width: float | None = None,
+) -> Metaphase:
+    """Make one metaphase.
+
+    Args:
+        image_size: ``(H, W)``.
+        rng: Decides on everything that is not given.
+        look: ``"gband"`` or ``"fluorescence"``.
+        count: Smallest and largest number of chromosomes; None for `default_count`, now and then one or two fewer.
+        overlap: Part of the chromosomes that are laid across others or against them, in [0, 1].
+        width: Typical chromosome width in pixels, None for `default_width`.
+    """
+    typical = default_width(image_size) if width is None else width
+    if count is None:
+        full = default_count(image_size, typical)
+        number = full - int(rng.integers(1, 3)) if full > 4 and rng.random() < 0.25 else full
+    else:
+        number = int(rng.integers(count[0], count[1] + 1))
+    spread = _spread(typical, overlap, rng)
+    optics = Optics.sample(look, spread.width, rng)
+
+    names = karyotype(number, rng)
+    shapes = [chromosome_shape(ideogram(name), spread, rng) for name in names]
+    layers, obstacles = _clutter(image_size, spread.width, look, rng)
+    shapes = arrange(shapes, obstacles, spread, image_size, rng)
+
+    contrast = rng.uniform(0.55, 1.1) if look == "gband" else rng.uniform(0.35, 1.15)
+    groove = max(rng.normal(0.0, 0.06), 0.0) if look == "gband" else rng.uniform(0, 0.4)
+    kept: list[tuple[str, Shape, Footprint]] = []
+    for name, shape in zip(names, shapes, strict=True):
+        where = footprint(shape, image_size)
+        full_area = 2 * float(shape.half_width.mean()) * shape.length
+        if where is None or where.coverage.sum() < _VISIBLE * full_area or not where.mask.any():
+            continue
+        half_width = float(shape.half_width.mean())
+        stain = texture(ideogram(name), look, contrast, groove, shape.length, 2 * half_width, rng)
+        layers.append((where.x0, where.y0, stain.paint(where, shape.length, half_width)))
+        kept.append((name, shape, where))
+    image = expose(stack(layers, image_size), optics, spread.width, rng)
+    return Metaphase(
+        image, [item[0] for item in kept], [item[1] for item in kept], [item[2] for item in kept], optics, spread.width
+    )
+
+
+def _spread(typical: float, overlap: float, rng: np.random.Generator) -> Spread:
+    """Traits of one metaphase: condensed ones have short, wide, straight chromosomes with marked centromeres."""
+    condensed = rng.uniform(0, 1)
+    width = typical * (0.9 + 0.15 * condensed) * rng.uniform(0.94, 1.06)
+    # At 1280x1024 the longest chromosome is some 180 pixels long at a width of 22.
+    aspect = 10.0 - 3.2 * condensed + rng.normal(0, 0.3)
+    crossing = rng.uniform(0.3, 0.7)
+    return Spread(
+        width=width,
+        pixels_per_megabase=aspect * typical / 249,
+        bend=rng.uniform(0.5, 1.2) * (1.15 - 0.7 * condensed),
+        constriction=0.12 + 0.28 * condensed,
+        notch=(rng.uniform(0, 0.6) * condensed) if rng.random() < 0.6 else 0.0,
+        crossing=overlap * crossing,
+        touching=overlap * (1 - crossing),
+        cut=bool(rng.random() < 0.15),
+        density=rng.uniform(2.6, 5.5),
+    )
+
+
+def _clutter(
+    image_size: tuple[int, int], width: float, look: str, rng: np.random.Generator
+) -> tuple[list[tuple[int, int, FloatArray]], list[tuple[float, float, float]]]:
+    """Interphase nuclei, stain precipitate, out-of-focus dust: painted windows and the discs that chromosomes avoid."""
+    height, columns = image_size
+    layers: list[tuple[int, int, FloatArray]] = []
+    obstacles = []
+    room = min(height, columns)
+    if rng.random() < 0.3 and room > 16 * width:
+        for _ in range(int(rng.integers(1, 4))):
+            radius = min(rng.uniform(2.6, 5.0) * width, room / 5)
+            # Near the border, where they leave room for the cell.
+            side, along = rng.integers(4), rng.random()
+            inset = rng.uniform(-0.7, 0.6) * radius
+            x = [inset, columns - inset, along * columns, along * columns][side]
+            y = [along * height, along * height, inset, height - inset][side]
+            level = rng.uniform(0.45, 0.95) if look == "gband" else rng.uniform(0.5, 2.2)
+            layers += _blob(x, y, radius, level, 0.12, width, image_size, rng)
+            obstacles.append((float(x), float(y), 1.25 * radius))
+    specks = rng.poisson(rng.choice([0.5, 4.0, 14.0])) if look == "gband" else rng.poisson(1.5)
+    for _ in range(specks):
+        x, y = rng.uniform(0, columns), rng.uniform(0, height)
+        kind = rng.random()
+        if kind < 0.75:
+            radius = width * rng.uniform(0.05, 0.22)
+            level = rng.uniform(0.4, 2.2) if look == "gband" else rng.uniform(0.2, 1.2)
+            layers += _blob(x, y, radius, level, 0.35, width, image_size, rng)
+        else:
+            # Out-of-focus dust: a faint, wide spot, or the ring of a bubble.
+            radius = width * rng.uniform(0.4, 1.2)
+            layers += _blob(x, y, radius, rng.uniform(0.04, 0.14), 0.1, width, image_size, rng, soft=0.5 * radius)
+    for _ in range(rng.poisson(1.5) if look == "gband" else 0):
+        layers += _bubble(rng.uniform(0, columns), rng.uniform(0, height), width, image_size, rng)
+    return layers, obstacles
+
+
+def _window(x: float, y: float, reach: float, image_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    height, columns = image_size
+    x0, y0 = max(int(x - reach), 0), max(int(y - reach), 0)
+    x1, y1 = min(int(x + reach) + 1, columns), min(int(y + reach) + 1, height)
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+
+
+def _blob(
+    x: float,
+    y: float,
+    radius: float,
+    level: float,
+    wobble: float,
+    width: float,
+    image_size: tuple[int, int],
+    rng: np.random.Generator,
+    soft: float = 0.0,
+) -> list[tuple[int, int, FloatArray]]:
+    """A roundish body of even stain with a wavy outline; granular if it is larger than a chromosome is wide."""
+    window = _window(x, y, radius * (1.6 + wobble) + 3 * soft + 2, image_size)
+    if window is None:
+        return []
+    x0, y0, x1, y1 = window
+    column, row = np.meshgrid(np.arange(x0, x1) + 0.5 - x, np.arange(y0, y1) + 0.5 - y)
+    angle = np.arctan2(row, column)
+    stretch, turn = rng.uniform(1, 1.35), rng.uniform(0, np.pi)
+    outline = radius * np.sqrt(stretch) / np.sqrt(np.cos(angle - turn) ** 2 + (stretch * np.sin(angle - turn)) ** 2)
+    for harmonic in (2, 3, 5):
+        outline *= 1 + wobble / harmonic * rng.normal() * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
+    values = level * np.clip(outline - np.hypot(column, row) + 0.5, 0, 1)
+    if radius > width:
+        values *= 1 + 0.12 * field(values.shape, 0.35 * width, rng) + 0.06 * field(values.shape, radius / 2, rng)
+    if soft > 0:
+        values = blurred(values, soft)
+    return [(x0, y0, np.maximum(values, 0))]
+
+
+def _bubble(
+    x: float, y: float, width: float, image_size: tuple[int, int], rng: np.random.Generator
+) -> list[tuple[int, int, FloatArray]]:
+    """The dark ring and bright middle of a refracting droplet."""
+    radius = rng.uniform(0.2, 0.5) * width
+    window = _window(x, y, 2.5 * radius + 3, image_size)
+    if window is None:
+        return []
+    x0, y0, x1, y1 = window
+    column, row = np.meshgrid(np.arange(x0, x1) + 0.5 - x, np.arange(y0, y1) + 0.5 - y)
+    distance = np.hypot(column, row) / radius
+    ring = rng.uniform(0.2, 0.7) * np.exp(-(((distance - 1) / 0.3) ** 2)) - 0.1 * np.exp(-((distance / 0.6) ** 2))
+    return [(x0, y0, ring)]
