@@ -1,0 +1,1 @@
+"""Image files, annotation formats, data sets, splits and augmentation."""

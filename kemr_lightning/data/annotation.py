@@ -1,0 +1,233 @@
+"""One annotated instance before rasterisation, and the way from polygons to mask patches.
+
+Annotations stay polygons until a picture's final geometry is known: they are turned and scaled exactly and rasterised
+once. pycocotools rasterises, on the window of the polygon instead of the whole frame, pixel for pixel the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from pycocotools import mask as coco_mask
+
+from kemr_lightning.instances import Instances, Patch
+
+Polygon = npt.NDArray[np.float64]
+"""``(K, 2)`` float64 corners ``(x, y)``; coordinates are those of pixel corners, as everywhere in the package."""
+
+# pycocotools rounds corners to fifths of a pixel before it draws.
+_FIFTHS = 5
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One instance as its file describes it; the union of its parts.
+
+    Attributes:
+        label: Class name.
+        polygons: The parts given as outlines.
+        patches: The parts given as bitmaps, bool, inside the image.
+        box: ``(x0, y0, x1, y1)`` where there is nothing but a box, else None.
+        score: Confidence where the file has one.
+        description: Free text of the file.
+        flags: Named yes/no marks of the file.
+        group_id: The file's group number, or None.
+        raw: The shapes as they stood in the file, for writing them back unchanged.
+    """
+
+    label: str
+    polygons: tuple[Polygon, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    score: float | None = None
+    description: str = ""
+    flags: Mapping[str, bool] = field(default_factory=dict)
+    group_id: int | str | None = None
+    raw: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def box_only(self) -> bool:
+        """Whether there is a box and no outline."""
+        return self.box is not None and not self.polygons and not self.patches
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """``(x0, y0, x1, y1)`` around all parts."""
+        corners = [(*p.min(axis=0), *p.max(axis=0)) for p in self.polygons]
+        corners += [tuple(float(v) for v in patch.window) for patch in self.patches]
+        corners += [] if self.box is None else [self.box]
+        low = np.min(np.array(corners)[:, :2], axis=0)
+        high = np.max(np.array(corners)[:, 2:], axis=0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def polygon_area(polygon: Polygon) -> float:
+    """Area inside a polygon by the shoelace formula, in square pixels."""
+    x, y = polygon[:, 0], polygon[:, 1]
+    return 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+
+
+def rasterise(polygons: Sequence[Polygon], size: tuple[int, int]) -> Patch | None:
+    """Draw the union of polygons as pycocotools does on the full frame, on the polygons' window alone.
+
+    Args:
+        polygons: One or more, each with at least 3 corners; may reach beyond the image.
+        size: ``(H, W)`` of the image.
+
+    Returns:
+        A bool patch, tight around the mask; None if no pixel inside the image is covered.
+    """
+    height, width = size
+    # The same rounding as pycocotools (add half, cut towards 0), done before the shift so that the shift cannot change
+    # on which side a tie falls.
+    fifths = [np.trunc(polygon * _FIFTHS + 0.5) for polygon in polygons if len(polygon) >= 3]
+    if not fifths:
+        return None
+    low = np.min([f.min(axis=0) for f in fifths], axis=0) / _FIFTHS
+    high = np.max([f.max(axis=0) for f in fifths], axis=0) / _FIFTHS
+    x0, y0 = max(math.floor(low[0]), 0), max(math.floor(low[1]), 0)
+    x1, y1 = min(math.ceil(high[0]) + 1, width), min(math.ceil(high[1]) + 1, height)
+    if x1 <= x0 or y1 <= y0:
+        return None
+    flat = []
+    for corners in fifths:
+        shifted = corners - np.array([x0, y0]) * _FIFTHS
+        # pycocotools will add half a fifth and cut again: a negative one would be moved by that.
+        flat.append(((shifted - (shifted < 0)) / _FIFTHS).ravel().tolist())
+    rles = coco_mask.frPyObjects(flat, y1 - y0, x1 - x0)
+    mask = coco_mask.decode(coco_mask.merge(rles) if len(rles) > 1 else rles[0]).astype(bool)
+    return tight_patch(mask, x0, y0)
+
+
+def tight_patch(mask: npt.NDArray[np.bool_], x0: int, y0: int) -> Patch | None:
+    """The patch of a mask that lies at ``(x0, y0)``, cut to its foreground; None if it has none."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return None
+    columns = np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    values = torch.from_numpy(np.ascontiguousarray(mask[top:bottom, left:right]))
+    return Patch(x0 + int(left), y0 + int(top), values)
+
+
+def unite(patches: Sequence[Patch]) -> Patch | None:
+    """The union of bool patches, tight; None if they are empty."""
+    if not patches:
+        return None
+    if len(patches) == 1:
+        return tight_patch(patches[0].values.numpy(), patches[0].x0, patches[0].y0)
+    windows = np.array([patch.window for patch in patches])
+    x0, y0 = windows[:, :2].min(axis=0).tolist()
+    x1, y1 = windows[:, 2:].max(axis=0).tolist()
+    mask = np.zeros((y1 - y0, x1 - x0), dtype=bool)
+    for patch in patches:
+        left, top, right, bottom = patch.window
+        mask[top - y0 : bottom - y0, left - x0 : right - x0] |= patch.values.numpy()
+    return tight_patch(mask, x0, y0)
+
+
+def annotation_patch(annotation: Annotation, size: tuple[int, int]) -> Patch | None:
+    """The mask of one instance: the union of its polygons and bitmaps inside an image of ``(H, W)``."""
+    drawn = rasterise(annotation.polygons, size) if annotation.polygons else None
+    if not annotation.patches:
+        return drawn
+    parts = [clipped for patch in annotation.patches if (clipped := clip_patch(patch, size)) is not None]
+    return unite(parts if drawn is None else [drawn, *parts])
+
+
+def clip_patch(patch: Patch, size: tuple[int, int]) -> Patch | None:
+    """Cut a patch to an image of ``(H, W)``; its ``x0`` and ``y0`` may be negative here. None if nothing is left."""
+    x0, y0, x1, y1 = patch.window
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[1]), min(y1, size[0])
+    if right <= left or bottom <= top:
+        return None
+    return Patch(left, top, patch.values[top - y0 : bottom - y0, left - x0 : right - x0])
+
+
+def instances_from_patches(patches: Sequence[Patch], labels: Sequence[int], size: tuple[int, int]) -> Instances:
+    """Instances with tight boxes from tight bool patches.
+
+    Args:
+        patches: Tight, non-empty.
+        labels: From 1, one per patch.
+        size: ``(H, W)`` of the image.
+    """
+    boxes = torch.tensor([patch.window for patch in patches], dtype=torch.float32).reshape(-1, 4)
+    return Instances(
+        size, boxes, torch.ones(len(patches)), torch.tensor(list(labels), dtype=torch.int64), list(patches)
+    )
+
+
+def to_instances(
+    annotations: Sequence[Annotation], label_ids: Mapping[str, int], size: tuple[int, int]
+) -> tuple[Instances, list[int]]:
+    """Rasterise the annotations of one image.
+
+    Args:
+        annotations: Either all with outlines or bitmaps, or some with boxes only: then no instance gets a mask, since a
+            box is no mask to train or score against.
+        label_ids: Class name to label, from 1. Annotations of other classes are left out.
+        size: ``(H, W)`` of the image.
+
+    Returns:
+        The instances and, for each, its position in ``annotations``. Annotations that cover no pixel are missing.
+    """
+    kept = [index for index, annotation in enumerate(annotations) if annotation.label in label_ids]
+    if any(annotations[index].box_only for index in kept):
+        return _box_instances(annotations, kept, label_ids, size)
+    patches, labels, positions = [], [], []
+    for index in kept:
+        patch = annotation_patch(annotations[index], size)
+        if patch is not None:
+            patches.append(patch)
+            labels.append(label_ids[annotations[index].label])
+            positions.append(index)
+    return instances_from_patches(patches, labels, size), positions
+
+
+def _box_instances(
+    annotations: Sequence[Annotation], kept: Sequence[int], label_ids: Mapping[str, int], size: tuple[int, int]
+) -> tuple[Instances, list[int]]:
+    height, width = size
+    boxes, positions = [], []
+    for index in kept:
+        x0, y0, x1, y1 = annotations[index].bounds()
+        box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+        if box[2] > box[0] and box[3] > box[1]:
+            boxes.append(box)
+            positions.append(index)
+    labels = torch.tensor([label_ids[annotations[index].label] for index in positions], dtype=torch.int64)
+    scores = torch.ones(len(boxes))
+    return Instances(size, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), scores, labels, None), positions
+
+
+def scale_annotation(annotation: Annotation, factors: tuple[float, float]) -> Annotation:
+    """Scale an annotation by ``(horizontal, vertical)`` factors; bitmaps are scaled smoothly and cut at one half."""
+    polygons = tuple(polygon * np.array(factors) for polygon in annotation.polygons)
+    patches = [scaled for patch in annotation.patches if (scaled := _scale_patch(patch, factors)) is not None]
+    box = annotation.box
+    if box is not None:
+        box = (box[0] * factors[0], box[1] * factors[1], box[2] * factors[0], box[3] * factors[1])
+    return replace(annotation, polygons=polygons, patches=tuple(patches), box=box)
+
+
+def _scale_patch(patch: Patch, factors: tuple[float, float]) -> Patch | None:
+    x0, y0, x1, y1 = (side * factor for side, factor in zip(patch.window, factors * 2, strict=True))
+    left, top, right, bottom = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
+    # Pixel centres of the result, in the pixel-centre coordinates of the source.
+    inverse = np.array(
+        [
+            [1 / factors[0], 0, (left + 0.5) / factors[0] - patch.x0 - 0.5],
+            [0, 1 / factors[1], (top + 0.5) / factors[1] - patch.y0 - 0.5],
+        ]
+    )
+    values = patch.values.numpy().astype(np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    scaled = cv2.warpAffine(values, inverse, (right - left, bottom - top), flags=flags)
+    return tight_patch(np.asarray(scaled >= 0.5), left, top)

@@ -1,0 +1,272 @@
+"""Augmentation of training samples: one affine map for pixels and outlines, a crop, then light and noise.
+
+Outlines are moved exactly and rasterised once, in the crop; bitmaps go through the same warp as the image. Coordinates
+are pixel corners, so OpenCV, which counts from pixel centres, gets the map shifted by half a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from kemr_lightning.data.annotation import (
+    Annotation,
+    Polygon,
+    clip_patch,
+    instances_from_patches,
+    polygon_area,
+    rasterise,
+    tight_patch,
+    unite,
+)
+from kemr_lightning.instances import Instances, Patch
+
+Image = npt.NDArray[np.uint8]
+Affine = npt.NDArray[np.float64]
+"""``(2, 3)`` float64: ``(x', y') = A (x, y, 1)`` between pixel-corner coordinates."""
+
+
+def resize_scale(size: tuple[int, int], resize: Sequence[int] | None) -> float:
+    """The factor that fits an image into a frame, aspect kept; 1 without a frame.
+
+    Args:
+        size: ``(H, W)`` of the image.
+        resize: ``(width, height)`` of the frame, or None. Smaller images are enlarged to fit.
+    """
+    if resize is None:
+        return 1.0
+    return min(resize[0] / size[1], resize[1] / size[0])
+
+
+def resize_image(image: Image, scale: float) -> Image:
+    """Resize by a factor: by area averages when it shrinks, bicubic when it grows."""
+    if scale == 1:
+        return image
+    height, width = image.shape
+    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC).astype(np.uint8)
+
+
+def background_level(image: Image) -> int:
+    """The most frequent grey level, smoothed over 5 levels: metaphases are mostly background."""
+    counts = np.convolve(np.bincount(image.ravel()[::7], minlength=256), np.ones(5), mode="same")
+    return int(counts.argmax())
+
+
+def warp_image(image: Image, affine: Affine, size: tuple[int, int], fill: int) -> Image:
+    """Move an image by an affine map of pixel-corner coordinates.
+
+    Args:
+        image: ``(H, W)`` uint8.
+        affine: The map from the image to the result.
+        size: ``(H', W')`` of the result.
+        fill: Grey level where the image does not reach.
+    """
+    flags = cv2.INTER_NEAREST if _on_grid(affine) else cv2.INTER_LINEAR
+    moved = cv2.warpAffine(image, _centred(affine), (size[1], size[0]), flags=flags, borderValue=fill)
+    return moved.astype(np.uint8)
+
+
+def warp_polygon(polygon: Polygon, affine: Affine) -> Polygon:
+    """Move ``(K, 2)`` corners exactly."""
+    moved: Polygon = polygon @ affine[:, :2].T + affine[:, 2]
+    return moved
+
+
+def warp_patch(patch: Patch, affine: Affine, size: tuple[int, int]) -> Patch | None:
+    """Move a bitmap: warped as an image is, then cut at one half. None if nothing is left in ``size``."""
+    x0, y0, x1, y1 = patch.window
+    corners = warp_polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64), affine)
+    left, top = np.floor(corners.min(axis=0)).astype(int).tolist()
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int).tolist()
+    local = affine.copy()
+    local[:, 2] += affine[:, :2] @ np.array([x0, y0]) - np.array([left, top])
+    values = patch.values.numpy().astype(np.uint8) * np.uint8(255)
+    moved = warp_image(values, local, (bottom - top, right - left), 0)
+    inside = clip_patch(Patch(left, top, torch.from_numpy(moved >= 128)), size)
+    return None if inside is None else tight_patch(inside.values.numpy(), inside.x0, inside.y0)
+
+
+def _centred(affine: Affine) -> Affine:
+    """The same map between pixel-centre coordinates, which are smaller by one half."""
+    shifted = affine.copy()
+    shifted[:, 2] += affine[:, :2] @ np.array([0.5, 0.5]) - 0.5
+    return shifted
+
+
+def _on_grid(affine: Affine) -> bool:
+    """Whether the map takes pixels to pixels: quarter turns, flips and whole shifts."""
+    whole = np.abs(affine - np.rint(affine)).max() < 1e-9
+    return bool(whole and abs(abs(np.linalg.det(affine[:, :2])) - 1) < 1e-9)
+
+
+def clip_polygon(polygon: Polygon, size: tuple[int, int]) -> Polygon:
+    """Cut a polygon to an image of ``(H, W)`` (Sutherland and Hodgman, CACM 17, 1974); it may come out empty."""
+    height, width = size
+    for axis, sign, limit in ((0, 1, 0.0), (0, -1, float(width)), (1, 1, 0.0), (1, -1, float(height))):
+        if len(polygon) == 0:
+            break
+        inside = sign * polygon[:, axis] >= sign * limit
+        if inside.all():
+            continue
+        corners: list[npt.NDArray[np.float64]] = []
+        for index, corner in enumerate(polygon):
+            before = polygon[index - 1]
+            if inside[index] != inside[index - 1]:
+                part = (limit - before[axis]) / (corner[axis] - before[axis])
+                corners.append(before + part * (corner - before))
+            if inside[index]:
+                corners.append(corner)
+        polygon = np.array(corners, dtype=np.float64).reshape(-1, 2)
+    return polygon
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random geometry, crop, light and noise for one training image.
+
+    Attributes:
+        crop_size: ``(height, width)`` of every result, in pixels.
+        scale: Range of the random scale, drawn evenly on a logarithmic axis.
+        rotate: Largest free rotation either way, in degrees.
+        resample_p: Part of the samples that are scaled and freely rotated; the others get only quarter turns and flips,
+            which leave their pixels as they are.
+        turns: Quarter turns and flips, all eight equally likely.
+        focus: Part of the crops that are laid around a randomly chosen instance; the others fall anywhere.
+        brightness: Largest shift either way, as a part of 255.
+        contrast: Range of the factor about the image's mean.
+        gamma: Range of the exponent, drawn evenly on a logarithmic axis.
+        invert_p: Part of the samples whose polarity is turned (dark on bright becomes bright on dark).
+        shading: Largest linear change of light from one side to the other, as a part of 255.
+        noise: Largest standard deviation of the added Gaussian noise, in grey levels.
+        blur: Largest standard deviation of the Gaussian blur, in pixels.
+        blur_p: Part of the samples that are blurred.
+        min_visible: An instance cut by the crop stays a target if at least this part of it is visible …
+        min_area: … and at least this many pixels. The others are left out of the targets.
+    """
+
+    crop_size: tuple[int, int] = (384, 384)
+    scale: tuple[float, float] = (0.8, 1.25)
+    rotate: float = 180.0
+    resample_p: float = 0.7
+    turns: bool = True
+    focus: float = 0.9
+    brightness: float = 0.1
+    contrast: tuple[float, float] = (0.75, 1.33)
+    gamma: tuple[float, float] = (0.75, 1.33)
+    invert_p: float = 0.0
+    shading: float = 0.06
+    noise: float = 4.0
+    blur: float = 0.8
+    blur_p: float = 0.2
+    min_visible: float = 0.25
+    min_area: int = 16
+
+    def __call__(
+        self,
+        image: Image,
+        annotations: Sequence[Annotation],
+        label_ids: Mapping[str, int],
+        rng: np.random.Generator,
+    ) -> tuple[Image, Instances]:
+        """Make one training sample.
+
+        Args:
+            image: ``(H, W)`` uint8, at the scale the model is to see.
+            annotations: In the coordinates of ``image``.
+            label_ids: Class name to label, from 1; annotations of other classes are left out.
+            rng: Where all chance comes from.
+
+        Returns:
+            ``crop_size`` uint8 pixels and the instances visible on them.
+        """
+        known = [annotation for annotation in annotations if annotation.label in label_ids]
+        affine = self.draw_geometry((image.shape[0], image.shape[1]), known, rng)
+        moved = warp_image(image, affine, self.crop_size, background_level(image))
+        instances = self.move(known, label_ids, affine, (image.shape[0], image.shape[1]))
+        return self.change_light(moved, rng), instances
+
+    def draw_geometry(
+        self, size: tuple[int, int], annotations: Sequence[Annotation], rng: np.random.Generator
+    ) -> Affine:
+        """Draw the map from an image of ``(H, W)`` to the crop."""
+        linear = np.eye(2)
+        exact = rng.random() >= self.resample_p
+        if not exact:
+            angle = math.radians(rng.uniform(-self.rotate, self.rotate))
+            cosine, sine = math.cos(angle), math.sin(angle)
+            linear = _log_uniform(self.scale, rng) * np.array([[cosine, -sine], [sine, cosine]])
+        if self.turns:
+            linear = _TURNS[int(rng.integers(8))] @ linear
+        # Half the extent of the crop on the source image, along its axes.
+        crop = np.array([self.crop_size[1], self.crop_size[0]], dtype=np.float64)
+        reach = np.abs(np.linalg.inv(linear)) @ crop / 2
+        whole = np.array([size[1], size[0]], dtype=np.float64)
+        if annotations and rng.random() < self.focus:
+            x0, y0, x1, y1 = annotations[int(rng.integers(len(annotations)))].bounds()
+            centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + rng.uniform(-0.7, 0.7, 2) * crop / 2
+        else:
+            centre = rng.uniform(0, 1, 2) * whole
+        low, high = np.minimum(reach, whole / 2), np.maximum(whole - reach, whole / 2)
+        centre = centre.clip(low, high)
+        shift = crop / 2 - linear @ centre
+        return np.concatenate([linear, (np.rint(shift) if exact else shift)[:, None]], axis=1)
+
+    def move(
+        self, annotations: Sequence[Annotation], label_ids: Mapping[str, int], affine: Affine, size: tuple[int, int]
+    ) -> Instances:
+        """The instances that a crop of an image of ``(H, W)`` shows."""
+        height, width = self.crop_size
+        growth = abs(float(np.linalg.det(affine[:, :2])))
+        patches, labels = [], []
+        for annotation in annotations:
+            polygons = [warp_polygon(clip_polygon(polygon, size), affine) for polygon in annotation.polygons]
+            polygons = [polygon for polygon in polygons if len(polygon) >= 3]
+            full = sum(polygon_area(polygon) for polygon in polygons)
+            full += growth * sum(patch.area() for patch in annotation.patches)
+            near = [p for p in polygons if (p.max(axis=0) > 0).all() and (p.min(axis=0) < (width, height)).all()]
+            parts = [rasterise(near, self.crop_size)] if near else []
+            parts += [warp_patch(patch, affine, self.crop_size) for patch in annotation.patches]
+            seen = unite([part for part in parts if part is not None])
+            if seen is None or seen.area() < max(self.min_area, self.min_visible * full):
+                continue
+            patches.append(seen)
+            labels.append(label_ids[annotation.label])
+        return instances_from_patches(patches, labels, self.crop_size)
+
+    def change_light(self, image: Image, rng: np.random.Generator) -> Image:
+        """Blur, then contrast, gamma, brightness and polarity as one look-up table, then shading and noise."""
+        if rng.random() < self.blur_p:
+            image = cv2.GaussianBlur(image, (0, 0), max(0.2, rng.uniform(0, self.blur))).astype(np.uint8)
+        levels = np.arange(256, dtype=np.float64) / 255
+        mean = float(image[::4, ::4].mean()) / 255
+        levels = (mean + (levels - mean) * _log_uniform(self.contrast, rng)).clip(0, 1)
+        levels = levels ** _log_uniform(self.gamma, rng) + rng.uniform(-self.brightness, self.brightness)
+        if rng.random() < self.invert_p:
+            levels = 1 - levels
+        lit: npt.NDArray[np.float32] = (levels.clip(0, 1) * 255).astype(np.float32)[image]
+        height, width = image.shape
+        lit += np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(rng.uniform(-1, 1) * self.shading * 255)
+        lit += np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * np.float32(
+            rng.uniform(-1, 1) * self.shading * 255
+        )
+        lit += rng.standard_normal(lit.shape, dtype=np.float32) * np.float32(rng.uniform(0, self.noise))
+        changed: Image = np.rint(lit.clip(0, 255)).astype(np.uint8)
+        return changed
+
+
+_TURNS = [
+    np.array(matrix, dtype=np.float64)
+    for turn in ([[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]])
+    for matrix in (turn, (np.array(turn) @ np.diag([-1, 1])).tolist())
+]
+
+
+def _log_uniform(span: tuple[float, float], rng: np.random.Generator) -> float:
+    return math.exp(rng.uniform(math.log(span[0]), math.log(span[1])))

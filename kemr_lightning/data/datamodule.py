@@ -1,0 +1,255 @@
+"""Loaders over a data folder: what is for training, validation, test and prediction, and how batches are made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.dataset import LabelMap, Record, SampleDataset, map_labels, names_of
+from kemr_lightning.data.folder import labelme_records, unannotated_records
+from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
+from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Sample
+
+log = logging.getLogger(__name__)
+
+READERS: Mapping[str, Callable[[Path, Path], list[Record]]] = {"labelme": labelme_records}
+"""Annotation formats: a function of the data root and the folder to read."""
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """A seeded order of ``(index, epoch)`` for training: the same seed and epoch give the same samples.
+
+    Lightning calls `set_epoch` before every epoch, also after a resume.
+    """
+
+    def __init__(self, length: int, seed: int, samples: int | None = None) -> None:
+        """Cover ``length`` items.
+
+        Args:
+            length: Number of images.
+            seed: Seed of the order.
+            samples: Samples in an epoch; None takes every image once. More take every image several times, each time
+                augmented anew.
+        """
+        self.length = length
+        self.seed = seed
+        self.samples = length if samples is None else samples
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration is of."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        # Rounds are counted through all epochs, so that no two samples of a run are alike.
+        rounds = -(-self.samples // self.length)
+        left = self.samples
+        for number in range(self.epoch * rounds, (self.epoch + 1) * rounds):
+            order = np.random.default_rng([self.seed, number]).permutation(self.length).tolist()
+            yield from ((index, number) for index in order[:left])
+            left -= self.length
+
+
+def as_list(samples: list[Sample]) -> list[Sample]:
+    """Batches are lists: images differ in size and instances in number."""
+    return samples
+
+
+class SegmentationDataModule(LightningDataModule):
+    """Training, validation, test and prediction samples from one folder.
+
+    `train/` trains, `val/` selects, `test/` is reported. Without `val/` a seeded part of `train/` selects, what belongs
+    together staying together; without `test/` the validation images are reported, with a warning. A folder without
+    `train/` is split in the same way; `score_all` tests all of it instead.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        format: str = "labelme",
+        augmentation: Augmentation | None = None,
+        resize: Sequence[int] | None = None,
+        batch_size: int = 2,
+        num_workers: int = 0,
+        label_map: LabelMap = "single",
+        group_pattern: str = GROUP_PATTERN,
+        val_fraction: float = 0.2,
+        lists: Mapping[str, str | Path | Sequence[str] | None] | None = None,
+        epoch_samples: int | None = None,
+        cache_mb: int = 512,
+        seed: int = 0,
+    ) -> None:
+        """Take the settings; files are read in `setup`.
+
+        Args:
+            root: The data folder.
+            format: ``"labelme"`` or ``"coco"``.
+            augmentation: For training images; None trains on whole images as they are.
+            resize: ``(width, height)`` that images are fitted into, or None. Only training images are resized here.
+            batch_size: Training images in a batch; evaluation has 1, images differing in size.
+            num_workers: Worker processes of the training loader; evaluation uses as many.
+            label_map: See `kemr_lightning.data.dataset.LabelMap`.
+            group_pattern: See `kemr_lightning.data.split.group_of`.
+            val_fraction: Part that is split off where there is no validation folder.
+            lists: ``train``, ``val``, ``test``: names, or a text file of names. They replace the folders.
+            epoch_samples: Training samples in an epoch; None takes every image once.
+            cache_mb: Memory for decoded images, per process.
+            seed: Seed of the split, the order and the augmentation.
+        """
+        super().__init__()
+        if format not in READERS:
+            raise UserError(f"data.format={format!r} is unknown. Use one of {', '.join(sorted(READERS))}.")
+        self.root = Path(root)
+        self.format = format
+        self.augmentation = augmentation
+        self.resize = resize
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.label_map = label_map
+        self.group_pattern = group_pattern
+        self.val_fraction = val_fraction
+        self.lists = {name: source for name, source in (lists or {}).items() if source is not None}
+        self.epoch_samples = epoch_samples
+        self.cache_mb = cache_mb
+        self.seed = seed
+        self.score_all = False
+        """Set by a task that only scores: a folder without parts is then tested whole."""
+        self.label_names: list[str] = []
+        """Name of label 1, 2, …: known after `setup`, or set before it to those of a checkpoint."""
+        self.train: SampleDataset | None = None
+        self.val: SampleDataset | None = None
+        self.test: SampleDataset | None = None
+        self.predict: SampleDataset | None = None
+        self._parts: dict[str, list[Record]] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what a stage needs: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``; None is the first three.
+
+        Raises:
+            UserError: The folder is missing or empty, or a file in it is broken.
+        """
+        if stage == "predict":
+            records = unannotated_records(self.root, self.root)
+            self.predict = SampleDataset(records, self.label_names, cache_mb=0)
+            return
+        if not self._parts:
+            self._parts = {part: map_labels(records, self.label_map) for part, records in self._split().items()}
+            self._settle_names()
+        parts = self._parts
+        if stage in ("fit", None) and self.train is None:
+            self.train = self._dataset(parts["train"], training=True)
+        if stage in ("fit", "validate", None) and self.val is None:
+            self.val = self._dataset(parts["val"])
+        if stage in ("test", None) and self.test is None:
+            self.test = self._dataset(parts["all" if self.score_all and "all" in parts else "test"])
+
+    def _dataset(self, records: Sequence[Record], training: bool = False) -> SampleDataset:
+        augmentation = self.augmentation if training else None
+        resize = self.resize if training else None
+        return SampleDataset(records, self.label_names, augmentation, resize, self.seed, self.cache_mb)
+
+    def _settle_names(self) -> None:
+        """Choose the class names, or fit the data's to those already chosen."""
+        present = names_of([record for records in self._parts.values() for record in records])
+        if not self.label_names:
+            self.label_names = present
+        elif len(self.label_names) == 1:
+            merged = dict.fromkeys(present, self.label_names[0])
+            self._parts = {part: map_labels(records, merged) for part, records in self._parts.items()}
+        elif unknown := sorted(set(present) - set(self.label_names)):
+            log.warning("labels %s are not among the model's %s: left out", unknown, self.label_names)
+
+    def _split(self) -> dict[str, list[Record]]:
+        """The records of every part; ``"all"`` is there for folders without parts."""
+        if not self.root.is_dir():
+            raise UserError(f"data.root={self.root} is no folder. Give the folder that holds the images.")
+        if self.lists:
+            return self._split_by_lists(READERS[self.format](self.root, self.root))
+        folders = {part: self.root / part for part in SPLITS if (self.root / part).is_dir()}
+        if not folders:
+            everything = READERS[self.format](self.root, self.root)
+            train, val = self._split_off(everything, str(self.root))
+            return {"train": train, "val": val, "test": val, "all": everything}
+        parts = {part: READERS[self.format](self.root, folder) for part, folder in folders.items()}
+        return self._complete(parts)
+
+    def _split_by_lists(self, everything: list[Record]) -> dict[str, list[Record]]:
+        parts = {}
+        for part, source in self.lists.items():
+            if part not in SPLITS:
+                raise UserError(f"data.lists has {part!r}. Use train, val and test.")
+            wanted = read_list(source) if isinstance(source, str | Path) else list(source)
+            positions = select([record.name for record in everything], wanted, f"data.lists.{part}")
+            parts[part] = sorted((everything[position] for position in positions), key=lambda record: record.name)
+        return self._complete(parts)
+
+    def _complete(self, parts: dict[str, list[Record]]) -> dict[str, list[Record]]:
+        """Fill in the parts that are not there."""
+        if "val" not in parts and "train" in parts:
+            parts["train"], parts["val"] = self._split_off(parts["train"], f"{self.root}/train")
+        if "test" not in parts and "val" in parts:
+            log.warning("%s has no test/ part: the validation images are reported, which flatters.", self.root)
+            parts["test"] = parts["val"]
+        return {part: parts.get(part, []) for part in SPLITS}
+
+    def _split_off(self, records: list[Record], where: str) -> tuple[list[Record], list[Record]]:
+        groups = [record.group or group_of(record.name, self.group_pattern) for record in records]
+        if len(set(groups)) == 1 and len(records) > 1:
+            log.warning("%s: all images belong together by data.group_pattern; they are split one by one.", where)
+            groups = [record.name for record in records]
+        first, second = grouped_split(groups, self.val_fraction, self.seed)
+        log.info("%s: %d images for training, %d for validation", where, len(first), len(second))
+        return [records[position] for position in first], [records[position] for position in second]
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Seeded, shuffled training batches.
+
+        Raises:
+            UserError: There is nothing to train on.
+        """
+        dataset = _need(self.train, self.root, "train")
+        sampler = EpochSampler(len(dataset), self.seed, self.epoch_samples)
+        return self._loader(dataset, self.batch_size, sampler)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Validation images in order, one a batch."""
+        return self._loader(_need(self.val, self.root, "val"))
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Test images in order, one a batch."""
+        return self._loader(_need(self.test, self.root, "test"))
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """All images of the folder in order, one a batch."""
+        return self._loader(_need(self.predict, self.root, "predict"))
+
+    def _loader(
+        self, dataset: SampleDataset, batch_size: int = 1, sampler: EpochSampler | None = None
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=as_list,
+            drop_last=sampler is not None and len(sampler) >= batch_size,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _need(dataset: SampleDataset | None, root: Path, part: str) -> SampleDataset:
+    if dataset is None:
+        raise RuntimeError(f"setup() has not prepared the {part} data")
+    if len(dataset) == 0:
+        raise UserError(f"data.root={root} has no images for {part}. Add annotated images to {root}/{part}.")
+    return dataset

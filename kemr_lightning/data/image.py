@@ -1,0 +1,254 @@
+"""Image files to one 8-bit intensity channel, the only thing the rest of the package sees.
+
+Colour becomes luma (ITU-R BT.601, rounded so that equal channels give exactly that value: a grey image replicated to
+RGB is the same image). Deeper than 8 bits is scaled to 0-255 by the file's own percentile window, `WINDOW`, and the
+window is recorded. EXIF orientation is applied, as viewers and Labelme do. An alpha channel is ignored.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from kemr_lightning.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""Endings, in lower case, of the files taken for images."""
+
+WINDOW = (0.1, 99.9)
+"""Percentiles of a deep image's intensities that become 0 and 255."""
+
+_EXIF_ORIENTATION = 0x0112
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_DEEP_MODES = ("I", "F")
+
+
+@dataclass(frozen=True)
+class IntensityImage:
+    """One decoded image.
+
+    Attributes:
+        pixels: ``(H, W)`` uint8 intensity.
+        window: The ``(low, high)`` raw intensities that became 0 and 255, or None where the values are the file's own.
+        pages: Number of pages in the file it came from.
+        orientation: The EXIF orientation (1-8) found in the file; it has been applied unless it was asked not to be.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    window: tuple[float, float] | None = None
+    pages: int = 1
+    orientation: int = 1
+
+
+def read_image(path: str | Path, page: int = 0, orient: bool = True) -> IntensityImage:
+    """Read one image file.
+
+    Args:
+        path: PNG, JPEG, BMP or TIFF; any other format that Pillow knows works too.
+        page: Page of a multi-page TIFF, from 0.
+        orient: Apply the EXIF orientation.
+
+    Raises:
+        UserError: The file is missing, not an image, damaged, or has no such page.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot open image {path}: {error.strerror or error}. Check the path.") from error
+    return read_image_bytes(data, str(path), page, orient)
+
+
+def read_pages(path: str | Path) -> Iterator[IntensityImage]:
+    """All pages of a file in order; one for formats without pages.
+
+    Raises:
+        UserError: As `read_image`.
+    """
+    first = read_image(path)
+    yield first
+    for page in range(1, first.pages):
+        yield read_image(path, page)
+
+
+def read_image_bytes(data: bytes, name: str = "image data", page: int = 0, orient: bool = True) -> IntensityImage:
+    """Decode an image that is already in memory.
+
+    Args:
+        data: The bytes of an image file.
+        name: What to call it in messages.
+        page: Page of a multi-page TIFF, from 0.
+        orient: Apply the EXIF orientation.
+
+    Raises:
+        UserError: The bytes are not an image, are damaged, or have no such page.
+    """
+    try:
+        raw, orientation, pages = _decode(data, page)
+    except EOFError as error:
+        raise UserError(f"{name} has no page {page}. Pages count from 0.") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} is not an image that can be read. Convert it to PNG, JPEG, BMP or TIFF.") from error
+    except (OSError, ValueError, SyntaxError, cv2.error, tifffile.TiffFileError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name} cannot be decoded ({_one_line(error)}). Replace the damaged file.") from error
+    image = to_intensity(raw)
+    pixels = _orient(image.pixels, orientation) if orient else image.pixels
+    return IntensityImage(np.ascontiguousarray(pixels), image.window, pages, orientation)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """``(H, W)`` of an image file after EXIF orientation, from its header alone.
+
+    Raises:
+        UserError: The file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = _orientation(image) >= 5
+    except UnidentifiedImageError:
+        height, width = read_image(path).pixels.shape
+        return int(height), int(width)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"cannot open image {path} ({_one_line(error)}). Check the file.") from error
+    return (width, height) if turned else (height, width)
+
+
+def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
+    """Bring an array of pixels to one 8-bit intensity channel.
+
+    Args:
+        array: ``(H, W)`` or ``(H, W, C)`` with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA); bool, uint8, or any
+            deeper integer or float type, which is scaled by its own percentile window.
+
+    Raises:
+        UserError: The array has another shape or type, or no pixels.
+    """
+    array = np.asarray(array)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or array.size == 0:
+        raise UserError(f"an image of shape {array.shape} is not understood. Give (H, W), (H, W, 3) or (H, W, 4).")
+    if array.dtype.kind not in "buif":
+        raise UserError(f"an image of type {array.dtype} is not understood. Give uint8, uint16 or float pixels.")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    channels = array if array.ndim == 3 else array[:, :, None]
+    if channels.shape[2] in (2, 4):
+        channels = channels[:, :, :-1]
+    if array.dtype == np.uint8:
+        return IntensityImage(_luma8(channels))
+    deep = channels.astype(np.float64)
+    grey = deep[:, :, 0] if deep.shape[2] == 1 else deep @ np.array([0.299, 0.587, 0.114])
+    grey = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = (float(value) for value in np.percentile(grey, WINDOW))
+    if high <= low:
+        low, high = float(grey.min()), float(grey.max())
+    scaled = (grey - low) * (255.0 / (high - low)) if high > low else np.zeros_like(grey)
+    return IntensityImage(np.rint(scaled.clip(0, 255)).astype(np.uint8), (low, high))
+
+
+def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
+    """Decode a black and white image file held in memory: ``(H, W)`` bool, True where the stored value is not 0.
+
+    Raises:
+        UserError: The bytes are not an image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            stored = np.asarray(image if image.mode in ("1", "L", "P", "I") else image.convert("L"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"a mask cannot be decoded ({_one_line(error)}). Save it again.") from error
+    mask: npt.NDArray[np.bool_] = stored != 0
+    return mask
+
+
+def _luma8(channels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """BT.601 luma in whole thousandths, which sum to 1000: equal channels are left as they are."""
+    if channels.shape[2] == 1:
+        return np.ascontiguousarray(channels[:, :, 0])
+    red, green, blue = (channels[:, :, index].astype(np.uint32) for index in range(3))
+    luma: npt.NDArray[np.uint8] = ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
+    return luma
+
+
+def _decode(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int]:
+    """Pixels as stored, the EXIF orientation still to apply, and the number of pages."""
+    if data[:4] in _TIFF_MAGIC:
+        decoded = _decode_deep_tiff(data, page)
+        if decoded is not None:
+            return decoded
+    with Image.open(io.BytesIO(data)) as image:
+        pages = int(getattr(image, "n_frames", 1)) if data[:4] in _TIFF_MAGIC else 1
+        if page >= pages:
+            raise EOFError(page)
+        image.seek(page)
+        orientation = _orientation(image)
+        if data[:8] == _PNG_MAGIC and data[24] == 16 and data[25] != 0:
+            # Pillow drops the low byte of 16-bit colour.
+            deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            if deep is None:
+                raise ValueError("the PNG data is damaged")
+            return (deep[:, :, [2, 1, 0]] if deep.ndim == 3 else deep), orientation, pages
+        image.load()
+        if image.format == "TIFF":
+            orientation = 1  # Pillow turns TIFFs itself when it loads them.
+        if image.mode == "L" or image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
+            return np.asarray(image), orientation, pages
+        if image.mode in ("1", "LA"):
+            return np.asarray(image.convert("L")), orientation, pages
+        return np.asarray(image.convert("RGB")), orientation, pages
+
+
+def _decode_deep_tiff(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int] | None:
+    """A TIFF page of more than 8 bits, or None: the rest is Pillow's, and so are codecs that tifffile lacks."""
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            pages = len(file.pages)
+            if page >= pages:
+                raise EOFError(page)
+            part: Any = file.pages[page]
+            if part.dtype is None or part.dtype.itemsize == 1:
+                return None
+            array = np.asarray(part.asarray())
+            # Planar colour comes channels first; other stacks within one page give their first plane.
+            if part.axes.startswith("S") and array.ndim == 3:
+                array = np.moveaxis(array, 0, 2)
+            while array.ndim > 3 or (array.ndim == 3 and not part.axes.endswith("S") and not part.axes.startswith("S")):
+                array = array[0]
+            if array.ndim == 3 and array.shape[2] > 4:
+                array = array[:, :, :3]
+            if part.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind == "u":
+                array = np.iinfo(array.dtype).max - array
+            tag = part.tags.get(274)
+            return array, int(tag.value) if tag is not None else 1, pages
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, ImportError):
+        return None
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _orient(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Turn stored pixels upright: orientations 2-8 of the EXIF standard."""
+    if orientation >= 5:
+        pixels = pixels.T
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
