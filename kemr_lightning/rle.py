@@ -51,7 +51,7 @@ def encode(patch: Patch, image_size: tuple[int, int], threshold: float = 0.5) ->
     column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
     changes = (column + x0) * height + row + y0
     if y0 == 0 and y1 == height:
-        # A run that reaches the bottom goes on at the top of the next column: end and start are one position, no change.
+        # A run that reaches the bottom goes on at the top of the next column: its end is a start, and neither a change.
         first = np.flatnonzero(changes[1:] == changes[:-1])
         changes = np.delete(changes, np.concatenate([first, first + 1]))
     # A run that reaches the image's last pixel ends with the image.

@@ -17,7 +17,7 @@ def frame(patch: Patch, size: tuple[int, int], threshold: float = 0.5) -> np.nda
 
 
 def random_patch(rng: np.random.Generator) -> tuple[Patch, tuple[int, int]]:
-    """Windows of every kind: inside, on any border, full height, full width, full frame; fillings from empty to full."""
+    """Windows of every kind: inside, on any border, full height, full width; fillings from empty to full."""
     height, width = (int(v) for v in rng.integers(1, 24, 2))
     x0, x1 = sorted(int(v) for v in rng.choice(width + 1, 2, replace=False))
     y0, y1 = sorted(int(v) for v in rng.choice(height + 1, 2, replace=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,11 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 from torch import Tensor
+from typing_extensions import override
 
 from kemr_lightning.instances import Instances, Sample
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric
 from kemr_lightning.output.coco_results import CocoResultsWriter
-
-logger = logging.getLogger(__name__)
 
 Stage = Literal["val", "test"]
 
@@ -53,9 +52,9 @@ class RefinementCallback(pl.Callback):
     Args:
         refiner: ``(image (H, W) uint8, instances) -> instances`` with the same boxes, scores and labels; None for no
             refinement.
-        metric: The metric to score with; a default one if None. It is cloned.
+        metric: The metric to score with; a default one if None. It is copied.
         directory: Where a test's files go; None for the trainer's ``default_root_dir``.
-        label_names: Names of labels 1, 2, ... for the files; None asks the data module's ``label_names``, if it has any.
+        label_names: Names of labels 1, 2, ... for the files; None asks the data module's ``label_names``, if any.
     """
 
     def __init__(
@@ -69,9 +68,9 @@ class RefinementCallback(pl.Callback):
         self.directory = None if directory is None else Path(directory)
         self.label_names = label_names
         metric = InstanceSegmentationMetric() if metric is None else metric
-        self.metrics = {"initial": metric.clone()}
+        self.metrics = {"initial": copy.deepcopy(metric)}
         if refiner is not None:
-            self.metrics["refined"] = metric.clone()
+            self.metrics["refined"] = copy.deepcopy(metric)
         self.figures: dict[str, dict[str, float]] = {}
         """The last epoch's ``initial``, ``refined`` and ``gain``, each name -> percent."""
         self.latest: list[Outcome] = []
@@ -80,18 +79,19 @@ class RefinementCallback(pl.Callback):
         """What refining took in the last epoch, mean."""
         self._spent, self._images = 0.0, 0
 
+    @override
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the epoch before."""
         self._restart(pl_module)
 
+    @override
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the epoch before."""
         self._restart(pl_module)
 
+    @override
     def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the epoch before."""
         self._restart(pl_module)
 
+    @override
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
@@ -101,9 +101,9 @@ class RefinementCallback(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Refine and score a batch."""
         self._score(outputs, batch)
 
+    @override
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,
@@ -113,9 +113,9 @@ class RefinementCallback(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Refine and score a batch."""
         self._score(outputs, batch)
 
+    @override
     def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
@@ -125,16 +125,16 @@ class RefinementCallback(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Refine a batch; its list of instances becomes the final one, so that `Trainer.predict` returns it."""
+        # In place, so that `Trainer.predict` returns the final instances.
         self.latest = self._refine(outputs, batch)
         outputs[:] = [outcome.final for outcome in self.latest]
 
+    @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the figures."""
         self._log(pl_module, "val")
 
+    @override
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the figures and write the files."""
         self._log(pl_module, "test")
         # Gathering needs every process, writing only one.
         records = {name: metric.gathered() for name, metric in self.metrics.items()}

@@ -107,7 +107,7 @@ def record(
     """
     if predictions.image_size != truth.image_size:
         raise ValueError(
-            f"image {image_id}: predictions are for an image of {predictions.image_size}, annotations of {truth.image_size}"
+            f"image {image_id}: predictions are for a size of {predictions.image_size}, not {truth.image_size}"
         )
     masks = truth.patches is not None
     if masks and predictions.patches is None and len(predictions) and len(truth):

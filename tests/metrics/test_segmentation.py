@@ -175,7 +175,7 @@ def test_masks_are_needed_where_annotations_have_them() -> None:
     target = of_squares((0, 0, 1, 1))
     with pytest.raises(ValueError, match="boxes only"):
         InstanceSegmentationMetric().update([boxes_only(target)], [target], [1])
-    with pytest.raises(ValueError, match="image of"):
+    with pytest.raises(ValueError, match="for a size of"):
         InstanceSegmentationMetric().update([Instances.empty((4, 4))], [target], [1])
 
 
