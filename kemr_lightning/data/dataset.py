@@ -18,7 +18,7 @@ from kemr_lightning.data.annotation import Annotation, scale_annotation, to_inst
 from kemr_lightning.data.augment import Augmentation, resize_image, resize_scale
 from kemr_lightning.data.image import IntensityImage
 from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
+from kemr_lightning.instances import Instances, Sample
 
 log = logging.getLogger(__name__)
 
@@ -136,14 +136,10 @@ class SampleDataset(Dataset[Sample]):
         annotations = record.annotations
         instances = None
         if self.augmentation is not None:
-            scale = resize_scale(size, self.resize)
-            if scale != 1:
-                pixels = resize_image(pixels, scale)
-                # Width and height are rounded to whole pixels, each on its own.
-                factors = (pixels.shape[1] / size[1], pixels.shape[0] / size[0])
-                annotations = tuple(scale_annotation(annotation, factors) for annotation in annotations or ())
             rng = np.random.default_rng([self.seed, epoch, index])
-            pixels, instances = self.augmentation(pixels, annotations or (), self.label_ids, rng)
+            pixels, instances = training_view(
+                pixels, annotations or (), self.augmentation, self.resize, self.label_ids, rng
+            )
         elif annotations is not None:
             instances, _ = to_instances(annotations, self.label_ids, size)
         return Sample(torch.from_numpy(pixels), record.name, index + 1, instances, str(record.path))
@@ -165,6 +161,34 @@ class SampleDataset(Dataset[Sample]):
         state["_cache_left"] = self._cache_left + sum(pixels.nbytes for pixels in self._cache.values())
         state["_cache"] = OrderedDict()
         return state
+
+
+def training_view(
+    pixels: npt.NDArray[np.uint8],
+    annotations: Sequence[Annotation],
+    augmentation: Augmentation,
+    resize: Sequence[int] | None,
+    label_ids: Mapping[str, int],
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.uint8], Instances]:
+    """What training sees of an image: fitted into the model's frame, then augmented.
+
+    Args:
+        pixels: ``(H, W)`` uint8 at the file's size.
+        annotations: In the coordinates of ``pixels``.
+        augmentation: Applied at the model's scale.
+        resize: ``(width, height)`` of the frame, or None.
+        label_ids: Class name to label, from 1.
+        rng: Where all chance comes from.
+    """
+    size = (int(pixels.shape[0]), int(pixels.shape[1]))
+    scale = resize_scale(size, resize)
+    if scale != 1:
+        pixels = resize_image(pixels, scale)
+        # Width and height are rounded to whole pixels, each on its own.
+        factors = (pixels.shape[1] / size[1], pixels.shape[0] / size[0])
+        annotations = [scale_annotation(annotation, factors) for annotation in annotations]
+    return augmentation(pixels, annotations, label_ids, rng)
 
 
 def count_labels(records: Sequence[Record]) -> Counter[str]:
