@@ -1,6 +1,7 @@
-"""Seeded synthetic metaphases with exact masks: see `SyntheticDataset`."""
+"""Seeded synthetic metaphases with exact masks: see `SyntheticDataset` and `SyntheticDataModule`."""
 
+from kemr_lightning.data.synthetic.datamodule import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.data.synthetic.scene import Metaphase, metaphase
 
-__all__ = ["Metaphase", "SyntheticDataset", "metaphase"]
+__all__ = ["Metaphase", "SyntheticDataModule", "SyntheticDataset", "metaphase"]

@@ -201,7 +201,7 @@ def expose(stain: FloatArray, optics: Optics, width: float, rng: np.random.Gener
         if optics.haze > 0:
             # The halo is smooth: a quarter of the resolution holds it.
             coarse = cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-            spread = cv2.resize(blurred(coarse, 0.5 * width), size[::-1])
+            spread = cv2.resize(blurred(np.asarray(coarse), 0.5 * width), size[::-1])
             image = (1 - optics.haze) * image + 1.5 * optics.haze * spread
         image += optics.background * light
     image = blurred(image, optics.blur)
