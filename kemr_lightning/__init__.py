@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from kemr_lightning.inference import Model
+    from kemr_lightning.refinement import CRFParams
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
 
 
-def load(checkpoint: str | Path, knowledge: str | Path | None = None) -> Model:
+def load(checkpoint: str | Path, refine: CRFParams | Literal["default"] | None = "default") -> Model:
     """Load a trained model for use from Python.
 
     Args:
         checkpoint: A ``.ckpt`` file that a training run wrote.
-        knowledge: A Neural Knowledge DNA file; with it, masks come out refined.
+        refine: Parameters of the CRF that refines the masks; None for the detector's own masks.
 
     Returns:
-        An object whose ``predict(image)`` takes a path, a PIL image or an array and returns `Instances`.
+        A model whose ``predict(image)`` takes a path, a PIL image or an array and returns `Instances`.
 
     Raises:
-        UserError: A file is missing, damaged or of another program.
+        UserError: The file is missing, damaged or of another program.
     """
-    from kemr_lightning.inference import Model  # torch and torchvision load only when a model is asked for
+    # Imported here, so that `import kemr_lightning` stays quick.
+    from kemr_lightning.inference import Model
+    from kemr_lightning.refinement import CRFParams
 
-    return Model.load(checkpoint, knowledge)
+    return Model.load(checkpoint, CRFParams() if refine == "default" else refine)

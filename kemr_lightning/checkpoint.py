@@ -9,6 +9,7 @@ stranger can spoil a prediction but not run code.
 from __future__ import annotations
 
 import inspect
+import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -18,9 +19,12 @@ from typing import Any
 import hydra
 import torch
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from kemr_lightning.errors import UserError
+from kemr_lightning.module import SegmentationModule
+
+logger = logging.getLogger(__name__)
 
 TRUSTED = "kemr_lightning.models."
 NEEDED = ("state_dict", "hyper_parameters")
@@ -47,12 +51,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"checkpoint {file} cannot be read ({reason[:120]}). Copy it again, or use another one") from error
+        raise UserError(
+            f"checkpoint {file} cannot be read ({reason[:120]}). Copy it again, or use another one"
+        ) from error
     if not isinstance(content, dict) or any(not isinstance(content.get(key), Mapping) for key in NEEDED):
         raise UserError(f"{file} is not a checkpoint of a training run. Use a file from a run's checkpoints/ folder")
     hyper = content["hyper_parameters"]
     if not isinstance(hyper.get("model"), Mapping) or not hyper.get("label_names"):
-        raise UserError(f"{file} was not written by kemr_lightning: it does not carry its model. Use another checkpoint")
+        raise UserError(
+            f"{file} was not written by kemr_lightning: it does not carry its model. Use another checkpoint"
+        )
     return content
 
 
@@ -110,7 +118,7 @@ def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
     check_targets(config, file)
     node = OmegaConf.create({**config, "weights": "none"} if "weights" in config else dict(config))
     try:
-        detector = hydra.utils.instantiate(node)
+        detector = hydra.utils.instantiate(node, _convert_="all")
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
@@ -119,3 +127,71 @@ def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
     if not isinstance(detector, nn.Module):
         raise UserError(f"checkpoint {file} does not describe a model. Use another checkpoint")
     return detector
+
+
+def load_module(path: str | Path) -> SegmentationModule:
+    """Rebuild a trained module from its checkpoint alone.
+
+    Args:
+        path: The ``.ckpt`` file.
+
+    Returns:
+        The module in evaluation mode, on the CPU, with the file's weights; it predicts but does not train.
+
+    Raises:
+        UserError: See `read_checkpoint` and `build_detector`; or the weights do not fit the model.
+    """
+    content = read_checkpoint(path)
+    hyper = content["hyper_parameters"]
+    module = SegmentationModule(
+        build_detector(hyper["model"], path),
+        config=hyper["model"],
+        label_names=hyper["label_names"],
+        input_size=hyper.get("input_size"),
+    )
+    load_weights(module, content["state_dict"], path)
+    return module.eval()
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load all weights of a module.
+
+    Args:
+        module: Takes the weights.
+        weights: A checkpoint's ``state_dict``.
+        path: Where they come from, for the message.
+
+    Raises:
+        UserError: A weight is missing, left over or of another shape.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[1:2]
+        raise UserError(
+            f"the weights in {path} do not fit their model ({' '.join(first).strip()[:160]}). Use an undamaged checkpoint"
+        ) from error
+
+
+def init_weights(module: nn.Module, path: str | Path) -> None:
+    """Start a new training from a checkpoint's weights, as far as they fit.
+
+    Weights whose name or shape differs keep their random start (a head for other classes, say); how many is logged.
+
+    Args:
+        module: The module to be trained.
+        path: The ``.ckpt`` file.
+
+    Raises:
+        UserError: See `read_checkpoint`; or nothing in the file fits.
+    """
+    weights = read_checkpoint(path)["state_dict"]
+    own = module.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    if not any(own[name].dim() > 0 for name in fitting):
+        raise UserError(f"init={path}: none of its weights fits this model. Choose the experiment it was trained with")
+    module.load_state_dict({**own, **fitting})
+    left = sorted(set(own) - set(fitting))
+    logger.info("init=%s: %d of %d weights taken over", path, len(fitting), len(own))
+    if left:
+        logger.warning("init=%s: %d weights start at random: %s", path, len(left), ", ".join(left[:5]))

@@ -29,10 +29,7 @@ def run(config: DictConfig) -> float | None:
     Raises:
         SystemExit: With code 2 and one line on the standard error, where the user can mend what is wrong.
     """
-    # Lightning's advice on workers, precision and the like, in every run, hides what a user should read.
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    _quieten()
     try:
         task = cast(Callable[[DictConfig], float | None], hydra.utils.get_method(config.task.function))
         return task(config)
@@ -43,6 +40,16 @@ def run(config: DictConfig) -> float | None:
         sys.stderr.write(f"error: {message}\n")
         logger.debug("the error above came from here", exc_info=True)
         raise SystemExit(2) from None
+
+
+def _quieten() -> None:
+    """Drop Lightning's notes on devices and its advice on workers, which in every run hide what a user should read."""
+    import lightning.pytorch  # noqa: F401  (sets its own levels and handlers when it is first imported)
+
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def user_message(error: BaseException) -> str | None:

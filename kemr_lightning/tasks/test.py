@@ -1,0 +1,30 @@
+"""``task=test``: score a trained model on annotated images."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from kemr_lightning.tasks import setup
+
+
+def test(config: DictConfig) -> float | None:
+    """Test a checkpoint and write its files into the run directory.
+
+    Args:
+        config: The composed configuration. ``ckpt`` is the model; a folder without parts is scored whole.
+
+    Returns:
+        MaskAP of the final masks in percent, or None without annotations.
+
+    Raises:
+        UserError: Something in the configuration, the checkpoint or the data has to be mended.
+    """
+    directory = setup.start(config)
+    module = setup.trained_module(config)
+    data = setup.build_data(config, "test", module.label_names)
+    with setup.logging_closed():
+        trainer = setup.build_trainer(config)
+        trainer.test(module, datamodule=data, verbose=False)
+    setup.report(config, directory, trainer)
+    score = trainer.callback_metrics.get("test/MaskAP")
+    return None if score is None else float(score)

@@ -1,0 +1,72 @@
+"""``task=train``: fit, then test with the best checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig
+
+from kemr_lightning.checkpoint import init_weights, load_weights, read_checkpoint
+from kemr_lightning.errors import UserError
+from kemr_lightning.module import SegmentationModule
+from kemr_lightning.tasks import setup
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> float | None:
+    """Train a model, test it and write everything into the run directory.
+
+    Args:
+        config: The composed configuration. ``ckpt`` resumes a training, ``init`` starts one from given weights.
+
+    Returns:
+        The best validation figure of the run (what its checkpoints are chosen by), or None if it was never validated.
+
+    Raises:
+        UserError: Something in the configuration or the data has to be mended; nothing was trained.
+    """
+    directory = setup.start(config)
+    resume = setup.find_checkpoint(config)
+    if resume is not None and config.init is not None:
+        raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
+    data = setup.build_data(config, "fit")
+    data.setup("test")
+    module = setup.build_module(config, data.label_names)
+    if config.init is not None:
+        init_weights(module, config.init)
+    if resume is not None:
+        load_weights(module, read_checkpoint(resume)["state_dict"], resume)
+    with setup.logging_closed():
+        trainer = setup.build_trainer(config)
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        load_best(trainer, module)
+        trainer.test(module, datamodule=data, verbose=False)
+    setup.report(config, directory, trainer)
+    return _best_score(trainer)
+
+
+def load_best(trainer: pl.Trainer, module: SegmentationModule) -> Path | None:
+    """Load the best checkpoint's weights into the module.
+
+    Args:
+        trainer: It has just trained.
+        module: What it trained.
+
+    Returns:
+        The checkpoint, or None if the run was too short to save one; the module then keeps its current weights.
+    """
+    callback = trainer.checkpoint_callback
+    best = Path(getattr(callback, "best_model_path", "") or "")
+    if not best.is_file():
+        logger.warning("no checkpoint was saved: the current weights are tested")
+        return None
+    load_weights(module, read_checkpoint(best)["state_dict"], best)
+    return best
+
+
+def _best_score(trainer: pl.Trainer) -> float | None:
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return None if score is None else float(score)
