@@ -105,6 +105,16 @@ def box_iou(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]])
     return np.nan_to_num(np.asarray(_mask.iou(boxes[0], boxes[1], [False] * len(second)), dtype=np.float64), nan=0.0)
 
 
+def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> NDArray[np.int64]:
+    """``(len(first), len(second))`` pixels that masks share."""
+    if not len(first) or not len(second):
+        return np.zeros((len(first), len(second)), dtype=np.int64)
+    # With "crowd" masks pycocotools divides the shared pixels by the first mask's area alone.
+    parts = _mask.iou([_as_bytes(r) for r in first], [_as_bytes(r) for r in second], [True] * len(second))
+    areas = np.array([area(r) for r in first], dtype=np.float64)[:, None]
+    return np.rint(np.nan_to_num(np.asarray(parts, dtype=np.float64), nan=0.0) * areas).astype(np.int64)
+
+
 def merge(rles: Sequence[RLE], intersect: bool = False) -> RLE:
     """Union (or intersection) of at least one mask."""
     merged = _mask.merge([_as_bytes(r) for r in rles], intersect=intersect)

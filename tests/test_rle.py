@@ -79,6 +79,8 @@ def test_iou_and_merge_by_hand() -> None:
     assert rle.area(rle.merge([left, right])) == 6
     assert rle.area(rle.merge([left, right], intersect=True)) == 2
     assert rle.iou([], [left]).shape == (0, 1)
+    assert rle.intersections([left, empty], [right, left, empty]).tolist() == [[2, 4, 0], [0, 0, 0]]
+    assert rle.intersections([left], []).shape == (1, 0)
     assert np.allclose(rle.box_iou([[0, 0, 2, 2]], [[1, 0, 2, 2], [0, 0, 2, 2]]), [[1 / 3, 1]])
 
 

@@ -1,0 +1,214 @@
+"""Which prediction is which annotation, how well its mask fits, and what went wrong with the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, distance_transform_edt
+
+from kemr_lightning import rle
+from kemr_lightning.instances import Patch
+from kemr_lightning.metrics.records import ImageRecord
+from kemr_lightning.metrics.segmentation import greedy_pairs
+
+OVERLAP_PIXELS = 20
+BOUNDARY_TOLERANCES = (1.0, 2.0)
+
+TruthKind = Literal["matched", "mislabelled", "merged", "split", "missed"]
+PredictionKind = Literal["matched", "mislabelled", "merging", "splitting", "duplicate", "false", "unsure"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction and the annotation it was matched to.
+
+    Attributes:
+        prediction: Position in the record's predictions.
+        truth: Position in the record's annotations.
+        iou: Of their masks.
+        boundary_f: F-score of their outlines at each of `BOUNDARY_TOLERANCES` (pixels), in [0, 1].
+    """
+
+    prediction: int
+    truth: int
+    iou: float
+    boundary_f: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImageMatch:
+    """The matching of one image.
+
+    Attributes:
+        pairs: As Instance Accuracy counts them.
+        truth: What became of each annotation.
+        predictions: What each prediction is.
+        overlapped: Whether each annotation shares at least `OVERLAP_PIXELS` pixels with another.
+    """
+
+    pairs: list[Pair]
+    truth: list[TruthKind]
+    predictions: list[PredictionKind]
+    overlapped: list[bool]
+
+
+def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: bool = True) -> ImageMatch:
+    """Match the predictions of an image to its annotations, by masks.
+
+    Annotations without a pair, in this order: ``mislabelled`` (a free prediction of another class reaches ``iou``),
+    ``merged`` (a prediction covers at least half of it and at least half of another annotation), ``split`` (two free
+    predictions or more lie in it with at least half of their area each), else ``missed``. Predictions without a pair
+    are named likewise; ``duplicate`` reaches ``iou`` with an annotation that has its pair; ``unsure`` ones are below
+    ``score`` and take no part. A matched prediction that covers a merged annotation as well stays ``matched``.
+
+    Args:
+        item: An image with masks.
+        score: Predictions below it do not take part.
+        iou: Least IoU of a pair.
+        boundaries: Compute the F-scores of outlines; they are empty otherwise.
+
+    Returns:
+        The matching.
+    """
+    found, truth = [item.rle(p) for p in item.predictions], [item.rle(t) for t in item.truth]
+    overlaps = rle.iou(found, truth)
+    taken = np.array([p.score >= score for p in item.predictions], dtype=bool)
+    pairs = greedy_pairs(item, overlaps, score, iou)
+    truth_kind: list[TruthKind] = ["missed"] * len(truth)
+    kind: list[PredictionKind] = ["false" if used else "unsure" for used in taken]
+    for prediction, annotation in pairs:
+        kind[prediction], truth_kind[annotation] = "matched", "matched"
+    if len(found) and len(truth):
+        shared = rle.intersections(found, truth).astype(float)
+        covered = shared / np.maximum([rle.area(t) for t in truth], 1)[None] >= 0.5
+        inside = shared / np.maximum([rle.area(p) for p in found], 1)[:, None] >= 0.5
+        _name_errors(kind, truth_kind, overlaps >= iou, covered, inside, taken)
+    crossings = rle.intersections(truth, truth)
+    np.fill_diagonal(crossings, 0)
+    return ImageMatch(
+        [_pair(p, t, overlaps[p, t], found[p], truth[t], boundaries) for p, t in pairs],
+        truth_kind,
+        kind,
+        [bool(row.max(initial=0) >= OVERLAP_PIXELS) for row in crossings],
+    )
+
+
+def _name_errors(
+    kind: list[PredictionKind],
+    truth_kind: list[TruthKind],
+    close: NDArray[np.bool_],
+    covered: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    taken: NDArray[np.bool_],
+) -> None:
+    """Fill in the kinds of what has no pair. Arrays are ``(predictions, annotations)``; ``taken`` is of predictions."""
+
+    def free() -> NDArray[np.bool_]:
+        return np.array([k == "false" for k in kind], dtype=bool)
+
+    for annotation in range(len(truth_kind)):
+        if truth_kind[annotation] == "missed":
+            for prediction in np.flatnonzero(close[:, annotation] & free())[:1].tolist():
+                kind[prediction], truth_kind[annotation] = "mislabelled", "mislabelled"
+    merging = taken & (covered.sum(axis=1) >= 2)
+    for annotation in range(len(truth_kind)):
+        if truth_kind[annotation] != "missed":
+            continue
+        over = np.flatnonzero(merging & covered[:, annotation])
+        parts = np.flatnonzero(inside[:, annotation] & free())
+        if len(over):
+            truth_kind[annotation] = "merged"
+            for prediction in over.tolist():
+                kind[prediction] = "merging" if kind[prediction] == "false" else kind[prediction]
+        elif len(parts) >= 2:
+            truth_kind[annotation] = "split"
+            for prediction in parts.tolist():
+                kind[prediction] = "splitting"
+    for prediction in np.flatnonzero(free() & close.any(axis=1)).tolist():
+        kind[prediction] = "duplicate"
+
+
+def _pair(prediction: int, truth: int, iou: float, found: rle.RLE, annotated: rle.RLE, boundaries: bool) -> Pair:
+    scores = boundary_f(rle.decode(found), rle.decode(annotated)) if boundaries else ()
+    return Pair(prediction, truth, float(iou), scores)
+
+
+def boundary_f(
+    first: Patch, second: Patch, tolerances: Sequence[float] = BOUNDARY_TOLERANCES, threshold: float = 0.5
+) -> tuple[float, ...]:
+    """F-score of two masks' outlines: harmonic mean of the parts of each that lie near the other.
+
+    An outline is the mask's pixels with a side neighbour outside the mask; distances are between pixel centres.
+
+    Args:
+        first: A mask.
+        second: Another mask of the same image.
+        tolerances: Largest distances in pixels that count as near.
+        threshold: For masks of probabilities.
+
+    Returns:
+        One score in [0, 1] per tolerance; 1 if both masks are empty, 0 if one is.
+    """
+    windows = np.array([first.window, second.window])
+    x0, y0 = windows[:, :2].min(axis=0) - 1
+    x1, y1 = windows[:, 2:].max(axis=0) + 1
+    outlines = []
+    for patch in (first, second):
+        mask = np.zeros((y1 - y0, x1 - x0), dtype=bool)
+        left, top, right, bottom = patch.window
+        mask[top - y0 : bottom - y0, left - x0 : right - x0] = patch.binary(threshold).cpu().numpy()
+        outlines.append(mask & ~binary_erosion(mask))
+    counts = [int(outline.sum()) for outline in outlines]
+    if not all(counts):
+        return tuple(float(not any(counts)) for _ in tolerances)
+    distances = [distance_transform_edt(~outline) for outline in outlines]
+    scores = []
+    for tolerance in tolerances:
+        precision = float((distances[1][outlines[0]] <= tolerance).mean())
+        recall = float((distances[0][outlines[1]] <= tolerance).mean())
+        scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
+    return tuple(scores)
+
+
+def summarise(matches: Sequence[ImageMatch]) -> dict[str, Any]:
+    """Figures over a data set, JSON-able; NaN where there is nothing to average.
+
+    Returns:
+        ``annotations`` and ``predictions`` (kind -> number); ``mean_iou`` and ``boundary_f`` (tolerance -> F) of the
+        pairs, in percent; ``overlapped`` and ``isolated``, each with ``annotations``, ``found`` (percent of them
+        matched) and ``mean_iou``.
+    """
+    pairs = [pair for item in matches for pair in item.pairs]
+    flags = np.array([flag for item in matches for flag in item.overlapped], dtype=bool)
+    matched = np.array([kind == "matched" for item in matches for kind in item.truth], dtype=bool)
+    ious = np.array([pair.iou for pair in pairs])
+    of_overlapped = np.array([item.overlapped[pair.truth] for item in matches for pair in item.pairs], dtype=bool)
+    tolerances = BOUNDARY_TOLERANCES if pairs and pairs[0].boundary_f else ()
+    return {
+        "annotations": dict(Counter(kind for item in matches for kind in item.truth)),
+        "predictions": dict(Counter(kind for item in matches for kind in item.predictions)),
+        "mean_iou": _percent(ious),
+        "boundary_f": {
+            f"{t:g}px": _percent(np.array([p.boundary_f[i] for p in pairs])) for i, t in enumerate(tolerances)
+        },
+        **{
+            name: {
+                "annotations": int(where.sum()),
+                "found": _percent(matched[where]),
+                "mean_iou": _percent(ious[those]),
+            }
+            for name, where, those in (
+                ("overlapped", flags, of_overlapped),
+                ("isolated", ~flags, ~of_overlapped),
+            )
+        },
+    }
+
+
+def _percent(values: NDArray[Any]) -> float:
+    return float(values.mean() * 100) if values.size else float("nan")
