@@ -1,24 +1,13 @@
-"""Labelme's JSON: versions 3 to 6 and AutoKary2022's dialect, read and written.
-
-Reading has three steps that know nothing of one another: `parse_labelme` understands a file, `load_image` finds and
-decodes the image it speaks of, `read_labelme` does both. What to do with odd shapes is left to the caller, who finds
-them counted in `LabelmeFile.skipped`.
-
-Coordinates are pixel corners: Labelme draws pixel (0, 0) on [0, 1) x [0, 1). They refer to the upright image, since
-Labelme applies the EXIF orientation when it opens a file; bytes it embeds are upright already and are shown as stored.
-Files of other tools that do it the other way are recognised by their stated width and height.
-"""
+"""One Labelme JSON file to annotations; its image is neither looked for nor decoded."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-import logging
 import math
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kemr_lightning.data.annotation import Annotation, Polygon, clip_patch, polygon_area, to_instances
-from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, decode_mask, image_size, read_image_bytes
+from kemr_lightning.data.annotation import Annotation, Polygon, clip_patch, polygon_area
+from kemr_lightning.data.image import decode_mask
 from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch
-
-log = logging.getLogger(__name__)
+from kemr_lightning.instances import Patch
 
 FARTHEST = 1e5
 """Corners farther out than this many pixels are taken for damage."""
@@ -76,134 +63,13 @@ class LabelmeFile:
     other_data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class LabelmeInstances(Instances):
-    """Instances that remember their class names and the annotations they came from, so that they can be written back.
-
-    Attributes:
-        label_names: Name of label 1, 2, …
-        annotations: One per instance.
-    """
-
-    label_names: tuple[str, ...] = ()
-    annotations: tuple[Annotation, ...] = ()
-
-    def __getitem__(self, index: torch.Tensor | Sequence[int] | slice) -> LabelmeInstances:
-        """Select instances as `Instances` does."""
-        where = torch.arange(len(self))[torch.as_tensor(index) if not isinstance(index, slice) else index].tolist()
-        part = super().__getitem__(index)
-        chosen = tuple(self.annotations[position] for position in where)
-        return LabelmeInstances(
-            *(part.image_size, part.boxes, part.scores, part.labels, part.patches, part.disagreement),
-            label_names=self.label_names,
-            annotations=chosen,
-        )
-
-
-@dataclass(frozen=True)
-class LabelmeImage:
-    """One Labelme file with its image; unpacks as ``image, instances = read_labelme(path)``.
-
-    Attributes:
-        image: ``(H, W)`` uint8 intensity, or None where neither file nor embedded data exist.
-        instances: The annotations rasterised at the image's size. Labels count the file's own class names, sorted.
-        file: Everything else the file says.
-        notices: What was unusual, in words.
-    """
-
-    image: npt.NDArray[np.uint8] | None
-    instances: LabelmeInstances
-    file: LabelmeFile
-    notices: tuple[str, ...] = ()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.image, self.instances))
-
-
-def read_labelme(json_path: str | Path, root: str | Path | None = None) -> LabelmeImage:
-    """Read a Labelme file and its image.
-
-    Args:
-        json_path: The JSON file.
-        root: The folder that image paths may not leave; the JSON's own folder if None.
-
-    Returns:
-        Image and instances. Without an image, but with a stated size, ``image`` is None.
-
-    Raises:
-        UserError: The file is missing, broken or contradicts its image; or there is neither an image nor a size.
-    """
-    file, document = _parse(Path(json_path))
-    notices: list[str] = []
-    image: IntensityImage | None = None
-    try:
-        image = _load_image(file, document, Path(root) if root is not None else None, notices)
-    except MissingImageError as error:
-        if file.image_size is None:
-            raise
-        notices.append(str(error))
-    for notice in notices:
-        log.warning(notice)
-    size = (int(image.pixels.shape[0]), int(image.pixels.shape[1])) if image is not None else file.image_size
-    assert size is not None
-    names = tuple(sorted({annotation.label for annotation in file.annotations}))
-    plain, positions = to_instances(file.annotations, {name: i for i, name in enumerate(names, start=1)}, size)
-    chosen = tuple(file.annotations[position] for position in positions)
-    scores = torch.tensor([1.0 if a.score is None else a.score for a in chosen], dtype=torch.float32)
-    instances = LabelmeInstances(
-        *(size, plain.boxes, scores, plain.labels, plain.patches), label_names=names, annotations=chosen
-    )
-    return LabelmeImage(image.pixels if image is not None else None, instances, file, tuple(notices))
-
-
-class MissingImageError(UserError):
-    """The image that an annotation file speaks of is not there."""
-
-
 def parse_labelme(json_path: str | Path) -> LabelmeFile:
     """Understand a Labelme file; the image is neither looked for nor decoded.
 
     Raises:
         UserError: The file is missing, is no JSON, or is not as Labelme writes it.
     """
-    return _parse(Path(json_path))[0]
-
-
-def load_image(file: LabelmeFile, root: Path | None = None) -> IntensityImage:
-    """Decode the image a parsed file speaks of: the file at ``imagePath``, else the embedded bytes.
-
-    Args:
-        file: As `parse_labelme` gives it.
-        root: The folder that image paths may not leave; the JSON's own folder if None.
-
-    Raises:
-        MissingImageError: There is no image.
-        UserError: The image is damaged or has another size than stated.
-    """
-    document = _read_json(file.path) if file.embedded and find_image(file, root)[0] is None else {}
-    notices: list[str] = []
-    image = _load_image(file, document, root, notices)
-    for notice in notices:
-        log.debug(notice)
-    return image
-
-
-def check_image(file: LabelmeFile, root: Path | None = None) -> str | None:
-    """Compare an image's header with the size its annotation file states, without decoding it.
-
-    Returns:
-        A notice if the image is not where the file says, else None.
-
-    Raises:
-        MissingImageError: There is no image.
-        UserError: The image is no image or has another size than stated.
-    """
-    found, notice = find_image(file, root)
-    if found is None and not file.embedded:
-        raise _missing(file)
-    if found is not None and file.image_size not in (None, image_size(found)):
-        load_image(file, root)  # Raises, unless it is a matter of orientation.
-    return notice
+    return parse_document(Path(json_path))[0]
 
 
 def is_labelme(document: object) -> bool:
@@ -211,73 +77,12 @@ def is_labelme(document: object) -> bool:
     return isinstance(document, dict) and isinstance(document.get("shapes"), list)
 
 
-def find_image(file: LabelmeFile, root: Path | None = None) -> tuple[Path | None, str | None]:
-    """Look for the image beside a parsed file.
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON object of a Labelme file.
 
-    Returns:
-        The image's path or None, and a notice if it was not where the file says.
+    Raises:
+        UserError: The file is missing, is no JSON, or has no list of shapes.
     """
-    folder = file.path.parent
-    root = folder if root is None else root
-    stated = (file.image_path or "").replace("\\", "/")
-    if stated:
-        there = Path(os.path.normpath(folder.absolute() / stated))
-        inside = there.is_relative_to(os.path.normpath(root.absolute()))
-        absolute = stated.startswith("/") or stated[1:2] == ":"
-        if inside and there.is_file():
-            return folder / stated if not absolute else there, None
-        beside = folder / Path(stated).name
-        if Path(stated).name and beside.is_file():
-            why = "is elsewhere" if not inside or absolute else "is missing"
-            return beside, f"{file.path}: imagePath {file.image_path!r} {why}; using {beside.name} beside the JSON."
-    if file.embedded:
-        return None, None
-    for suffix in IMAGE_SUFFIXES:
-        for same in (file.path.with_suffix(suffix), file.path.with_suffix(suffix.upper())):
-            if same.is_file():
-                return same, f"{file.path}: image {file.image_path!r} is missing; using {same.name} of the same name."
-    return None, None
-
-
-def _load_image(
-    file: LabelmeFile, document: Mapping[str, Any], root: Path | None, notices: list[str]
-) -> IntensityImage:
-    found, notice = find_image(file, root)
-    if notice is not None:
-        notices.append(notice)
-    if found is not None:
-        data, name, orient = found.read_bytes(), str(found), True
-    elif file.embedded:
-        name, orient = f"the image in {file.path}", False
-        try:
-            data = base64.b64decode(_first(document, "imageData", "image_data"))
-        except (binascii.Error, ValueError) as error:
-            raise UserError(f"{file.path}: imageData is not base64. Save the file again in Labelme.") from error
-    else:
-        raise _missing(file)
-    image = read_image_bytes(data, name, orient=orient)
-    size = (int(image.pixels.shape[0]), int(image.pixels.shape[1]))
-    if file.image_size is None or size == file.image_size:
-        return image
-    if image.orientation != 1:
-        other = read_image_bytes(data, name, orient=not orient)
-        if other.pixels.shape == file.image_size:
-            notices.append(f"{name}: EXIF orientation {'ignored' if orient else 'applied'} to match the stated size.")
-            return other
-    height, width = file.image_size
-    raise UserError(
-        f"{file.path}: the file says {width}x{height} but {Path(name).name} is {size[1]}x{size[0]}. "
-        "Use the image that was annotated, or correct imageWidth and imageHeight."
-    )
-
-
-def _missing(file: LabelmeFile) -> MissingImageError:
-    return MissingImageError(
-        f"{file.path}: image {file.image_path!r} is not there and none is embedded. Put the image beside the JSON."
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -290,10 +95,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def _parse(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
-    document = _read_json(path)
+def parse_document(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
+    """As `parse_labelme`, with the JSON object itself, which may hold the image.
+
+    Raises:
+        UserError: As `parse_labelme`.
+    """
+    document = read_document(path)
     size = _stated_size(path, document)
-    stated = _first(document, "imagePath", "image_path")
+    stated = first_of(document, "imagePath", "image_path")
     groups: dict[tuple[str, Any], list[_Shape]] = {}
     skipped: Counter[str] = Counter()
     others: list[Mapping[str, Any]] = []
@@ -315,7 +125,7 @@ def _parse(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
         path=path,
         image_path=stated if isinstance(stated, str) and stated else None,
         image_size=size,
-        embedded=bool(_first(document, "imageData", "image_data")),
+        embedded=bool(first_of(document, "imageData", "image_data")),
         annotations=tuple(_join(shapes) for shapes in groups.values()),
         other_shapes=tuple(others),
         skipped=dict(skipped),
@@ -441,8 +251,8 @@ def _score(description: str) -> float | None:
 
 
 def _stated_size(path: Path, document: Mapping[str, Any]) -> tuple[int, int] | None:
-    height = _first(document, "imageHeight", "image_height")
-    width = _first(document, "imageWidth", "image_width")
+    height = first_of(document, "imageHeight", "image_height")
+    width = first_of(document, "imageWidth", "image_width")
     if height is None or width is None:
         return None
     if not all(isinstance(value, int | float) and value > 0 and value == int(value) for value in (height, width)):
@@ -452,5 +262,6 @@ def _stated_size(path: Path, document: Mapping[str, Any]) -> tuple[int, int] | N
     return int(height), int(width)
 
 
-def _first(document: Mapping[str, Any], *keys: str) -> Any:
+def first_of(document: Mapping[str, Any], *keys: str) -> Any:
+    """The value of the first key that is there and not null, else None."""
     return next((document[key] for key in keys if document.get(key) is not None), None)

@@ -1,0 +1,36 @@
+"""Labelme's JSON: versions 3 to 6 and AutoKary2022's dialect, read and written.
+
+Reading has three steps that know nothing of one another: `parse_labelme` understands a file, `load_image` finds and
+decodes the image it speaks of, `read_labelme` does both and rasterises. What to do with odd shapes is left to the
+caller, who finds them counted in `LabelmeFile.skipped`.
+
+Coordinates are pixel corners: Labelme draws pixel (0, 0) on [0, 1) x [0, 1). They refer to the upright image, since
+Labelme applies the EXIF orientation when it opens a file; bytes it embeds are upright already and are shown as stored.
+Files of other tools that do it the other way are recognised by their stated width and height.
+"""
+
+from kemr_lightning.data.labelme.parse import LabelmeFile, is_labelme, parse_labelme
+from kemr_lightning.data.labelme.read import (
+    LabelmeImage,
+    LabelmeInstances,
+    MissingImageError,
+    check_image,
+    find_image,
+    load_image,
+    read_labelme,
+)
+from kemr_lightning.data.labelme.write import write_labelme
+
+__all__ = [
+    "LabelmeFile",
+    "LabelmeImage",
+    "LabelmeInstances",
+    "MissingImageError",
+    "check_image",
+    "find_image",
+    "is_labelme",
+    "load_image",
+    "parse_labelme",
+    "read_labelme",
+    "write_labelme",
+]

@@ -1,0 +1,157 @@
+"""Instances to Labelme JSON, so that they can be looked at and corrected in Labelme and trained on again."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kemr_lightning.data.image import image_size
+from kemr_lightning.data.labelme.read import LabelmeInstances
+from kemr_lightning.data.outline import mask_polygons
+from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.output.files import write_text
+
+VERSION = "5.5.0"
+"""The Labelme version whose format is written; later ones read it too."""
+
+
+def write_labelme(
+    json_path: str | Path,
+    image_path: str | Path,
+    instances: Instances,
+    label_names: Sequence[str] | None = None,
+    *,
+    shape_type: str = "polygon",
+    min_iou: float = 0.99,
+    overwrite: bool = False,
+    marks: Sequence[Mapping[str, bool]] | None = None,
+    flags: Mapping[str, bool] | None = None,
+    other_shapes: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """Write the instances of one image as a Labelme file.
+
+    Instances that came from `read_labelme` are written as they stood in their file. Others become one polygon for each
+    connected part, parts of one instance joined by a ``group_id``; holes are cut in along a seam. The score is written
+    into the description as ``{"score": 0.97}``, the form Labelme's own predictions have.
+
+    Args:
+        json_path: The file to write.
+        image_path: The image it is about; the file gets its path relative to the JSON's folder.
+        instances: At the image's size.
+        label_names: Name of label 1, 2, …; None takes those the instances carry, or ``"chromosome"`` for label 1 and
+            the number for others.
+        shape_type: ``"polygon"``, or ``"mask"`` for Labelme's bitmap shapes, which are exact.
+        min_iou: Least IoU of each part's polygon with the part; 1 follows the pixel edges.
+        overwrite: Replace an existing file.
+        marks: Flags of each instance, such as ``{"review": True}``.
+        flags: Flags of the image.
+        other_shapes: Shapes to add as they are (`LabelmeFile.other_shapes`).
+
+    Returns:
+        ``json_path``.
+
+    Raises:
+        UserError: The file exists, the image has another size, or an option is unknown.
+    """
+    json_path, image_path = Path(json_path), Path(image_path)
+    if shape_type not in ("polygon", "mask"):
+        raise UserError(f"shape_type={shape_type!r} is unknown. Use polygon or mask.")
+    if json_path.exists() and not overwrite:
+        raise UserError(f"{json_path} exists. Choose another folder, or allow overwriting.")
+    height, width = instances.image_size
+    if image_path.is_file() and image_size(image_path) != (height, width):
+        found = image_size(image_path)
+        raise UserError(f"{image_path} is {found[1]}x{found[0]}, the instances {width}x{height}. Match the two.")
+    shapes = _shapes(instances, _namer(instances, label_names), shape_type, min_iou, marks)
+    document = {
+        "version": VERSION,
+        "flags": dict(flags or {}),
+        "shapes": [*shapes, *(dict(shape) for shape in other_shapes)],
+        "imagePath": Path(os.path.relpath(image_path.absolute(), json_path.parent.absolute())).as_posix(),
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+    write_text(json_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    return json_path
+
+
+def _namer(instances: Instances, label_names: Sequence[str] | None) -> dict[int, str]:
+    """Names of the labels that occur."""
+    if label_names is None and isinstance(instances, LabelmeInstances):
+        label_names = instances.label_names
+    present = sorted(set(instances.labels.tolist()))
+    if label_names is None:
+        return {label: "chromosome" if present == [1] else str(label) for label in present}
+    if present and (present[0] < 1 or present[-1] > len(label_names)):
+        raise UserError(f"label {present[-1]} has no name: {len(label_names)} label_names were given. Name each label.")
+    return {label: label_names[label - 1] for label in present}
+
+
+def _shapes(
+    instances: Instances,
+    names: Mapping[int, str],
+    shape_type: str,
+    min_iou: float,
+    marks: Sequence[Mapping[str, bool]] | None,
+) -> list[dict[str, Any]]:
+    sources = instances.annotations if isinstance(instances, LabelmeInstances) else ()
+    used = [source.group_id for source in sources if isinstance(source.group_id, int)]
+    group = max(used, default=0)
+    shapes: list[dict[str, Any]] = []
+    for index in range(len(instances)):
+        if sources and sources[index].raw:
+            shapes += [dict(raw) for raw in sources[index].raw]
+            continue
+        if instances.patches is None:
+            x0, y0, x1, y1 = instances.boxes[index].tolist()
+            parts: list[dict[str, Any]] = [_part([[x0, y0], [x1, y1]], "rectangle")]
+        elif shape_type == "mask":
+            parts = _mask_part(instances.patches[index])
+        else:
+            parts = _polygon_parts(instances.patches[index], min_iou)
+        group += len(parts) > 1
+        score = float(instances.scores[index])
+        for part in parts:
+            part["label"] = names[int(instances.labels[index])]
+            part["group_id"] = group if len(parts) > 1 else None
+            part["description"] = json.dumps({"score": round(score, 4)})
+            part["flags"] = dict(marks[index]) if marks is not None else {}
+        shapes += parts
+    return shapes
+
+
+def _part(points: list[list[float]], shape_type: str, mask: str | None = None) -> dict[str, Any]:
+    """A shape's keys in the order in which Labelme writes them."""
+    shape: dict[str, Any] = {"label": "", "points": points, "group_id": None, "description": ""}
+    return {**shape, "shape_type": shape_type, "flags": {}, "mask": mask}
+
+
+def _polygon_parts(patch: Patch, min_iou: float) -> list[dict[str, Any]]:
+    polygons = mask_polygons(patch.binary().detach().cpu().numpy(), min_iou)
+    return [_part((polygon + np.array([patch.x0, patch.y0])).tolist(), "polygon") for polygon in polygons]
+
+
+def _mask_part(patch: Patch) -> list[dict[str, Any]]:
+    """A bitmap shape; its second point is the last pixel, not one beyond."""
+    values = patch.binary().detach().cpu().numpy()
+    if not values.any():
+        return []
+    rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
+    tight = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(tight).save(buffer, "PNG")
+    corners = [
+        [float(patch.x0 + columns[0]), float(patch.y0 + rows[0])],
+        [float(patch.x0 + columns[-1]), float(patch.y0 + rows[-1])],
+    ]
+    return [_part(corners, "mask", base64.b64encode(buffer.getvalue()).decode("ascii"))]
