@@ -23,6 +23,7 @@ class Spread:
     """What the chromosomes of one metaphase have in common.
 
     Attributes:
+        condensed: How far condensation has gone, from 0 (prometaphase) to 1 (late metaphase).
         width: Width of a chromatid pair, pixels.
         pixels_per_megabase: Length of a chromosome on the slide.
         bend: Scale of the bending, 0 for straight chromosomes, about 1 for a prometaphase.
@@ -34,6 +35,7 @@ class Spread:
         density: Area of the cluster over the chromosomes' own area.
     """
 
+    condensed: float
     width: float
     pixels_per_megabase: float
     bend: float
@@ -63,7 +65,7 @@ def centre_line(length: float, half_width: float, bend: float, rng: np.random.Ge
         aspect = length / (2 * half_width)
         curvature = np.full(count, rng.normal(0, 0.09 * strength * aspect) / length)
         for _ in range(rng.poisson(0.28 * aspect * min(strength, 1.2))):
-            spread = rng.uniform(0.8, 2.5) * half_width
+            spread = rng.uniform(0.5, 2.2) * half_width
             angle = rng.normal(0, 0.65 * strength)
             at = rng.uniform(0.08, 0.92) * length
             curvature += angle / (spread * np.sqrt(2 * np.pi)) * np.exp(-((s - at) ** 2) / (2 * spread**2))
@@ -229,7 +231,8 @@ def _across(
         partner = nodes.owner == nodes.owner[target]
         deep = nodes.clearance(centres + offset, discs, partner) < -0.6 * spread.width
         apart = nodes.clearance(centres + offset, discs, ~partner).min() > 0.08 * spread.width
-        if apart and 0 < deep.sum() <= max(4, 0.4 * len(centres)) and _in_frame(centres + offset, discs, frame, spread):
+        steep = 0 < deep.sum() <= min(5, 0.5 * len(centres))
+        if steep and apart and _in_frame(centres + offset, discs, frame, spread):
             return np.asarray(offset)
     return None
 

@@ -19,8 +19,8 @@ from kemr_lightning.data.synthetic.shape import Footprint
 FloatArray = NDArray[np.floating[Any]]
 
 #: Stain of a band relative to the darkest (G-bands: density; fluorescence: light), per letter of `karyotype.STAINS`.
-_GIEMSA = {"n": 0.30, "a": 0.46, "b": 0.64, "c": 0.82, "d": 1.0, "e": 0.80, "v": 0.60, "s": 0.22}
-_FLUORESCENT = {"n": 0.58, "a": 0.68, "b": 0.78, "c": 0.90, "d": 1.0, "e": 0.62, "v": 0.95, "s": 0.30}
+_GIEMSA = {"n": 0.26, "a": 0.44, "b": 0.64, "c": 0.84, "d": 1.0, "e": 0.78, "v": 0.60, "s": 0.20}
+_FLUORESCENT = {"n": 0.50, "a": 0.62, "b": 0.75, "c": 0.88, "d": 1.0, "e": 0.62, "v": 0.95, "s": 0.28}
 
 #: Samples along a band profile.
 _PROFILE = 512
@@ -46,10 +46,20 @@ class Texture:
     groove: float = 0.0
     taper: float = 0.0
 
-    def paint(self, where: Footprint, length: float, half_width: float) -> FloatArray:
-        """``(h, w)`` float64: stain times covered area in each pixel of a footprint."""
+    def paint(self, where: Footprint, length: float, half_width: float, ragged: FloatArray | float = 0.0) -> FloatArray:
+        """Stain times covered area in each pixel of a footprint.
+
+        Args:
+            where: The footprint, ``(h, w)`` pixels.
+            length: Of the chromosome, pixels.
+            half_width: Of the chromosome, pixels.
+            ragged: ``(h, w)`` shift of the bands along the chromosome, pixels.
+
+        Returns:
+            ``(h, w)`` float64.
+        """
         across = where.t / half_width
-        s = where.s + self.slant * across / 2 + self.bow * across**2 + self.shift * np.tanh(4 * across) / 2
+        s = where.s + ragged + self.slant * across / 2 + self.bow * across**2 + self.shift * np.tanh(4 * across) / 2
         stain = np.interp(s / length, np.linspace(0, 1, len(self.profile)), self.profile)
         stain *= 1 - self.groove * np.exp(-((across / 0.3) ** 2)) - self.taper * np.minimum(across**2, 1)
         return np.asarray(where.coverage * stain)
@@ -81,14 +91,14 @@ def texture(
     blur = rng.uniform(0.04, 0.08) * width / length * _PROFILE
     profile = blurred(profile[None], blur)[0]
     uneven = blurred(rng.normal(0, 1, (1, _PROFILE)), max(0.35 * width / length * _PROFILE, 1))[0]
-    profile = np.maximum(profile * (1 + 0.06 * uneven / max(float(uneven.std()), 1e-6)) * rng.normal(1, 0.06), 0.08)
+    profile = np.maximum(profile * (1 + 0.06 * uneven / max(float(uneven.std()), 1e-6)) * rng.normal(1, 0.08), 0.08)
     return Texture(
         profile,
         slant=rng.normal(0, 0.08) * width,
         bow=rng.normal(0, 0.05) * width,
         shift=rng.normal(0, 0.05) * width,
         groove=float(np.clip(rng.normal(groove, 0.07), 0, 0.6)),
-        taper=rng.uniform(0.1, 0.3),
+        taper=rng.uniform(0.1, 0.3) if look == "gband" else rng.uniform(0.15, 0.4),
     )
 
 
@@ -141,12 +151,12 @@ class Optics:
         if look == "gband":
             return cls(
                 look,
-                background=rng.uniform(195, 246),
-                gain=rng.uniform(0.32, 0.58),
+                background=rng.uniform(208, 262),
+                gain=rng.uniform(0.38, 0.68),
                 blur=blur,
                 sharpening=rng.uniform(0, 0.9) * (rng.random() < 0.6),
-                shading=rng.uniform(0, 0.08),
-                read_noise=rng.uniform(0.4, 2.5),
+                shading=rng.uniform(0, 0.05),
+                read_noise=0.3 * 10 ** rng.uniform(0, 1),
                 shot_noise=rng.uniform(0, 0.02),
                 grain=rng.uniform(0.02, 0.08),
             )
@@ -154,14 +164,14 @@ class Optics:
         return cls(
             look,
             background=rng.uniform(-3, 2) if dark else rng.uniform(3, 40),
-            gain=rng.uniform(90, 210),
+            gain=rng.uniform(80, 190),
             blur=blur * rng.uniform(1, 1.3),
             sharpening=rng.uniform(0, 0.5) * (rng.random() < 0.3),
-            haze=rng.uniform(0.0, 0.08) if dark else rng.uniform(0.04, 0.25),
+            haze=rng.uniform(0.0, 0.08) if dark else rng.uniform(0.04, 0.2),
             shading=rng.uniform(0, 0.1),
-            read_noise=rng.uniform(0.2, 2.5),
-            shot_noise=rng.uniform(0, 0.12),
-            grain=rng.uniform(0.02, 0.08),
+            read_noise=0.2 * 10 ** rng.uniform(0, 1.1),
+            shot_noise=rng.uniform(0, 0.1),
+            grain=rng.uniform(0.04, 0.12),
         )
 
 

@@ -86,7 +86,9 @@ def metaphase(
     shapes = arrange(shapes, obstacles, spread, image_size, rng)
 
     contrast = rng.uniform(0.55, 1.1) if look == "gband" else rng.uniform(0.35, 1.15)
-    groove = max(rng.normal(0.0, 0.06), 0.0) if look == "gband" else rng.uniform(0, 0.4)
+    # Sister chromatids part as chromosomes condense; after trypsin and Giemsa they are seldom told apart.
+    groove = max(rng.normal(0.0, 0.06), 0.0) if look == "gband" else rng.uniform(0, 0.15 + 0.35 * spread.condensed)
+    ragged = rng.uniform(0.02, 0.06) * spread.width * field(image_size, 0.3 * spread.width, rng)
     kept: list[tuple[str, Shape, Footprint]] = []
     for name, shape in zip(names, shapes, strict=True):
         where = footprint(shape, image_size)
@@ -95,7 +97,9 @@ def metaphase(
             continue
         half_width = float(shape.half_width.mean())
         stain = texture(ideogram(name), look, contrast, groove, shape.length, 2 * half_width, rng)
-        layers.append((where.x0, where.y0, stain.paint(where, shape.length, half_width)))
+        rows, columns = where.mask.shape
+        shift = ragged[where.y0 : where.y0 + rows, where.x0 : where.x0 + columns]
+        layers.append((where.x0, where.y0, stain.paint(where, shape.length, half_width, shift)))
         kept.append((name, shape, where))
     image = expose(stack(layers, image_size), optics, spread.width, rng)
     return Metaphase(
@@ -111,6 +115,7 @@ def _spread(typical: float, overlap: float, rng: np.random.Generator) -> Spread:
     aspect = 10.0 - 3.2 * condensed + rng.normal(0, 0.3)
     crossing = rng.uniform(0.3, 0.7)
     return Spread(
+        condensed=condensed,
         width=width,
         pixels_per_megabase=aspect * typical / 249,
         bend=rng.uniform(0.5, 1.2) * (1.15 - 0.7 * condensed),
@@ -119,7 +124,7 @@ def _spread(typical: float, overlap: float, rng: np.random.Generator) -> Spread:
         crossing=overlap * crossing,
         touching=overlap * (1 - crossing),
         cut=bool(rng.random() < 0.15),
-        density=rng.uniform(2.6, 5.5),
+        density=rng.uniform(3.2, 9.0),
     )
 
 

@@ -65,8 +65,11 @@ class Shape:
         """Whether points with coordinates ``s`` and ``t`` (pixels, any common shape) belong to the chromosome."""
         width = np.interp(s, np.arange(len(self.points)) * self.step, self.half_width)
         across = np.abs(t) / width
-        ends = [self.cap * _end_outline(across, notch) for notch in self.notch]
-        return (across <= 1) & (s >= ends[0]) & (self.length - s >= ends[1])
+        result = np.asarray(across <= 1)
+        for from_end, notch in ((s, self.notch[0]), (self.length - s, self.notch[1])):
+            near = from_end < self.cap
+            result[near] &= from_end[near] >= self.cap * _end_outline(across[near], notch)
+        return result
 
     def outline(self, spacing: float = 1.5) -> NDArray[np.float64]:
         """The border as a polygon.
