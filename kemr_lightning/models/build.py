@@ -14,6 +14,7 @@ from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.mask_branch import MaskBranch
 from kemr_lightning.models.mask_head import MaskHead
 from kemr_lightning.models.pooler import AlignedRoIPooler
+from kemr_lightning.models.weights import load_pretrained
 
 CASCADE_IOU = (0.5, 0.6, 0.7)
 CASCADE_BOX_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
@@ -172,6 +173,7 @@ def two_stage(
     heads: dict[str, object] | None = None,
     mean: float = 0.5,
     std: float = 0.25,
+    weights: str = "none",
 ) -> TwoStageDetector:
     """Mask R-CNN or Cascade Mask R-CNN on a backbone.
 
@@ -184,14 +186,22 @@ def two_stage(
         heads: Further arguments of `region_heads`.
         mean: Intensity mean, in [0, 1].
         std: Intensity standard deviation.
+        weights: See `kemr_lightning.models.weights.load_pretrained`.
 
     Returns:
         The detector.
+
+    Raises:
+        UserError: The weights cannot be had or do not fit.
     """
     channels = int(backbone.out_channels)  # type: ignore[arg-type]
     strides = list(backbone.strides)  # type: ignore[arg-type]
     rpn = region_proposals(channels, anchor_sizes, aspect_ratios, **(proposals or {}))  # type: ignore[arg-type]
-    # The coarsest level of a ResNet pyramid only proposes (Lin et al. 2017); `pooled_strides` says which ones are pooled.
+    # The coarsest level of a ResNet pyramid only proposes (Lin et al. 2017); `pooled_strides` says which ones are
+    # pooled.
     pooled = list(getattr(backbone, "pooled_strides", strides))
     region = region_heads(channels, pooled, num_classes, **(heads or {}))  # type: ignore[arg-type]
-    return TwoStageDetector(backbone, rpn, region, mean, std)
+    # Padded sizes are multiples of the coarsest stride: torchvision's anchors divide the padded size by the level's.
+    detector = TwoStageDetector(backbone, rpn, region, mean, std, max(32, *strides))
+    load_pretrained(detector, weights)
+    return detector
