@@ -77,7 +77,7 @@ def check_targets(config: object, file: str | Path) -> None:
     if isinstance(config, Mapping):
         if "_target_" in config and not _is_ours(config["_target_"]):
             raise UserError(
-                f"checkpoint {file} asks for {config['_target_']!r}, which is not a model of this package. Do not use it"
+                f"checkpoint {file} asks for {config['_target_']!r}, which is no model of this package. Do not use it"
             )
         for value in config.values():
             check_targets(value, file)
@@ -122,7 +122,7 @@ def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"checkpoint {file} describes a model that this version cannot build ({reason}). Use the version that wrote it"
+            f"checkpoint {file} describes a model that cannot be built ({reason}). Use the version that wrote it"
         ) from error
     if not isinstance(detector, nn.Module):
         raise UserError(f"checkpoint {file} does not describe a model. Use another checkpoint")
@@ -169,7 +169,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: str | P
     except RuntimeError as error:
         first = str(error).strip().splitlines()[1:2]
         raise UserError(
-            f"the weights in {path} do not fit their model ({' '.join(first).strip()[:160]}). Use an undamaged checkpoint"
+            f"the weights in {path} do not fit the model ({' '.join(first).strip()[:160]}). Use another checkpoint"
         ) from error
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 import lightning.pytorch as pl
@@ -14,11 +15,15 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.checkpoint import load_module
+from kemr_lightning.data.datamodule import SegmentationDataModule
+from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.errors import UserError
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.files import write_text
 
 logger = logging.getLogger(__name__)
+
+DataModule = SegmentationDataModule | SyntheticDataModule
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -47,7 +52,7 @@ def start(config: DictConfig) -> Path:
     return directory
 
 
-def build_data(config: DictConfig, stage: str, label_names: list[str] | None = None) -> pl.LightningDataModule:
+def build_data(config: DictConfig, stage: str, label_names: list[str] | None = None) -> DataModule:
     """Build the data module and read the annotations, so that every fault in them shows before anything else runs.
 
     Args:
@@ -61,10 +66,11 @@ def build_data(config: DictConfig, stage: str, label_names: list[str] | None = N
     Raises:
         UserError: The folder or a file in it is missing or broken.
     """
-    data: pl.LightningDataModule = hydra.utils.instantiate(config.data)
+    data: DataModule = hydra.utils.instantiate(config.data)
     if label_names is not None:
         data.label_names = label_names
-    data.score_all = stage == "test"
+    if isinstance(data, SegmentationDataModule):
+        data.score_all = stage == "test"
     data.setup(stage)
     return data
 
@@ -93,12 +99,14 @@ def build_module(config: DictConfig, label_names: list[str]) -> SegmentationModu
     )
 
 
-def build_trainer(config: DictConfig) -> pl.Trainer:
+def build_trainer(config: DictConfig, extra: Sequence[pl.Callback] = (), log: bool = True) -> pl.Trainer:
     """Build the trainer with its callbacks and loggers.
 
     Args:
         config: The composed configuration. A validation interval in steps that is longer than the run is shortened to
             it, so that a short run is validated, and saved, at its end.
+        extra: Callbacks after the configured ones.
+        log: Whether there is anything to log.
 
     Returns:
         The trainer.
@@ -107,18 +115,23 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     interval, steps = settings.get("val_check_interval"), settings.get("max_steps", -1)
     if isinstance(interval, int) and 0 < steps < interval:
         settings.val_check_interval = steps
-    callbacks = [hydra.utils.instantiate(node) for node in (config.callbacks or {}).values() if node]
-    loggers: list[Logger] = [hydra.utils.instantiate(node) for node in (config.logger or {}).values() if node]
+    callbacks = [*_parts(config.callbacks), *extra]
+    loggers: list[Logger] = list(_parts(config.logger)) if log else []
     trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=callbacks, logger=loggers or False)
     return trainer
+
+
+def _parts(group: DictConfig | None) -> list[Any]:
+    """Build every member of a group; a member set to null on the command line is left out."""
+    return [hydra.utils.instantiate(node) for node in (group or {}).values() if node is not None]
 
 
 def find_checkpoint(config: DictConfig) -> Path | None:
     """The file that ``ckpt`` means.
 
     Args:
-        config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that file of this
-            run's directory, or else of the experiment's newest run that has one.
+        config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that
+            file of this run's directory, or else of the experiment's newest run that has one.
 
     Returns:
         The file, or None without ``ckpt``.
@@ -134,7 +147,7 @@ def find_checkpoint(config: DictConfig) -> Path | None:
             raise UserError(f"ckpt={file} does not exist. Give a .ckpt file, last or best")
         return file
     name = f"{config.ckpt}.ckpt"
-    here = Path(config.paths.run_dir) / CHECKPOINTS / name
+    here: Path = Path(config.paths.run_dir) / CHECKPOINTS / name
     if here.is_file():
         return here
     runs = Path(config.paths.runs) / config.name
@@ -143,8 +156,9 @@ def find_checkpoint(config: DictConfig) -> Path | None:
         raise UserError(
             f"ckpt={config.ckpt}: no run in {runs} has a checkpoint. Train first, or give a file (ckpt=FILE)"
         )
-    logger.info("ckpt=%s is %s", config.ckpt, found[-1])
-    return found[-1]
+    newest: Path = found[-1]
+    logger.info("ckpt=%s is %s", config.ckpt, newest)
+    return newest
 
 
 def trained_module(config: DictConfig) -> SegmentationModule:
