@@ -1,0 +1,115 @@
+"""A learned unary: what the image itself says about each pixel, beside what the mask head said.
+
+The mask head looks at features on a coarse grid; the CRF's kernels compare grey levels but do not know a chromosome's
+rim from a band. The evidence network, some 6,000 weights on 1-pixel crops, turns the initial logit, the intensity relative to
+instance and background, and the neighbours' masks into a corrected logit, which the CRF then takes as its unary. It
+is part of Neural Knowledge DNA's Networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kemr_lightning.refinement.surroundings import Surroundings
+
+FEATURES = 4
+LOGIT_SCALE = 3.0
+LOGIT_LIMIT = 6.0
+
+
+def evidence_features(crop: Surroundings) -> Tensor:
+    """What the evidence network sees of an instance.
+
+    Args:
+        crop: The instance and its surroundings.
+
+    Returns:
+        ``(4, h, w)`` float32: initial logit within +-6, divided by 3; relative intensity; the neighbours' probability; 1 on
+        the patch's own window and 0 on the margin.
+    """
+    inside = torch.zeros_like(crop.prob)
+    crop.crop(inside).fill_(1.0)
+    logit = crop.logit().clamp(-LOGIT_LIMIT, LOGIT_LIMIT) / LOGIT_SCALE
+    return torch.stack([logit, crop.relative_intensity(), crop.neighbours, inside])
+
+
+class EvidenceNet(nn.Module):
+    """A small fully convolutional network with a field of view of 17 pixels, starting as the identity on the logit.
+
+    Args:
+        width: Channels.
+    """
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.width = width
+        self.inputs = nn.Conv2d(FEATURES, width, 5, padding=2)
+        self.middle = nn.Conv2d(width, width, 3, padding=2, dilation=2)
+        self.wide = nn.Conv2d(width, width, 3, padding=4, dilation=4)
+        self.output = nn.Conv2d(width, 1, 1)
+        self.confidence = nn.Parameter(torch.tensor(1.0))
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, 4, h, w)`` features (see `evidence_features`) -> ``(B, h, w)`` corrected logits."""
+        hidden = F.relu(self.inputs(features))
+        hidden = hidden + F.relu(self.middle(hidden))
+        hidden = hidden + F.relu(self.wide(hidden))
+        logits: Tensor = features[:, 0] * LOGIT_SCALE * self.confidence + self.output(hidden)[:, 0]
+        return logits
+
+
+def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack crops of different sizes, padded on the right and below as "certainly nothing here".
+
+    Args:
+        features: ``(4, h_i, w_i)`` each.
+
+    Returns:
+        ``(B, 4, H, W)`` features and ``(B, H, W)`` float32 validity, 1 on pixels of the crop.
+    """
+    height = max(int(each.shape[1]) for each in features)
+    width = max(int(each.shape[2]) for each in features)
+    stacked = features[0].new_zeros((len(features), FEATURES, height, width))
+    stacked[:, 0] = -LOGIT_LIMIT / LOGIT_SCALE
+    valid = features[0].new_zeros((len(features), height, width))
+    for row, each in enumerate(features):
+        stacked[row, :, : each.shape[1], : each.shape[2]] = each
+        valid[row, : each.shape[1], : each.shape[2]] = 1
+    return stacked, valid
+
+
+@torch.no_grad()
+def corrected_logits(network: EvidenceNet, crops: Sequence[Surroundings], batch_pixels: int = 200_000) -> list[Tensor]:
+    """Run the network on all instances of an image, those of similar size together.
+
+    Args:
+        network: The evidence network.
+        crops: The instances.
+        batch_pixels: Padded pixels of one batch at most (unless one crop alone has more); bounds the memory.
+
+    Returns:
+        ``(h, w)`` float32 corrected logits per instance.
+    """
+    order = sorted(range(len(crops)), key=lambda index: -crops[index].prob.numel())
+    results: list[Tensor] = [torch.empty(0)] * len(crops)
+    while order:
+        group, height, width = [order.pop(0)], 0, 0
+        height, width = (int(side) for side in crops[group[0]].prob.shape)
+        while order:
+            rows, columns = (int(side) for side in crops[order[0]].prob.shape)
+            height, width = max(height, rows), max(width, columns)
+            if (len(group) + 1) * height * width > batch_pixels:
+                break
+            group.append(order.pop(0))
+        stacked, _ = pad_features([evidence_features(crops[index]) for index in group])
+        logits = network(stacked)
+        for row, index in enumerate(group):
+            rows, columns = crops[index].prob.shape
+            results[index] = logits[row, :rows, :columns]
+    return results

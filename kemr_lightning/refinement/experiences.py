@@ -1,0 +1,131 @@
+"""Experiences of Neural Knowledge DNA and how they decide: what became of instances like this one?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kemr_lightning.refinement.states import STATE_NAMES
+
+HARM = 0.02
+"""A mask that loses more IoU than this was harmed."""
+
+
+@dataclass(frozen=True)
+class Experiences:
+    """What actions did to instances of known truth.
+
+    Attributes:
+        states: ``(E, S)`` float32, columns as in `STATE_NAMES`.
+        actions: ``(E,)`` int64, position of the action in the knowledge's list (never 0, which keeps the mask).
+        before: ``(E,)`` float32, IoU with the annotation before the action.
+        after: ``(E,)`` float32, IoU after it.
+        images: ``(E,)`` int64, which image an experience is from; images of one slide or case share a number.
+    """
+
+    states: Tensor
+    actions: Tensor
+    before: Tensor
+    after: Tensor
+    images: Tensor
+
+    def __post_init__(self) -> None:
+        count = len(self.states)
+        if self.states.ndim != 2 or self.states.shape[1] != len(STATE_NAMES):
+            raise ValueError(f"states must be (E, {len(STATE_NAMES)}), not {tuple(self.states.shape)}")
+        if any(len(each) != count for each in (self.actions, self.before, self.after, self.images)):
+            raise ValueError("experiences disagree on their number")
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def gain(self) -> Tensor:
+        """``(E,)`` IoU won."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """How experiences decide.
+
+    Attributes:
+        neighbours: Experiences asked per instance and action.
+        least_gain: Mean IoU they must have gained for the action to be taken.
+        most_harm: Part of them that may have lost more than `HARM`.
+    """
+
+    neighbours: int = 40
+    least_gain: float = 0.0
+    most_harm: float = 0.05
+
+
+class Experienced:
+    """The experiences made ready for asking.
+
+    Distances are Euclidean on states standardised by the experiences' own mean and standard deviation.
+
+    Args:
+        experiences: What is remembered.
+        action_count: Number of actions, the keeping one included.
+    """
+
+    def __init__(self, experiences: Experiences, action_count: int) -> None:
+        self.experiences = experiences
+        self.action_count = action_count
+        self.mean = experiences.states.mean(dim=0)
+        self.deviation = experiences.states.std(dim=0, correction=0).clamp(min=1e-3)
+
+    def expect(
+        self, states: Tensor, action: int, neighbours: int, images: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What an action did to the instances most alike.
+
+        Args:
+            states: ``(N, S)`` states with the action's own change.
+            action: Which action.
+            neighbours: How many experiences to ask.
+            images: ``(N,)`` numbers of images whose experiences are not asked, for testing a policy on its own
+                experiences; None asks all.
+
+        Returns:
+            ``(N,)`` mean IoU gained and ``(N,)`` part that was harmed. With fewer than two experiences of the action: a
+            gain of 0 and a harm of 1.
+        """
+        chosen = torch.nonzero(self.experiences.actions == action)[:, 0]
+        if len(chosen) < 2 or len(states) == 0:
+            return torch.zeros(len(states)), torch.ones(len(states))
+        known = (self.experiences.states[chosen] - self.mean) / self.deviation
+        asked = (states.cpu() - self.mean) / self.deviation
+        distance = torch.cdist(asked, known)
+        if images is not None:
+            same = images[:, None] == self.experiences.images[chosen][None, :]
+            distance = distance.masked_fill(same, torch.inf)
+        nearest = distance.topk(min(neighbours, len(chosen)), largest=False)
+        usable = torch.isfinite(nearest.values).float()
+        gains = self.experiences.gain[chosen][nearest.indices]
+        count = usable.sum(dim=1).clamp(min=1)
+        return (gains * usable).sum(dim=1) / count, ((gains < -HARM).float() * usable).sum(dim=1) / count
+
+    def decide(self, states: list[Tensor], reasoning: Reasoning, images: Tensor | None = None) -> Tensor:
+        """Choose an action for every instance.
+
+        Args:
+            states: For each action but the first (which keeps), ``(N, S)`` states with that action's change.
+            reasoning: The rule's settings.
+            images: See `expect`.
+
+        Returns:
+            ``(N,)`` int64: the admissible action with the largest expected gain, 0 where none is admissible.
+        """
+        count = len(states[0]) if states else 0
+        best = torch.full((count,), reasoning.least_gain)
+        action = torch.zeros(count, dtype=torch.int64)
+        for number, state in enumerate(states, start=1):
+            gain, harm = self.expect(state, number, reasoning.neighbours, images)
+            better = (gain > best) & (harm <= reasoning.most_harm)
+            best = torch.where(better, gain, best)
+            action = torch.where(better, number, action)
+        return action

@@ -1,0 +1,220 @@
+"""Neural Knowledge DNA: what was learned about refining, in one file that a person can read and no pickle opens.
+
+After Zhang et al., "Neural Knowledge DNA": knowledge is **Networks** (here the learned CRF parameter sets and the evidence
+network), **States** (descriptors of instances), **Actions** (keep a mask, or refine it with one of the sets) and
+**Experiences** (what each action did to instances of known truth). The file is a safetensors file; everything but the
+tensors is one JSON document in its header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kemr_lightning.errors import UserError
+from kemr_lightning.refinement.actions import Action
+from kemr_lightning.refinement.dense_crf import CRFParams, RefinementError
+from kemr_lightning.refinement.evidence import EvidenceNet
+from kemr_lightning.refinement.experiences import HARM, Experiences, Reasoning
+from kemr_lightning.refinement.states import STATE_NAMES
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "kemr_lightning.knowledge"
+VERSION = 1
+
+
+@dataclass
+class Knowledge:
+    """Everything refinement has learned.
+
+    Attributes:
+        actions: The ways to refine, best first; "keep" is implied and has number 0, these have 1, 2, ...
+        evidence: The network that corrects unaries, if an action uses it.
+        experiences: What the actions did; None for knowledge that always takes the first action.
+        reasoning: How experiences decide.
+        margin: Pixels about a patch that were seen in learning.
+        origin: Where it comes from, plain values: ``checkpoint`` (file name), ``checkpoint_sha256``, ``data``, ``images``,
+            ``instances``, and the figures of learning.
+    """
+
+    actions: tuple[Action, ...]
+    evidence: EvidenceNet | None = None
+    experiences: Experiences | None = None
+    reasoning: Reasoning = field(default_factory=Reasoning)
+    margin: int = 10
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.actions:
+            raise ValueError("knowledge needs at least one action")
+        if any(action.evidence for action in self.actions) and self.evidence is None:
+            raise ValueError("an action needs the evidence network, and there is none")
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all.
+
+        Args:
+            path: Where; its folder is made. An existing file is replaced only when the new one is complete.
+        """
+        document = {
+            "actions": [{"name": a.name, "evidence": a.evidence, "crf": asdict(a.params)} for a in self.actions],
+            "evidence_width": None if self.evidence is None else self.evidence.width,
+            "reasoning": asdict(self.reasoning),
+            "margin": self.margin,
+            "states": list(STATE_NAMES),
+            "origin": self.origin,
+        }
+        tensors: dict[str, Tensor] = {}
+        if self.evidence is not None:
+            tensors |= {f"evidence.{name}": value for name, value in self.evidence.state_dict().items()}
+        if self.experiences is not None:
+            tensors |= {f"experiences.{name}": value for name, value in vars(self.experiences).items()}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(file.name + ".part")
+        header = {"format": FORMAT, "version": str(VERSION), "document": json.dumps(document)}
+        save_file(tensors, unfinished, metadata=header)
+        unfinished.replace(file)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Knowledge:
+        """Read a file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The knowledge.
+
+        Raises:
+            UserError: The file is missing, truncated, of another version, or no knowledge at all.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise UserError(f"knowledge file {file} does not exist. Give one that task=learn or task=tune wrote")
+        try:
+            with safe_open(file, framework="pt") as content:
+                header: Mapping[str, str] = content.metadata() or {}
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(
+                f"knowledge file {file} is damaged or cut short ({error}). Copy it again, or learn it anew (task=learn)"
+            ) from error
+        if header.get("format") != FORMAT:
+            raise UserError(f"{file} is not a knowledge file. Give one that task=learn or task=tune wrote")
+        if header.get("version") != str(VERSION):
+            raise UserError(
+                f"knowledge file {file} has version {header.get('version')}, this program reads {VERSION}. "
+                "Learn it anew (task=learn) or use the program's version that wrote it"
+            )
+        try:
+            return cls._from_document(json.loads(header["document"]), tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError, RefinementError) as error:
+            raise UserError(f"knowledge file {file} does not hold together ({error}). Learn it anew (task=learn)") from error
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Knowledge:
+        if document["states"] != list(STATE_NAMES):
+            raise ValueError(f"its states are {document['states']}, expected {list(STATE_NAMES)}")
+        evidence = None
+        if document["evidence_width"] is not None:
+            evidence = EvidenceNet(int(document["evidence_width"]))
+            evidence.load_state_dict(_under("evidence.", tensors))
+            evidence.eval().requires_grad_(False)
+        remembered = _under("experiences.", tensors)
+        return cls(
+            tuple(Action(a["name"], CRFParams(**a["crf"]), bool(a["evidence"])) for a in document["actions"]),
+            evidence,
+            Experiences(**remembered) if remembered else None,
+            Reasoning(**document["reasoning"]),
+            int(document["margin"]),
+            dict(document["origin"]),
+        )
+
+    def warn_unless_from(self, checkpoint: str | Path) -> bool:
+        """Warn if this was learned from another model's masks.
+
+        Args:
+            checkpoint: The checkpoint in use.
+
+        Returns:
+            Whether it is the same checkpoint, by content.
+        """
+        expected = self.origin.get("checkpoint_sha256")
+        if expected is None or expected == file_digest(checkpoint):
+            return True
+        logger.warning(
+            "This knowledge was learned from the masks of checkpoint %s, not of %s: it may choose badly. "
+            "Learn it for this one with task=learn",
+            self.origin.get("checkpoint", "unknown"),
+            checkpoint,
+        )
+        return False
+
+    def describe(self) -> str:
+        """The knowledge in words, several lines."""
+        lines = ["Neural Knowledge DNA", "  Origin"]
+        lines += [f"    {key}: {_short(value)}" for key, value in self.origin.items()] or ["    unknown"]
+        lines.append("  Networks")
+        for number, action in enumerate(self.actions, start=1):
+            values = ", ".join(f"{name} {value:.3g}" for name, value in asdict(action.params).items())
+            lines.append(f"    CRF of action {number} ({action.name}): {values}")
+        if self.evidence is not None:
+            weights = sum(parameter.numel() for parameter in self.evidence.parameters())
+            lines.append(f"    evidence network: {weights} weights, width {self.evidence.width}")
+        lines += ["  States", f"    {', '.join(STATE_NAMES)}", "  Actions", "    0 keep the initial mask"]
+        for number, action in enumerate(self.actions, start=1):
+            lines.append(f"    {number} {action.name}{' (unary corrected by evidence)' if action.evidence else ''}")
+        lines.append("  Experiences")
+        if self.experiences is None:
+            lines.append("    none: action 1 is always taken")
+            return "\n".join(lines)
+        for number, action in enumerate(self.actions, start=1):
+            chosen = self.experiences.actions == number
+            gain = self.experiences.gain[chosen]
+            if len(gain):
+                lines.append(
+                    f"    {number} {action.name}: {len(gain)} instances, mean IoU gained {gain.mean():+.4f}, more than "
+                    f"{HARM} gained by {(gain > HARM).float().mean():.1%}, lost by {(gain < -HARM).float().mean():.1%}"
+                )
+        rule = self.reasoning
+        lines.append(
+            f"    asked: the {rule.neighbours} nearest per action; taken if they gained more than {rule.least_gain:g} and "
+            f"at most {rule.most_harm:.1%} of them lost more than {HARM}"
+        )
+        return "\n".join(lines)
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def from_params(params: CRFParams, origin: Mapping[str, Any] | None = None) -> Knowledge:
+    """Knowledge that is one parameter set, without experiences: what a sweep or `task=tune` finds."""
+    return Knowledge((Action("crf", params, False),), origin=dict(origin or {}))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, torch.Tensor):
+        return f"tensor {tuple(value.shape)}"
+    return str(value)

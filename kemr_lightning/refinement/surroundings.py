@@ -1,0 +1,106 @@
+"""What lies around each instance of an image: crops with the neighbours' masks and the local stain.
+
+Used by the evidence network and by the states of Neural Knowledge DNA. Everything is relative to the instance itself
+(its own intensity against the background beside it), so that bright-on-dark and dark-on-bright stains look alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kemr_lightning.instances import Instances
+
+NEIGHBOUR_SCORE = 0.5
+"""Instances below this score are no neighbours: most are second detections of the same chromosome."""
+
+MIN_CONTRAST = 4.0
+"""Grey levels; a weaker contrast between instance and background is noise and is not blown up."""
+
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """One instance and what lies about it, on its patch's window grown by a margin.
+
+    Attributes:
+        window: ``(x0, y0, x1, y1)`` of the crop in the image.
+        inner: The patch's own window.
+        intensity: ``(h, w)`` uint8.
+        prob: ``(h, w)`` float32, the initial probability, 0 outside the patch.
+        neighbours: ``(h, w)`` float32, the largest probability of any other instance.
+        foreground: Mean grey level of the instance.
+        background: Mean grey level of what belongs to no instance.
+    """
+
+    window: Window
+    inner: Window
+    intensity: Tensor
+    prob: Tensor
+    neighbours: Tensor
+    foreground: Tensor
+    background: Tensor
+
+    def crop(self, values: Tensor) -> Tensor:
+        """The part of an ``(h, w)`` tensor that lies on the patch's own window."""
+        left, top = self.inner[0] - self.window[0], self.inner[1] - self.window[1]
+        return values[top : top + self.inner[3] - self.inner[1], left : left + self.inner[2] - self.inner[0]]
+
+    def logit(self) -> Tensor:
+        """``(h, w)`` logit of the initial probability, within +-11.6."""
+        return torch.log(self.prob.clamp(1e-5, 1)) - torch.log((1 - self.prob).clamp(1e-5, 1))
+
+    def relative_intensity(self) -> Tensor:
+        """``(h, w)`` intensity on a scale where the background is 0 and the instance's mean is 1, within [-1, 2]."""
+        contrast = self.foreground - self.background
+        sign = torch.where(contrast < 0, -1.0, 1.0)
+        contrast = sign * contrast.abs().clamp(min=MIN_CONTRAST)
+        return ((self.intensity.float() - self.background) / contrast).clamp(-1, 2)
+
+
+def surroundings(image: Tensor, instances: Instances, margin: int) -> list[Surroundings]:
+    """Cut out every instance with its neighbours.
+
+    Args:
+        image: ``(H, W)`` uint8.
+        instances: Instances with patches on this image.
+        margin: Pixels about each patch, clipped to the image.
+
+    Returns:
+        One `Surroundings` per instance.
+    """
+    height, width = instances.image_size
+    patches = instances.patches or []
+    # The two largest probabilities at every pixel and the owner of the largest give every instance its neighbours' largest.
+    first = torch.zeros((height, width), device=image.device)
+    second = torch.zeros_like(first)
+    owner = torch.full((height, width), -1, dtype=torch.int32, device=image.device)
+    for index, (patch, score) in enumerate(zip(patches, instances.scores.tolist(), strict=True)):
+        if score < NEIGHBOUR_SCORE:
+            continue
+        x0, y0, x1, y1 = patch.window
+        here = (slice(y0, y1), slice(x0, x1))
+        values = patch.values.float()
+        wins = values > first[here]
+        second[here] = torch.where(wins, first[here], torch.maximum(second[here], values))
+        owner[here] = torch.where(wins, index, owner[here])
+        first[here] = torch.where(wins, values, first[here])
+    result = []
+    for index, patch in enumerate(patches):
+        inner = patch.window
+        x0, y0 = max(inner[0] - margin, 0), max(inner[1] - margin, 0)
+        x1, y1 = min(inner[2] + margin, width), min(inner[3] + margin, height)
+        here = (slice(y0, y1), slice(x0, x1))
+        prob = F.pad(patch.values.float(), (inner[0] - x0, x1 - inner[2], inner[1] - y0, y1 - inner[3]))
+        neighbours = torch.where(owner[here] == index, second[here], first[here])
+        intensity = image[here]
+        grey = intensity.float()
+        empty = (1 - torch.maximum(prob, neighbours)).clamp(min=0) ** 4 + 1e-3
+        foreground = (prob * grey).sum() / prob.sum().clamp(min=1e-3)
+        background = (empty * grey).sum() / empty.sum()
+        result.append(Surroundings((x0, y0, x1, y1), inner, intensity, prob, neighbours, foreground, background))
+    return result
