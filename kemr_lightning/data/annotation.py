@@ -70,7 +70,8 @@ class Annotation:
 def polygon_area(polygon: Polygon) -> float:
     """Area inside a polygon by the shoelace formula, in square pixels."""
     x, y = polygon[:, 0], polygon[:, 1]
-    return 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+    inner = float(x[:-1] @ y[1:] - y[:-1] @ x[1:])
+    return 0.5 * abs(inner + float(x[-1] * y[0] - y[-1] * x[0]))
 
 
 def rasterise(polygons: Sequence[Polygon], size: tuple[int, int]) -> Patch | None:

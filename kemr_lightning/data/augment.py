@@ -132,7 +132,7 @@ class Augmentation:
     """Random geometry, crop, light and noise for one training image.
 
     Attributes:
-        crop_size: ``(height, width)`` of every result, in pixels.
+        crop_size: ``(height, width)`` of every result, in pixels; None keeps each image's own frame.
         scale: Range of the random scale, drawn evenly on a logarithmic axis.
         rotate: Largest free rotation either way, in degrees.
         resample_p: Part of the samples that are scaled and freely rotated; the others get only quarter turns and flips,
@@ -151,7 +151,7 @@ class Augmentation:
         min_area: … and at least this many pixels. The others are left out of the targets.
     """
 
-    crop_size: tuple[int, int] = (384, 384)
+    crop_size: tuple[int, int] | None = (384, 384)
     scale: tuple[float, float] = (0.8, 1.25)
     rotate: float = 180.0
     resample_p: float = 0.7
@@ -187,15 +187,21 @@ class Augmentation:
             ``crop_size`` uint8 pixels and the instances visible on them.
         """
         known = [annotation for annotation in annotations if annotation.label in label_ids]
-        affine = self.draw_geometry((image.shape[0], image.shape[1]), known, rng)
-        moved = warp_image(image, affine, self.crop_size, background_level(image))
-        instances = self.move(known, label_ids, affine, (image.shape[0], image.shape[1]))
+        size = (int(image.shape[0]), int(image.shape[1]))
+        affine = self.draw_geometry(size, known, rng)
+        moved = warp_image(image, affine, self.result_size(size), background_level(image))
+        instances = self.move(known, label_ids, affine, size)
         return self.change_light(moved, rng), instances
+
+    def result_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """``(H, W)`` of the sample made of an image of ``(H, W)``."""
+        return size if self.crop_size is None else (self.crop_size[0], self.crop_size[1])
 
     def draw_geometry(
         self, size: tuple[int, int], annotations: Sequence[Annotation], rng: np.random.Generator
     ) -> Affine:
         """Draw the map from an image of ``(H, W)`` to the crop."""
+        height, width = self.result_size(size)
         linear = np.eye(2)
         exact = rng.random() >= self.resample_p
         if not exact:
@@ -203,12 +209,16 @@ class Augmentation:
             cosine, sine = math.cos(angle), math.sin(angle)
             linear = _log_uniform(self.scale, rng) * np.array([[cosine, -sine], [sine, cosine]])
         if self.turns:
-            linear = _TURNS[int(rng.integers(8))] @ linear
+            # A frame that is kept and not square allows only the turns that keep its sides: the even ones.
+            every = 2 if self.crop_size is None and height != width else 1
+            linear = _TURNS[every * int(rng.integers(8 // every))] @ linear
         # Half the extent of the crop on the source image, along its axes.
-        crop = np.array([self.crop_size[1], self.crop_size[0]], dtype=np.float64)
+        crop = np.array([width, height], dtype=np.float64)
         reach = np.abs(np.linalg.inv(linear)) @ crop / 2
         whole = np.array([size[1], size[0]], dtype=np.float64)
-        if annotations and rng.random() < self.focus:
+        if self.crop_size is None:
+            centre = whole / 2
+        elif annotations and rng.random() < self.focus:
             x0, y0, x1, y1 = annotations[int(rng.integers(len(annotations)))].bounds()
             centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + rng.uniform(-0.7, 0.7, 2) * crop / 2
         else:
@@ -222,7 +232,7 @@ class Augmentation:
         self, annotations: Sequence[Annotation], label_ids: Mapping[str, int], affine: Affine, size: tuple[int, int]
     ) -> Instances:
         """The instances that a crop of an image of ``(H, W)`` shows."""
-        height, width = self.crop_size
+        height, width = self.result_size(size)
         growth = abs(float(np.linalg.det(affine[:, :2])))
         patches, labels = [], []
         for annotation in annotations:
@@ -231,14 +241,14 @@ class Augmentation:
             full = sum(polygon_area(polygon) for polygon in polygons)
             full += growth * sum(patch.area() for patch in annotation.patches)
             near = [p for p in polygons if (p.max(axis=0) > 0).all() and (p.min(axis=0) < (width, height)).all()]
-            parts = [rasterise(near, self.crop_size)] if near else []
-            parts += [warp_patch(patch, affine, self.crop_size) for patch in annotation.patches]
+            parts = [rasterise(near, (height, width))] if near else []
+            parts += [warp_patch(patch, affine, (height, width)) for patch in annotation.patches]
             seen = unite([part for part in parts if part is not None])
             if seen is None or seen.area() < max(self.min_area, self.min_visible * full):
                 continue
             patches.append(seen)
             labels.append(label_ids[annotation.label])
-        return instances_from_patches(patches, labels, self.crop_size)
+        return instances_from_patches(patches, labels, (height, width))
 
     def change_light(self, image: Image, rng: np.random.Generator) -> Image:
         """Blur, then contrast, gamma, brightness and polarity as one look-up table, then shading and noise."""
@@ -261,10 +271,15 @@ class Augmentation:
         return changed
 
 
+# The eight symmetries of the square; those with even numbers keep the sides of a rectangle.
 _TURNS = [
     np.array(matrix, dtype=np.float64)
-    for turn in ([[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]])
-    for matrix in (turn, (np.array(turn) @ np.diag([-1, 1])).tolist())
+    for pair in zip(
+        ([[1, 0], [0, 1]], [[-1, 0], [0, 1]], [[1, 0], [0, -1]], [[-1, 0], [0, -1]]),
+        ([[0, 1], [1, 0]], [[0, -1], [1, 0]], [[0, 1], [-1, 0]], [[0, -1], [-1, 0]]),
+        strict=True,
+    )
+    for matrix in pair
 ]
 
 

@@ -5,22 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
 from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record, SampleDataset, map_labels, names_of
-from kemr_lightning.data.folder import labelme_records, unannotated_records
+from kemr_lightning.data.folder import LabelmeSource, unannotated_records
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Sample
 
 log = logging.getLogger(__name__)
 
-READERS: Mapping[str, Callable[[Path, Path], list[Record]]] = {"labelme": labelme_records}
-"""Annotation formats: a function of the data root and the folder to read."""
+
+class Source(Protocol):
+    """An annotation format's view of a data folder."""
+
+    parts: list[str]
+
+    def read(self, part: str) -> list[Record]:
+        """The records of one part."""
+
+
+SOURCES: Mapping[str, Callable[[Path], Source]] = {"labelme": LabelmeSource, "coco": CocoSource}
+"""Annotation formats."""
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -107,8 +119,8 @@ class SegmentationDataModule(LightningDataModule):
             seed: Seed of the split, the order and the augmentation.
         """
         super().__init__()
-        if format not in READERS:
-            raise UserError(f"data.format={format!r} is unknown. Use one of {', '.join(sorted(READERS))}.")
+        if format not in SOURCES:
+            raise UserError(f"data.format={format!r} is unknown. Use one of {', '.join(sorted(SOURCES))}.")
         self.root = Path(root)
         self.format = format
         self.augmentation = augmentation
@@ -130,7 +142,9 @@ class SegmentationDataModule(LightningDataModule):
         self.val: SampleDataset | None = None
         self.test: SampleDataset | None = None
         self.predict: SampleDataset | None = None
-        self._parts: dict[str, list[Record]] = {}
+        self._source: Source | None = None
+        self._sources_read: dict[str, list[Record]] = {}
+        self._renamed: dict[str, list[Record]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read what a stage needs: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``; None is the first three.
@@ -142,65 +156,90 @@ class SegmentationDataModule(LightningDataModule):
             records = unannotated_records(self.root, self.root)
             self.predict = SampleDataset(records, self.label_names, cache_mb=0)
             return
-        if not self._parts:
-            self._parts = {part: map_labels(records, self.label_map) for part, records in self._split().items()}
-            self._settle_names()
-        parts = self._parts
-        if stage in ("fit", None) and self.train is None:
-            self.train = self._dataset(parts["train"], training=True)
-        if stage in ("fit", "validate", None) and self.val is None:
-            self.val = self._dataset(parts["val"])
-        if stage in ("test", None) and self.test is None:
-            self.test = self._dataset(parts["all" if self.score_all and "all" in parts else "test"])
+        if not self.root.is_dir():
+            raise UserError(f"data.root={self.root} is no folder. Give the folder that holds the images.")
+        fit, test = stage in ("fit", "validate", None), stage in ("test", None)
+        wanted = (["train", "val"] if fit else []) + (["test"] if test else [])
+        parts = {part: self._records(part) for part in wanted}
+        self._settle_names(parts)
+        if stage in ("fit", None):
+            _need_masks(parts["train"])
+            self.train = self.train or self._dataset(parts["train"], training=True)
+        if fit:
+            self.val = self.val or self._dataset(parts["val"])
+        if test:
+            self.test = self.test or self._dataset(parts["test"])
 
     def _dataset(self, records: Sequence[Record], training: bool = False) -> SampleDataset:
         augmentation = self.augmentation if training else None
         resize = self.resize if training else None
         return SampleDataset(records, self.label_names, augmentation, resize, self.seed, self.cache_mb)
 
-    def _settle_names(self) -> None:
-        """Choose the class names, or fit the data's to those already chosen."""
-        present = names_of([record for records in self._parts.values() for record in records])
+    def _settle_names(self, parts: Mapping[str, list[Record]]) -> None:
+        """Choose the class names, unless they are chosen: then say which of the data's are not among them."""
+        present = names_of([record for records in parts.values() for record in records])
         if not self.label_names:
             self.label_names = present
-        elif len(self.label_names) == 1:
-            merged = dict.fromkeys(present, self.label_names[0])
-            self._parts = {part: map_labels(records, merged) for part, records in self._parts.items()}
-        elif unknown := sorted(set(present) - set(self.label_names)):
+        elif len(self.label_names) > 1 and (unknown := sorted(set(present) - set(self.label_names))):
             log.warning("labels %s are not among the model's %s: left out", unknown, self.label_names)
 
-    def _split(self) -> dict[str, list[Record]]:
-        """The records of every part; ``"all"`` is there for folders without parts."""
-        if not self.root.is_dir():
-            raise UserError(f"data.root={self.root} is no folder. Give the folder that holds the images.")
+    def _records(self, part: str) -> list[Record]:
+        """The records of one part, its labels renamed."""
+        if part not in self._renamed:
+            records = map_labels(self._choose(part), self.label_map)
+            if len(self.label_names) == 1:
+                records = map_labels(records, dict.fromkeys(names_of(records), self.label_names[0]))
+            self._renamed[part] = records
+        return self._renamed[part]
+
+    def _parts_available(self) -> list[str]:
+        if self._source is None:
+            self._source = SOURCES[self.format](self.root)
+        return self._source.parts
+
+    def _files(self, part: str) -> list[Record]:
+        """What the source has for a part, read once."""
+        if part not in self._sources_read and self._source is not None:
+            self._sources_read[part] = self._source.read(part)
+        return self._sources_read[part]
+
+    def _choose(self, part: str) -> list[Record]:
+        """The files of one part; where it is missing, what stands in for it."""
         if self.lists:
-            return self._split_by_lists(READERS[self.format](self.root, self.root))
-        folders = {part: self.root / part for part in SPLITS if (self.root / part).is_dir()}
-        if not folders:
-            everything = READERS[self.format](self.root, self.root)
-            train, val = self._split_off(everything, str(self.root))
-            return {"train": train, "val": val, "test": val, "all": everything}
-        parts = {part: READERS[self.format](self.root, folder) for part, folder in folders.items()}
-        return self._complete(parts)
-
-    def _split_by_lists(self, everything: list[Record]) -> dict[str, list[Record]]:
-        parts = {}
-        for part, source in self.lists.items():
-            if part not in SPLITS:
-                raise UserError(f"data.lists has {part!r}. Use train, val and test.")
-            wanted = read_list(source) if isinstance(source, str | Path) else list(source)
-            positions = select([record.name for record in everything], wanted, f"data.lists.{part}")
-            parts[part] = sorted((everything[position] for position in positions), key=lambda record: record.name)
-        return self._complete(parts)
-
-    def _complete(self, parts: dict[str, list[Record]]) -> dict[str, list[Record]]:
-        """Fill in the parts that are not there."""
-        if "val" not in parts and "train" in parts:
-            parts["train"], parts["val"] = self._split_off(parts["train"], f"{self.root}/train")
-        if "test" not in parts and "val" in parts:
+            return self._choose_listed(part)
+        available = self._parts_available()
+        if part in available:
+            records = self._files(part)
+            return records if part != "train" or "val" in available else self._split_off(records, f"{part}/")[0]
+        if available == ["all"]:
+            everything = self._files("all")
+            if part == "test" and self.score_all:
+                return everything
+            return self._split_off(everything, str(self.root))[part != "train"]
+        if part == "test":
             log.warning("%s has no test/ part: the validation images are reported, which flatters.", self.root)
-            parts["test"] = parts["val"]
-        return {part: parts.get(part, []) for part in SPLITS}
+            return self._choose("val")
+        if part == "val" and "train" in available:
+            return self._split_off(self._files("train"), "train/")[1]
+        raise UserError(f"data.root={self.root} has no {part}/ part. Add it, or put all images into one folder.")
+
+    def _choose_listed(self, part: str) -> list[Record]:
+        everything = [record for name in self._parts_available() for record in self._files(name)]
+        chosen = {}
+        for name, listed in self.lists.items():
+            if name not in SPLITS:
+                raise UserError(f"data.lists has {name!r}. Use train, val and test.")
+            wanted = read_list(listed) if isinstance(listed, str | Path) else list(listed)
+            positions = select([record.name for record in everything], wanted, f"data.lists.{name}")
+            chosen[name] = sorted((everything[position] for position in positions), key=lambda record: record.name)
+        if part in ("train", "val") and "val" not in chosen and "train" in chosen:
+            return self._split_off(chosen["train"], "data.lists.train")[part == "val"]
+        if part == "test" and "test" not in chosen:
+            log.warning("data.lists has no test: the validation images are reported, which flatters.")
+            return self._choose_listed("val")
+        if part not in chosen:
+            raise UserError(f"data.lists has no {part}. Add it.")
+        return chosen[part]
 
     def _split_off(self, records: list[Record], where: str) -> tuple[list[Record], list[Record]]:
         groups = [record.group or group_of(record.name, self.group_pattern) for record in records]
@@ -245,6 +284,14 @@ class SegmentationDataModule(LightningDataModule):
             drop_last=sampler is not None and len(sampler) >= batch_size,
             persistent_workers=self.num_workers > 0,
         )
+
+
+def _need_masks(records: Sequence[Record]) -> None:
+    for record in records:
+        if any(annotation.box_only for annotation in record.annotations or ()):
+            raise UserError(
+                f"{record.name} has boxes without masks: masks are needed to train. Use task=test for boxes."
+            )
 
 
 def _need(dataset: SampleDataset | None, root: Path, part: str) -> SampleDataset:

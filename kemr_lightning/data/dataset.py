@@ -142,7 +142,8 @@ class SampleDataset(Dataset[Sample]):
             )
         elif annotations is not None:
             instances, _ = to_instances(annotations, self.label_ids, size)
-        return Sample(torch.from_numpy(pixels), record.name, index + 1, instances, str(record.path))
+        # A copy: whoever gets the sample may change it.
+        return Sample(torch.tensor(pixels), record.name, index + 1, instances, str(record.path))
 
     def _pixels(self, index: int) -> npt.NDArray[np.uint8]:
         if index in self._cache:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kemr_lightning.data.dataset import Record
 from kemr_lightning.data.image import IMAGE_SUFFIXES, read_image
-from kemr_lightning.data.labelme import LabelmeFile, check_image, find_image, load_image, parse_labelme
+from kemr_lightning.data.labelme import LabelmeFile, NotLabelmeError, check_image, find_image, load_image, parse_labelme
+from kemr_lightning.data.split import SPLITS
 from kemr_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,14 @@ def labelme_records(root: Path, folder: Path) -> list[Record]:
     faults: list[str] = []
     skipped: Counter[str] = Counter()
     notices: list[str] = []
+    strangers: list[NotLabelmeError] = []
     for path in walk(folder, [".json"]):
         try:
             file = parse_labelme(path)
             notice = check_image(file, root)
+        except NotLabelmeError as error:
+            strangers.append(error)
+            continue
         except UserError as error:
             faults.append(str(error))
             continue
@@ -57,6 +62,10 @@ def labelme_records(root: Path, folder: Path) -> list[Record]:
         skipped.update(file.skipped)
         records.append(labelme_record(file, root))
     _raise_faults(faults, folder)
+    for stranger in strangers:
+        if not records:
+            raise stranger
+        log.warning("%s Passed over.", stranger)
     if not records:
         raise UserError(f"{folder} has no Labelme annotations (*.json). Annotate its images or correct data.root.")
     if skipped:
@@ -66,9 +75,30 @@ def labelme_records(root: Path, folder: Path) -> list[Record]:
         log.warning(notice)
     if len(notices) > SHOWN:
         log.warning("%s: %d more notices of the kind", folder, len(notices) - SHOWN)
+    used = {record.path for record in records}
+    if alone := sum(path not in used for path in walk(folder, IMAGE_SUFFIXES)):
+        log.info("%s: %d images without annotations are not used", folder, alone)
     records.sort(key=lambda record: record.name)
     _refuse_twins(records)
     return records
+
+
+class LabelmeSource:
+    """The Labelme files of a data folder, part by part."""
+
+    def __init__(self, root: Path) -> None:
+        """See which parts there are; nothing is read yet."""
+        self.root = root
+        self.parts = [part for part in SPLITS if (root / part).is_dir()] or ["all"]
+        """``train``, ``val`` and ``test`` as far as there are folders of these names, else ``["all"]``."""
+
+    def read(self, part: str) -> list[Record]:
+        """The records of one part.
+
+        Raises:
+            UserError: As `labelme_records`.
+        """
+        return labelme_records(self.root, self.root if part == "all" else self.root / part)
 
 
 def labelme_record(file: LabelmeFile, root: Path) -> Record:

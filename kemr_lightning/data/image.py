@@ -115,7 +115,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = _orientation(image) >= 5
+            # Asking a PNG for EXIF data that does not come before its pixels would decode it.
+            turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5
     except UnidentifiedImageError:
         height, width = read_image(path).pixels.shape
         return int(height), int(width)

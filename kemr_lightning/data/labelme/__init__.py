@@ -9,7 +9,7 @@ Labelme applies the EXIF orientation when it opens a file; bytes it embeds are u
 Files of other tools that do it the other way are recognised by their stated width and height.
 """
 
-from kemr_lightning.data.labelme.parse import LabelmeFile, is_labelme, parse_labelme
+from kemr_lightning.data.labelme.parse import LabelmeFile, NotLabelmeError, is_labelme, parse_labelme
 from kemr_lightning.data.labelme.read import (
     LabelmeImage,
     LabelmeInstances,
@@ -26,6 +26,7 @@ __all__ = [
     "LabelmeImage",
     "LabelmeInstances",
     "MissingImageError",
+    "NotLabelmeError",
     "check_image",
     "find_image",
     "is_labelme",

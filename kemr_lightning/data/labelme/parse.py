@@ -63,6 +63,10 @@ class LabelmeFile:
     other_data: Mapping[str, Any] = field(default_factory=dict)
 
 
+class NotLabelmeError(UserError):
+    """A JSON document of another kind."""
+
+
 def parse_labelme(json_path: str | Path) -> LabelmeFile:
     """Understand a Labelme file; the image is neither looked for nor decoded.
 
@@ -91,7 +95,9 @@ def read_document(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is not valid JSON ({reason}). Save it again in Labelme or remove it.") from error
     if not is_labelme(document):
-        raise UserError(f"{path} is not a Labelme file: it has no list of shapes. Remove it or save it in Labelme.")
+        coco = isinstance(document, dict) and "images" in document and "annotations" in document
+        cure = "It looks like COCO: use data=coco." if coco else "Remove it or save it again in Labelme."
+        raise NotLabelmeError(f"{path} is not a Labelme file: it has no list of shapes. {cure}")
     return dict(document)
 
 

@@ -1,0 +1,223 @@
+"""What there is to predict in a folder: images, pages of images, images inside Labelme files, and their annotations.
+
+Nothing is decoded here and nothing stops at a broken file: what cannot be read shows when its turn comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tifffile
+from PIL import Image
+
+from kemr_lightning.data.annotation import Annotation, to_instances
+from kemr_lightning.data.coco import CocoSource
+from kemr_lightning.data.dataset import LabelMap
+from kemr_lightning.data.folder import walk
+from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image
+from kemr_lightning.data.labelme import LabelmeFile, find_image, load_image, parse_labelme
+from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Instances
+
+logger = logging.getLogger(__name__)
+
+_TIFF = (".tif", ".tiff")
+_PAGE = re.compile(r"(?P<stem>.+)_p\d+\.png$")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to predict.
+
+    Attributes:
+        name: The file's path relative to the data root.
+        stem: Path of its outputs without an ending, relative to their folder; no two inputs share one.
+        path: The file, or the JSON that embeds the image.
+        load: Decodes the image.
+        page: Page of a file with several, from 0, else None.
+        annotations: None where there are none.
+        annotated_by: The file they are in.
+        annotated_size: ``(H, W)`` that it says the image has, or None.
+    """
+
+    name: str
+    stem: str
+    path: Path
+    load: Callable[[], IntensityImage]
+    page: int | None = None
+    annotations: tuple[Annotation, ...] | None = None
+    annotated_by: Path | None = None
+    annotated_size: tuple[int, int] | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the file shows this image and nothing else, so that it can be copied as it is."""
+        return self.page is None and self.path.suffix.lower() in IMAGE_SUFFIXES
+
+    @property
+    def image_name(self) -> str:
+        """Path of the image among the outputs: the file's own ending, or ``.png`` for pages and embedded images."""
+        return self.stem + (self.path.suffix if self.is_file else ".png")
+
+    def version(self) -> list[list[str | int]]:
+        """Size and time of the files this depends on; another answer means that they have changed."""
+        files = [self.path] if self.annotated_by in (None, self.path) else [self.path, self.annotated_by]
+        return [[str(stat.st_size), str(stat.st_mtime_ns)] for stat in (file.stat() for file in files if file)]
+
+    def truth(self, label_names: Sequence[str], label_map: LabelMap, size: tuple[int, int]) -> Instances | None:
+        """The annotations rasterised at the image's size.
+
+        Args:
+            label_names: A model's names of labels 1, 2, ... One name takes all annotations; with several those of other
+                names are left out.
+            label_map: New names by old ones, where it is a mapping.
+            size: ``(H, W)``.
+
+        Returns:
+            None without annotations, or if they are for an image of another size.
+        """
+        if self.annotations is None:
+            return None
+        if self.annotated_size not in (None, size):
+            logger.warning("%s is for another image size; %s is taken as not annotated", self.annotated_by, self.name)
+            return None
+        annotations: Iterable[Annotation] = self.annotations
+        if len(label_names) == 1:
+            annotations = [replace(annotation, label=label_names[0]) for annotation in annotations]
+        elif isinstance(label_map, Mapping):
+            renamed = [(annotation, label_map.get(annotation.label)) for annotation in annotations]
+            annotations = [replace(annotation, label=name) for annotation, name in renamed if name is not None]
+        ids = {name: number for number, name in enumerate(label_names, start=1)}
+        return to_instances(list(annotations), ids, size)[0]
+
+
+def find_inputs(root: Path, data_format: str = "labelme", without: Sequence[Path] = ()) -> list[Input]:
+    """Everything to predict in a folder and below, sorted by name.
+
+    Args:
+        root: The folder.
+        data_format: Of its annotations, if it has any: ``"labelme"`` or ``"coco"``.
+        without: Folders inside it that are passed over (a run's own outputs).
+
+    Raises:
+        UserError: The folder is missing or has no images.
+    """
+    if not root.is_dir():
+        raise UserError(f"data.root={root} is no folder. Give the folder that holds the images.")
+    apart = [folder.resolve() for folder in without]
+    files = [path for path in walk(root, IMAGE_SUFFIXES) if not _within(path, apart)]
+    pages = {path: page_count(path) for path in files if path.suffix.lower() in _TIFF}
+    own = {path.with_suffix("") for path, count in pages.items() if count > 1}
+    files = [path for path in files if not _is_page_of(path, own)]
+    found = [
+        Input(path.relative_to(root).as_posix(), "", path, functools.partial(read_image, path, page or 0), page)
+        for path in files
+        for page in (range(pages[path]) if pages.get(path, 1) > 1 else [None])
+    ]
+    if data_format == "coco":
+        found = _with_coco(found, root)
+    else:
+        labelme = _labelme_files(root, apart)
+        images = {path: file for file, path in labelme if path is not None}
+        found = [_annotated(item, images.get(item.path)) if item.page is None else item for item in found]
+        found += [_embedded(file, root) for file, path in labelme if path is None and file.embedded]
+    if not found:
+        endings = " ".join(IMAGE_SUFFIXES)
+        raise UserError(f"data.root={root} has no images ({endings}). Give the folder that holds the images.")
+    return _name(sorted(found, key=lambda item: (item.name, item.page or 0)))
+
+
+def page_count(path: Path) -> int:
+    """Number of pages of a TIFF file from its directories alone; 1 if they cannot be read."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return max(len(file.pages), 1)
+    except Exception:  # damaged files raise whatever the parser stumbles over
+        logger.debug("pages of %s", path, exc_info=True)
+    try:
+        with Image.open(path) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:  # as above; reading the image will say what is wrong
+        return 1
+
+
+def _within(path: Path, folders: Sequence[Path]) -> bool:
+    resolved = path.resolve() if folders else path
+    return any(resolved.is_relative_to(folder) for folder in folders)
+
+
+def _is_page_of(path: Path, stems: set[Path]) -> bool:
+    """Whether a file is a page that an earlier prediction wrote beside its multi-page file."""
+    match = _PAGE.match(path.name)
+    return match is not None and path.parent / match["stem"] in stems
+
+
+def _labelme_files(root: Path, apart: Sequence[Path]) -> list[tuple[LabelmeFile, Path | None]]:
+    """The Labelme files of a folder with the image each is about; broken ones are reported and left out."""
+    files: list[tuple[LabelmeFile, Path | None]] = []
+    for path in walk(root, [".json"]):
+        if _within(path, apart):
+            continue
+        try:
+            file = parse_labelme(path)
+        except UserError as error:
+            logger.warning("%s The image is predicted without annotations.", error)
+            continue
+        files.append((file, find_image(file, root)[0]))
+    return files
+
+
+def _annotated(item: Input, file: LabelmeFile | None) -> Input:
+    if file is None:
+        return item
+    return replace(item, annotations=file.annotations, annotated_by=file.path, annotated_size=file.image_size)
+
+
+def _embedded(file: LabelmeFile, root: Path) -> Input:
+    named = Path((file.image_path or "").replace("\\", "/"))
+    path = file.path.with_name(file.path.stem + (named.suffix or ".png"))
+    return Input(
+        path.relative_to(root).as_posix(),
+        "",
+        file.path,
+        functools.partial(load_image, file, root),
+        annotations=file.annotations,
+        annotated_by=file.path,
+        annotated_size=file.image_size,
+    )
+
+
+def _with_coco(found: Sequence[Input], root: Path) -> list[Input]:
+    try:
+        source = CocoSource(root)
+        records = {record.path: record for part in source.parts for record in source.read(part)}
+    except UserError as error:
+        logger.warning("%s The images are predicted without annotations.", error)
+        return list(found)
+    joined = []
+    for item in found:
+        record = records.get(item.path)
+        usable = record is not None and item.page is None
+        joined.append(replace(item, annotations=record.annotations) if usable and record else item)
+    return joined
+
+
+def _name(found: Sequence[Input]) -> list[Input]:
+    """Give every input a stem of its own; file systems may not tell upper from lower case."""
+    taken: set[str] = set()
+    named = []
+    for item in found:
+        path = Path(item.name)
+        stem = path.with_suffix("").as_posix() + ("" if item.page is None else f"_p{item.page + 1}")
+        if stem.lower() in taken:
+            stem = f"{stem}_{path.suffix[1:].lower()}"
+        while stem.lower() in taken:
+            stem += "_"
+        taken.add(stem.lower())
+        named.append(replace(item, stem=stem))
+    return named
