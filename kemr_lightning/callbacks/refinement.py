@@ -14,7 +14,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from kemr_lightning.instances import Instances, Sample
-from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric
+from kemr_lightning.metrics.matching import match, summarise
+from kemr_lightning.metrics.records import ImageRecord
+from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
 from kemr_lightning.output.coco_results import CocoResultsWriter
 
 Stage = Literal["val", "test"]
@@ -73,6 +75,8 @@ class RefinementCallback(pl.Callback):
             self.metrics["refined"] = copy.deepcopy(metric)
         self.figures: dict[str, dict[str, float]] = {}
         """The last epoch's ``initial``, ``refined`` and ``gain``, each name -> percent."""
+        self.extended: dict[str, dict[str, Any]] = {}
+        """The last test's further figures: `extended_figures` and, with masks, ``errors`` of each of them."""
         self.latest: list[Outcome] = []
         """The last batch, for callbacks that come after this one."""
         self.seconds_per_image = 0.0
@@ -138,14 +142,23 @@ class RefinementCallback(pl.Callback):
         self._log(pl_module, "test")
         # Gathering needs every process, writing only one.
         records = {name: metric.gathered() for name, metric in self.metrics.items()}
-        extended = {name: metric.extended() for name, metric in self.metrics.items()}
+        self.extended = {name: self._details(items) for name, items in records.items()}
         if trainer.is_global_zero:
             names = self.label_names
             if names is None:
                 names = getattr(getattr(trainer, "datamodule", None), "label_names", None) or ()
             directory = self.directory or Path(trainer.default_root_dir)
             figures = {name: self.figures[name] for name in self.metrics}
-            CocoResultsWriter(directory, names).write(records["initial"], records.get("refined"), figures, extended)
+            CocoResultsWriter(directory, names).write(
+                records["initial"], records.get("refined"), figures, self.extended
+            )
+
+    def _details(self, records: Sequence[ImageRecord]) -> dict[str, Any]:
+        metric = self.metrics["initial"]
+        found = extended_figures(records, metric.ia_score, metric.ia_iou)
+        if "mask" in found:
+            found["errors"] = summarise([match(item, metric.ia_score, metric.ia_iou) for item in records])
+        return found
 
     def _restart(self, pl_module: pl.LightningModule) -> None:
         self.latest, self._spent, self._images = [], 0.0, 0

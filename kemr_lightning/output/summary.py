@@ -1,0 +1,156 @@
+"""What a run prints at its end: the results, where everything is, what to do next."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from kemr_lightning.metrics.segmentation import FIGURES
+from kemr_lightning.output.coco_results import EXTENDED, GROUND_TRUTH, METRICS, PREDICTIONS, PREDICTIONS_INITIAL
+
+PLACES = {
+    METRICS: "the figures above, at full precision",
+    EXTENDED: "AP at each IoU, per class, precision-recall curves, counts, kinds of errors",
+    PREDICTIONS: "final instances, COCO results",
+    PREDICTIONS_INITIAL: "instances before refinement",
+    GROUND_TRUTH: "what they were scored against, COCO",
+    "figures": "pictures of the masks, curves",
+    "checkpoints/best.ckpt": "the model, chosen on validation",
+    "checkpoints/last.ckpt": "the end of the training, to resume from",
+    "metrics.csv": "losses and validation figures over steps",
+    "wandb": "the W&B run",
+    "labelme": "annotations to open and correct in Labelme",
+    "images.json": "ids, names and sizes of the images",
+    "summary.csv": "a row per image",
+    "report.html": "everything at a glance, in a browser",
+    "config.yaml": "the resolved configuration",
+}
+
+
+def print_summary(
+    directory: Path, next_commands: Sequence[tuple[str, Sequence[str]]] = (), console: Console | None = None
+) -> None:
+    """Print a run's results table, its files and the commands to go on with.
+
+    Args:
+        directory: The run directory; the table is that of its ``metrics.json``, if there is one.
+        next_commands: What for and the command's words, as `next_after` gives them.
+        console: Where to print; the standard output by default.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    parts: list[Any] = [Text()]
+    metrics = directory / METRICS
+    if metrics.is_file():
+        extended = directory / EXTENDED
+        more = json.loads(extended.read_text(encoding="utf-8")) if extended.is_file() else {}
+        parts += [results_table(json.loads(metrics.read_text(encoding="utf-8")), more), Text()]
+    parts += [_places(directory)]
+    if next_commands:
+        parts += [Text("\nnext", style="bold")]
+        for purpose, words in next_commands:
+            parts += [Text(f"  {purpose}", style="dim"), Text(f"    {shlex.join(words)}")]
+    console.print(Group(*parts))
+
+
+def results_table(metrics: Mapping[str, Any], extended: Mapping[str, Any] | None = None) -> Table:
+    """The table of a ``metrics.json``: initial, refined and their difference.
+
+    Args:
+        metrics: Its content.
+        extended: The content of ``metrics_extended.json``, for the thresholds of IA.
+
+    Returns:
+        The table.
+    """
+    thresholds = (extended or {}).get("initial", {}).get("thresholds")
+    title = f"{metrics['images']} images, {metrics['instances']} annotated instances"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("percent")
+    table.add_column("initial", justify="right")
+    refined = metrics.get("refined")
+    if refined is not None:
+        table.add_column("refined", justify="right", style="bold")
+        table.add_column("difference", justify="right")
+    for name in FIGURES:
+        label = name
+        if name == "IA" and thresholds:
+            label = f"IA (score ≥ {thresholds['ia_score']:g}, IoU ≥ {thresholds['ia_iou']:g})"
+        before = _number(metrics["initial"].get(name))
+        row: list[str | Text] = [label, _text(before)]
+        if refined is not None:
+            after = _number(refined.get(name))
+            change = after - before
+            style = "green" if change > 0 else "red" if change < 0 else "dim"
+            row += [_text(after), Text("–" if math.isnan(change) else f"{change:+.2f}", style=style)]
+        table.add_row(*row)
+    return table
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _text(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _places(directory: Path) -> Group:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, meaning in PLACES.items():
+        path = directory / name
+        if path.exists():
+            table.add_row(f"{name}/" if path.is_dir() else name, Text(meaning, style="dim"))
+    return Group(Text(f"everything is in {directory}", style="bold"), table)
+
+
+def next_after(
+    task: str, directory: Path, checkpoint: Path | None, data_root: str | None
+) -> list[tuple[str, list[str]]]:
+    """What one may want to do after a task.
+
+    Args:
+        task: ``train``, ``test`` or ``predict``.
+        directory: The run directory.
+        checkpoint: The model to go on with, or None if there is none.
+        data_root: The data that was worked on, or None for synthetic images.
+
+    Returns:
+        What for, and the command's words.
+    """
+    run = ["python", "run.py"]
+    commands: list[tuple[str, list[str]]] = []
+    if task == "predict":
+        commands.append(("open and correct the masks", ["labelme", str(directory / "labelme")]))
+        commands.append(
+            ("train on the corrected masks", [*run, "experiment=kemr_tiny", f"data.root={directory / 'labelme'}"])
+        )
+        return commands
+    if checkpoint is not None:
+        model = f"ckpt={checkpoint}"
+        commands.append(("find chromosomes in images of your own", [*run, "task=predict", model, "data.root=FOLDER"]))
+        commands.append(("score the model on other annotations", [*run, "task=test", model, "data.root=FOLDER"]))
+        if task == "train":
+            tuned = [
+                *run,
+                "-m",
+                "experiment=sigma_sweep",
+                model,
+                "refine.sigma_alpha=2,3,5",
+                "refine.sigma_beta=9,15,26",
+            ]
+            commands.append(("try other CRF settings", tuned + ([f"data.root={data_root}"] if data_root else [])))
+    if (directory / "wandb").is_dir():
+        commands.append(("look at the curves in the terminal", ["wandb", "leet", str(directory / "wandb")]))
+        runs = sorted((directory / "wandb").glob("offline-run-*"))
+        if runs:
+            commands.append(("send the run to your W&B account", ["wandb", "sync", str(runs[-1])]))
+    return commands
