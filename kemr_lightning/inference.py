@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,30 @@ from kemr_lightning.data.image import read_image, to_intensity
 from kemr_lightning.instances import Instances, Sample
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.refinement import CRFParams, Refiner
+from kemr_lightning.tiling import Tiling, predict_tiles
 
 ARRAY_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "F")
 """PIL modes whose arrays are intensities or RGB; others (palettes, CMYK, ...) are converted first."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model finds in one image, at the image's size and on the CPU.
+
+    Attributes:
+        initial: The detector's instances, by falling score.
+        refined: The same with refined masks, or None without a refiner.
+        cut: ``(N,)`` bool: probably cut by the border of a tile.
+    """
+
+    initial: Instances
+    refined: Instances | None
+    cut: Tensor
+
+    @property
+    def final(self) -> Instances:
+        """The refined instances, or the initial ones without a refiner."""
+        return self.initial if self.refined is None else self.refined
 
 
 class Model:
@@ -26,17 +49,25 @@ class Model:
 
     Args:
         module: A trained module.
-        refiner: Refines its masks; None leaves them as they are.
+        refiner: Refines its masks, ``(image (H, W) uint8, instances) -> instances``; None leaves them as they are.
+        tiling: How large images are cut; None never does.
     """
 
-    def __init__(self, module: SegmentationModule, refiner: Refiner | None = None) -> None:
+    def __init__(
+        self,
+        module: SegmentationModule,
+        refiner: Callable[[Tensor, Instances], Instances] | None = None,
+        tiling: Tiling | None = None,
+    ) -> None:
         self.module = module.eval()
         self.refiner = refiner
+        self.tiling = tiling
 
     @classmethod
     def load(cls, checkpoint: str | Path, refine: CRFParams | None) -> Model:
         """See `kemr_lightning.load`."""
-        return cls(load_module(checkpoint), None if refine is None else Refiner(refine))
+        module = load_module(checkpoint)
+        return cls(module, None if refine is None else Refiner(refine), usual_tiling(module))
 
     @property
     def label_names(self) -> list[str]:
@@ -48,7 +79,6 @@ class Model:
         self.module.to(device)
         return self
 
-    @torch.inference_mode()
     def predict(self, image: str | Path | Image.Image | npt.NDArray[Any] | Tensor) -> Instances:
         """Find the instances of an image.
 
@@ -61,12 +91,30 @@ class Model:
         Raises:
             UserError: The image cannot be read.
         """
-        pixels = torch.from_numpy(np.array(read(image)))
-        sample = Sample(pixels, "image", 1).to(self.module.device)
-        (instances,) = self.module.predict_step([sample], 0)
+        return self(torch.from_numpy(np.array(read(image)))).final
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor) -> Prediction:
+        """Find the instances of an image, before and after refinement.
+
+        Args:
+            pixels: ``(H, W)`` uint8, on any device.
+        """
+        initial, cut = predict_tiles(self._detect, pixels, self.tiling)
+        refined = None
         if self.refiner is not None:
-            instances = self.refiner(sample.image, instances)
-        return instances.to("cpu")
+            device = self.module.device
+            refined = self.refiner(pixels.to(device), initial.to(device)).to("cpu")
+        return Prediction(initial.to("cpu"), refined, cut)
+
+    def _detect(self, pixels: Tensor) -> Instances:
+        (instances,) = self.module.predict_step([Sample(pixels.to(self.module.device), "image", 1)], 0)
+        return instances
+
+
+def usual_tiling(module: SegmentationModule) -> Tiling | None:
+    """Tiles for models that see images at their own size; those with an input size fit the whole image into it."""
+    return Tiling() if module.input_size is None else None
 
 
 def read(image: str | Path | Image.Image | npt.NDArray[Any] | Tensor) -> npt.NDArray[np.uint8]:
