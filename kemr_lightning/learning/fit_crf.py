@@ -96,7 +96,20 @@ def fit_crf(
         One `Fit` per start, best first.
     """
     fits = [
-        _fit(training, validation, seed, iterations, steps, check_every, patience, batch_size, learning_rate, tolerance, start, on_step)
+        _fit(
+            training,
+            validation,
+            seed,
+            iterations,
+            steps,
+            check_every,
+            patience,
+            batch_size,
+            learning_rate,
+            tolerance,
+            start,
+            on_step,
+        )
         for start in starts
     ]
     return sorted(fits, key=lambda fit: -fit.iou)

@@ -72,8 +72,7 @@ def act(
 def with_masks(instances: Instances, masks: Sequence[Tensor]) -> Instances:
     """The same instances with new ``(h, w)`` probabilities on the same windows."""
     patches = [
-        Patch(patch.x0, patch.y0, values.clone())
-        for patch, values in zip(instances.patches or [], masks, strict=True)
+        Patch(patch.x0, patch.y0, values.clone()) for patch, values in zip(instances.patches or [], masks, strict=True)
     ]
     return replace(instances, patches=patches)
 

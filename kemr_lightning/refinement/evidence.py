@@ -1,9 +1,9 @@
 """A learned unary: what the image itself says about each pixel, beside what the mask head said.
 
 The mask head looks at features on a coarse grid; the CRF's kernels compare grey levels but do not know a chromosome's
-rim from a band. The evidence network, some 6,000 weights on 1-pixel crops, turns the initial logit, the intensity relative to
-instance and background, and the neighbours' masks into a corrected logit, which the CRF then takes as its unary. It
-is part of Neural Knowledge DNA's Networks.
+rim from a band. The evidence network, some 6,000 weights at the image's own resolution, turns the initial logit, the
+intensity relative to instance and background, and the neighbours' masks into a corrected logit, which the CRF then
+takes as its unary. It is part of Neural Knowledge DNA's Networks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def evidence_features(crop: Surroundings) -> Tensor:
         crop: The instance and its surroundings.
 
     Returns:
-        ``(4, h, w)`` float32: initial logit within +-6, divided by 3; relative intensity; the neighbours' probability; 1 on
-        the patch's own window and 0 on the margin.
+        ``(4, h, w)`` float32: initial logit within +-6, divided by 3; relative intensity; the neighbours' probability;
+        1 on the patch's own window and 0 on the margin.
     """
     inside = torch.zeros_like(crop.prob)
     crop.crop(inside).fill_(1.0)

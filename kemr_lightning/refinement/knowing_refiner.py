@@ -72,14 +72,18 @@ class KnowingRefiner:
         if self._experienced is None:
             masks = act(knowledge.actions[0], crops, knowledge.evidence, self.engine, self.tolerance, logits)
             return with_masks(instances, masks), torch.ones(len(instances), dtype=torch.int64)
-        results = [act(action, crops, knowledge.evidence, self.engine, self.tolerance, logits) for action in knowledge.actions]
+        results = [
+            act(action, crops, knowledge.evidence, self.engine, self.tolerance, logits) for action in knowledge.actions
+        ]
         states = describe_states(crops, instances)
         initial = [patch.values.float() for patch in instances.patches]
         asked = [
-            unite_states(states, [change(a, b) for a, b in zip(initial, masks, strict=True)], CHANGE) for masks in results
+            unite_states(states, [change(a, b) for a, b in zip(initial, masks, strict=True)], CHANGE)
+            for masks in results
         ]
         actions = self._experienced.decide(asked, knowledge.reasoning)
         chosen = [
-            initial[index] if action == 0 else results[action - 1][index] for index, action in enumerate(actions.tolist())
+            initial[index] if action == 0 else results[action - 1][index]
+            for index, action in enumerate(actions.tolist())
         ]
         return with_masks(instances, chosen), actions

@@ -1,9 +1,9 @@
 """Neural Knowledge DNA: what was learned about refining, in one file that a person can read and no pickle opens.
 
-After Zhang et al., "Neural Knowledge DNA": knowledge is **Networks** (here the learned CRF parameter sets and the evidence
-network), **States** (descriptors of instances), **Actions** (keep a mask, or refine it with one of the sets) and
-**Experiences** (what each action did to instances of known truth). The file is a safetensors file; everything but the
-tensors is one JSON document in its header.
+After Zhang et al., "Neural Knowledge DNA": knowledge is **Networks** (here the learned CRF parameter sets and the
+evidence network), **States** (descriptors of instances), **Actions** (keep a mask, or refine it with one of the sets)
+and **Experiences** (what each action did to instances of known truth). The file is a safetensors file; everything but
+the tensors is one JSON document in its header.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Knowledge:
         experiences: What the actions did; None for knowledge that always takes the first action.
         reasoning: How experiences decide.
         margin: Pixels about a patch that were seen in learning.
-        origin: Where it comes from, plain values: ``checkpoint`` (file name), ``checkpoint_sha256``, ``data``, ``images``,
-            ``instances``, and the figures of learning.
+        origin: Where it comes from, plain values: ``checkpoint`` (file name), ``checkpoint_sha256``, ``data``,
+            ``images``, ``instances``, and the figures of learning.
     """
 
     actions: tuple[Action, ...]
@@ -122,7 +122,9 @@ class Knowledge:
         try:
             return cls._from_document(json.loads(header["document"]), tensors)
         except (KeyError, TypeError, ValueError, RuntimeError, RefinementError) as error:
-            raise UserError(f"knowledge file {file} does not hold together ({error}). Learn it anew (task=learn)") from error
+            raise UserError(
+                f"knowledge file {file} does not hold together ({error}). Learn it anew (task=learn)"
+            ) from error
 
     @classmethod
     def _from_document(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Knowledge:
@@ -191,8 +193,8 @@ class Knowledge:
                 )
         rule = self.reasoning
         lines.append(
-            f"    asked: the {rule.neighbours} nearest per action; taken if they gained more than {rule.least_gain:g} and "
-            f"at most {rule.most_harm:.1%} of them lost more than {HARM}"
+            f"    asked: the {rule.neighbours} nearest per action; taken if they gained more than {rule.least_gain:g} "
+            f"and at most {rule.most_harm:.1%} of them lost more than {HARM}"
         )
         return "\n".join(lines)
 

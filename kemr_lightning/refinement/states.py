@@ -1,4 +1,4 @@
-"""States of Neural Knowledge DNA: a small descriptor of an instance, its surroundings and what an action would do to it."""
+"""States of Neural Knowledge DNA: a short description of an instance, its surroundings and what an action would do."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def _elongation(mask: Tensor) -> Tensor:
     # A pixel is a square with variance 1/12 along each axis, which keeps a line of pixels from being infinitely long.
     moments = torch.cov(points, correction=0) + torch.eye(2, device=mask.device) / 12
     smallest, largest = torch.linalg.eigvalsh(moments)
-    return 0.5 * (largest / smallest.clamp(min=1e-6)).log()
+    ratio: Tensor = largest / smallest.clamp(min=1e-6)
+    return 0.5 * ratio.log()
 
 
 def change(before: Tensor, after: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def surroundings(image: Tensor, instances: Instances, margin: int) -> list[Surro
     """
     height, width = instances.image_size
     patches = instances.patches or []
-    # The two largest probabilities at every pixel and the owner of the largest give every instance its neighbours' largest.
+    # The two largest probabilities at every pixel and the owner of the largest give each instance its neighbours'.
     first = torch.zeros((height, width), device=image.device)
     second = torch.zeros_like(first)
     owner = torch.full((height, width), -1, dtype=torch.int32, device=image.device)

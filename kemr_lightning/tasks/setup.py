@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import hydra
 import lightning.pytorch as pl
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Instances
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.files import write_text
+from kemr_lightning.output.summary import next_after, print_summary
+from kemr_lightning.refinement import CRFParams
+from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
+from kemr_lightning.refinement.knowledge import Knowledge
 
 logger = logging.getLogger(__name__)
 
+RefineImage = Callable[[Tensor, Instances], Instances]
 DataModule = SegmentationDataModule | SyntheticDataModule
 
 CONFIG_FILE = "config.yaml"
@@ -99,12 +107,49 @@ def build_module(config: DictConfig, label_names: list[str]) -> SegmentationModu
     )
 
 
-def build_trainer(config: DictConfig, extra: Sequence[pl.Callback] = (), log: bool = True) -> pl.Trainer:
+def build_refiner(config: DictConfig, checkpoint: Path | None = None) -> RefineImage | None:
+    """Build what refines the masks.
+
+    Args:
+        config: The composed configuration. ``knowledge`` decides, unless the command line names CRF parameters or a
+            ``refine`` of its own.
+        checkpoint: The model in use, which the knowledge should come from.
+
+    Returns:
+        The refiner, or None for no refinement.
+
+    Raises:
+        UserError: The knowledge file or a parameter is wrong.
+    """
+    if config.knowledge is not None:
+        knowledge = Knowledge.load(config.knowledge)
+        explicit = explicit_refinement()
+        if not explicit:
+            if checkpoint is not None:
+                knowledge.warn_unless_from(checkpoint)
+            settings = {key: config.refine[key] for key in ("engine", "tolerance") if key in (config.refine or {})}
+            return KnowingRefiner(knowledge, **settings)
+        logger.warning("knowledge=%s is left aside: %s was given and wins", config.knowledge, " ".join(explicit))
+    return None if config.refine is None else cast(RefineImage, hydra.utils.instantiate(config.refine))
+
+
+def explicit_refinement() -> list[str]:
+    """The overrides on the command line that choose a refinement or a parameter of the CRF."""
+    if not HydraConfig.initialized():
+        return []
+    choosing = {"refine", "refine.margin", "refine.outside", *(f"refine.{field.name}" for field in fields(CRFParams))}
+    return [item for item in HydraConfig.get().overrides.task if item.lstrip("+~").partition("=")[0] in choosing]
+
+
+def build_trainer(
+    config: DictConfig, refiner: RefineImage | None, extra: Sequence[pl.Callback] = (), log: bool = True
+) -> pl.Trainer:
     """Build the trainer with its callbacks and loggers.
 
     Args:
         config: The composed configuration. A validation interval in steps that is longer than the run is shortened to
             it, so that a short run is validated, and saved, at its end.
+        refiner: For the callback named ``refinement``.
         extra: Callbacks after the configured ones.
         log: Whether there is anything to log.
 
@@ -112,18 +157,18 @@ def build_trainer(config: DictConfig, extra: Sequence[pl.Callback] = (), log: bo
         The trainer.
     """
     settings = config.trainer.copy()
-    interval, steps = settings.get("val_check_interval"), settings.get("max_steps", -1)
+    interval, steps = settings.val_check_interval, settings.max_steps
     if isinstance(interval, int) and 0 < steps < interval:
         settings.val_check_interval = steps
-    callbacks = [*_parts(config.callbacks), *extra]
-    loggers: list[Logger] = list(_parts(config.logger)) if log else []
-    trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=callbacks, logger=loggers or False)
+    callbacks = []
+    for name, node in (config.callbacks or {}).items():
+        if node is not None:
+            callbacks.append(hydra.utils.instantiate(node, **({"refiner": refiner} if name == "refinement" else {})))
+    loggers: list[Logger] = []
+    if log:
+        loggers = [hydra.utils.instantiate(node) for node in (config.logger or {}).values() if node is not None]
+    trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=[*callbacks, *extra], logger=loggers or False)
     return trainer
-
-
-def _parts(group: DictConfig | None) -> list[Any]:
-    """Build every member of a group; a member set to null on the command line is left out."""
-    return [hydra.utils.instantiate(node) for node in (group or {}).values() if node is not None]
 
 
 def find_checkpoint(config: DictConfig) -> Path | None:
@@ -161,22 +206,22 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     return newest
 
 
-def trained_module(config: DictConfig) -> SegmentationModule:
-    """The model that a task other than training works with.
+def needed_checkpoint(config: DictConfig) -> Path:
+    """The trained model that a task other than training works with.
 
     Args:
         config: The composed configuration; ``ckpt`` says which.
 
     Returns:
-        The module, rebuilt from its checkpoint.
+        Its file.
 
     Raises:
-        UserError: There is no checkpoint or it cannot be used.
+        UserError: There is none.
     """
     file = find_checkpoint(config)
     if file is None:
         raise UserError(f"task={config.task.name} needs a trained model. Give it: ckpt=FILE, ckpt=best or ckpt=last")
-    return load_module(file)
+    return file
 
 
 @contextmanager
@@ -190,8 +235,13 @@ def logging_closed() -> Iterator[None]:
             wandb.finish(exit_code=1 if sys.exc_info()[0] else 0)
 
 
-def report(config: DictConfig, directory: Path, trainer: pl.Trainer) -> None:
-    """Log the figures."""
-    logger.info(
-        "%s %s %s", config.name, directory, {k: round(float(v), 2) for k, v in trainer.callback_metrics.items()}
-    )
+def report(config: DictConfig, directory: Path, checkpoint: Path | None) -> None:
+    """Print the results, where everything is and how to go on.
+
+    Args:
+        config: The composed configuration.
+        directory: The run directory.
+        checkpoint: The model to go on with, or None if the run has left none.
+    """
+    commands = next_after(config.task.name, directory, checkpoint, config.data.get("root"))
+    print_summary(directory, commands)

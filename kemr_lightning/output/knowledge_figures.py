@@ -1,0 +1,85 @@
+"""Figures of what was learned about refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kemr_lightning.learning.fit_crf import Fit
+from kemr_lightning.refinement.experiences import HARM, Experiences
+from kemr_lightning.refinement.states import STATE_NAMES
+
+GAINED, LOST = "#0072B2", "#D55E00"
+"""Blue and vermilion of Okabe & Ito's palette, told apart by colour-blind readers."""
+
+
+def draw_fits(fits: Mapping[str, Sequence[Fit]], evidence: Sequence[tuple[int, int, float]], path: Path) -> None:
+    """Learning curves: the evidence network's loss per fold, validation IoU of every start of the CRF's fits.
+
+    Args:
+        fits: By action name, best start first.
+        evidence: ``(fold, epoch, loss)``; fold -1 is the final network.
+        path: The PNG to write.
+    """
+    figure = Figure(figsize=(4.5 * (len(fits) + 1), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(fits) + 1, squeeze=False)[0]
+    for fold in sorted({row[0] for row in evidence}):
+        points = [(epoch, loss) for own, epoch, loss in evidence if own == fold]
+        axes[0].plot(*zip(*points, strict=True), label="all images" if fold < 0 else f"without fold {fold + 1}")
+    axes[0].set(title="evidence network", xlabel="epoch", ylabel="loss (1 - soft IoU + cross-entropy)")
+    if evidence:
+        axes[0].legend(frameon=False)
+    for axis, (name, starts) in zip(axes[1:], fits.items(), strict=True):
+        for rank, fit in enumerate(starts):
+            steps, _, ious = zip(*fit.history, strict=True)
+            axis.plot(steps, ious, marker="o", ms=3, label=f"start {rank + 1}: best {fit.iou:.4f}")
+        axis.set(title=f"CRF parameters ({name})", xlabel="step", ylabel="mean IoU, validation")
+        axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def draw_states(experiences: Experiences, actions: Sequence[str], path: Path) -> None:
+    """Which states profit and which suffer: for every state, mean IoU gained and parts gaining and losing by quintile.
+
+    Args:
+        experiences: What is remembered.
+        actions: Names of actions 1, 2, ...; the first is drawn.
+        path: The PNG to write.
+    """
+    chosen = experiences.actions == 1
+    states, gain = experiences.states[chosen].numpy(), experiences.gain[chosen].numpy()
+    columns = 4
+    rows = -(-len(STATE_NAMES) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axis, name, values in zip(axes.flat, STATE_NAMES, states.T, strict=False):
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, 6)))
+        if len(edges) < 2:
+            axis.set_title(f"{name} (always {values[0]:.2g})", fontsize=9)
+            continue
+        bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+        where = [bins == number for number in range(len(edges) - 1)]
+        position = np.arange(len(where))
+        axis.bar(position, [100 * float((gain[w] > HARM).mean()) if w.any() else 0 for w in where], color=GAINED)
+        axis.bar(position, [-100 * float((gain[w] < -HARM).mean()) if w.any() else 0 for w in where], color=LOST)
+        axis.plot(position, [1000 * float(gain[w].mean()) if w.any() else 0 for w in where], "k.-")
+        axis.set_xticks(position, [f"{low:.2g}–{high:.2g}" for low, high in pairwise(edges)], fontsize=6)
+        axis.set_title(name, fontsize=9)
+        axis.axhline(0, color="0.5", lw=0.6)
+    for axis in axes.flat[len(STATE_NAMES) :]:
+        axis.set_axis_off()
+    figure.suptitle(
+        f"Action “{actions[0]}” by state (fifths of the instances): % gaining (blue) and losing (red) more than {HARM} "
+        "IoU; line: mean gain x 1000",
+        fontsize=10,
+    )
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
