@@ -13,21 +13,26 @@ __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
 
 
-def load(checkpoint: str | Path, refine: CRFParams | Literal["default"] | None = "default") -> Model:
+def load(
+    checkpoint: str | Path,
+    knowledge: str | Path | None = None,
+    refine: CRFParams | Literal["default"] | None = "default",
+) -> Model:
     """Load a trained model for use from Python.
 
     Args:
         checkpoint: A ``.ckpt`` file that a training run wrote.
-        refine: Parameters of the CRF that refines the masks; None for the detector's own masks.
+        knowledge: A Neural Knowledge DNA file that refines the masks.
+        refine: Without knowledge: parameters of the CRF that refines them; None for the detector's own masks.
 
     Returns:
         A model whose ``predict(image)`` takes a path, a PIL image or an array and returns `Instances`.
 
     Raises:
-        UserError: The file is missing, damaged or of another program.
+        UserError: A file is missing, damaged or of another program.
     """
     # Imported here, so that `import kemr_lightning` stays quick.
     from kemr_lightning.inference import Model
     from kemr_lightning.refinement import CRFParams
 
-    return Model.load(checkpoint, CRFParams() if refine == "default" else refine)
+    return Model.load(checkpoint, CRFParams() if refine == "default" else refine, knowledge)

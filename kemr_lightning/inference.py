@@ -18,6 +18,8 @@ from kemr_lightning.data.image import read_image, to_intensity
 from kemr_lightning.instances import Instances, Sample
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.refinement import CRFParams, Refiner
+from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
+from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tiling import Tiling, predict_tiles
 
 ARRAY_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "F")
@@ -64,10 +66,17 @@ class Model:
         self.tiling = tiling
 
     @classmethod
-    def load(cls, checkpoint: str | Path, refine: CRFParams | None) -> Model:
+    def load(cls, checkpoint: str | Path, refine: CRFParams | None, knowledge: str | Path | None = None) -> Model:
         """See `kemr_lightning.load`."""
         module = load_module(checkpoint)
-        return cls(module, None if refine is None else Refiner(refine), usual_tiling(module))
+        refiner: Callable[[Tensor, Instances], Instances] | None = None
+        if knowledge is not None:
+            known = Knowledge.load(knowledge)
+            known.warn_unless_from(checkpoint)
+            refiner = KnowingRefiner(known)
+        elif refine is not None:
+            refiner = Refiner(refine)
+        return cls(module, refiner, usual_tiling(module))
 
     @property
     def label_names(self) -> list[str]:

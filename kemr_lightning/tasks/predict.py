@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from omegaconf import DictConfig
 
 from kemr_lightning.callbacks.predictions import PredictionWriter
+from kemr_lightning.checkpoint import load_module
 from kemr_lightning.tasks import setup
-
-logger = logging.getLogger(__name__)
 
 
 def predict(config: DictConfig) -> None:
@@ -22,12 +19,11 @@ def predict(config: DictConfig) -> None:
         UserError: Something in the configuration, the checkpoint or the folder has to be mended.
     """
     directory = setup.start(config)
-    module = setup.trained_module(config)
+    checkpoint = setup.needed_checkpoint(config)
+    module = load_module(checkpoint)
+    refiner = setup.build_refiner(config, checkpoint)
     data = setup.build_data(config, "predict", module.label_names)
     writer = PredictionWriter(directory, module.label_names, config.predict.score, config.predict.overlays)
-    trainer = setup.build_trainer(config, [writer], log=False)
+    trainer = setup.build_trainer(config, refiner, [writer], log=False)
     trainer.predict(module, datamodule=data, return_predictions=False)
-    logger.info(
-        "%d images, %d instances: %s", len(writer.rows), sum(row["instances"] for row in writer.rows), directory
-    )
-    logger.info("correct them in Labelme: labelme %s", directory / "labelme")
+    setup.report(config, directory, checkpoint)

@@ -6,17 +6,17 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
 import hydra
 import lightning.pytorch as pl
-from hydra.core.hydra_config import HydraConfig
+import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from kemr_lightning.checkpoint import load_module
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.errors import UserError
@@ -24,9 +24,7 @@ from kemr_lightning.instances import Instances
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.files import write_text
 from kemr_lightning.output.summary import next_after, print_summary
-from kemr_lightning.refinement import CRFParams
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
-from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.tasks.knowledge import use_knowledge
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +109,7 @@ def build_refiner(config: DictConfig, checkpoint: Path | None = None) -> RefineI
     """Build what refines the masks.
 
     Args:
-        config: The composed configuration. ``knowledge`` decides, unless the command line names CRF parameters or a
-            ``refine`` of its own.
+        config: The composed configuration: its ``knowledge``, or else its ``refine``.
         checkpoint: The model in use, which the knowledge should come from.
 
     Returns:
@@ -121,24 +118,8 @@ def build_refiner(config: DictConfig, checkpoint: Path | None = None) -> RefineI
     Raises:
         UserError: The knowledge file or a parameter is wrong.
     """
-    if config.knowledge is not None:
-        knowledge = Knowledge.load(config.knowledge)
-        explicit = explicit_refinement()
-        if not explicit:
-            if checkpoint is not None:
-                knowledge.warn_unless_from(checkpoint)
-            settings = {key: config.refine[key] for key in ("engine", "tolerance") if key in (config.refine or {})}
-            return KnowingRefiner(knowledge, **settings)
-        logger.warning("knowledge=%s is left aside: %s was given and wins", config.knowledge, " ".join(explicit))
+    use_knowledge(config, checkpoint)
     return None if config.refine is None else cast(RefineImage, hydra.utils.instantiate(config.refine))
-
-
-def explicit_refinement() -> list[str]:
-    """The overrides on the command line that choose a refinement or a parameter of the CRF."""
-    if not HydraConfig.initialized():
-        return []
-    choosing = {"refine", "refine.margin", "refine.outside", *(f"refine.{field.name}" for field in fields(CRFParams))}
-    return [item for item in HydraConfig.get().overrides.task if item.lstrip("+~").partition("=")[0] in choosing]
 
 
 def build_trainer(
@@ -222,6 +203,16 @@ def needed_checkpoint(config: DictConfig) -> Path:
     if file is None:
         raise UserError(f"task={config.task.name} needs a trained model. Give it: ckpt=FILE, ckpt=best or ckpt=last")
     return file
+
+
+def trained_module(config: DictConfig) -> SegmentationModule:
+    """The module that ``ckpt`` names, rebuilt from its checkpoint; see `needed_checkpoint`."""
+    return load_module(needed_checkpoint(config))
+
+
+def best_device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from kemr_lightning.checkpoint import load_module
 from kemr_lightning.tasks import setup
 
 
@@ -20,11 +21,13 @@ def test(config: DictConfig) -> float | None:
         UserError: Something in the configuration, the checkpoint or the data has to be mended.
     """
     directory = setup.start(config)
-    module = setup.trained_module(config)
+    checkpoint = setup.needed_checkpoint(config)
+    module = load_module(checkpoint)
+    refiner = setup.build_refiner(config, checkpoint)
     data = setup.build_data(config, "test", module.label_names)
     with setup.logging_closed():
-        trainer = setup.build_trainer(config)
+        trainer = setup.build_trainer(config, refiner)
         trainer.test(module, datamodule=data, verbose=False)
-    setup.report(config, directory, trainer)
+    setup.report(config, directory, checkpoint)
     score = trainer.callback_metrics.get("test/MaskAP")
     return None if score is None else float(score)

@@ -34,17 +34,18 @@ def train(config: DictConfig) -> float | None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
     data = setup.build_data(config, "fit")
     data.setup("test")
+    refiner = setup.build_refiner(config)
     module = setup.build_module(config, data.label_names)
     if config.init is not None:
         init_weights(module, config.init)
     if resume is not None:
         load_weights(module, read_checkpoint(resume)["state_dict"], resume)
     with setup.logging_closed():
-        trainer = setup.build_trainer(config)
+        trainer = setup.build_trainer(config, refiner)
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-        load_best(trainer, module)
+        best = load_best(trainer, module)
         trainer.test(module, datamodule=data, verbose=False)
-    setup.report(config, directory, trainer)
+    setup.report(config, directory, best)
     return _best_score(trainer)
 
 
