@@ -132,7 +132,7 @@ def evaluate(
 def markdown(result: dict[str, Any]) -> str:
     """The result as two tables."""
     lines = [
-        "| refinement | MaskAP | AP50 | AP75 | AP85 | AP90 | mean IoU | boundary F 1 px | 2 px | MaskAP gained [95 %] |",
+        "| refinement | MaskAP | AP50 | AP75 | AP85 | AP90 | mean IoU | boundary F 1 px | 2 px | MaskAP gain (95 %) |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in result.items():
