@@ -13,8 +13,9 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import roi_align
+from torchvision.ops import clip_boxes_to_image, roi_align
 
 from kemr_lightning.instances import Detections, Instances, Patch
 
@@ -115,28 +116,54 @@ def paste_grid(grid: Tensor, region: Sequence[float], image_size: tuple[int, int
     return Patch(x0, y0, along_y @ grid @ along_x.T)
 
 
-def to_instances(detections: Detections, scale: float, image_size: tuple[int, int]) -> Instances:
+def to_instances(detections: Detections, shown_size: tuple[int, int], image_size: tuple[int, int]) -> Instances:
     """Detections in the model's coordinates become instances at the input file's size.
 
     Args:
         detections: The heads' output.
-        scale: Model pixels per file pixel (1 without resizing).
+        shown_size: ``(H, W)`` of the image that the detector saw. Width and height have their own scale: both were
+            rounded to whole pixels when the image was resized.
         image_size: ``(H, W)`` of the file.
 
     Returns:
         Instances whose patches lie on the pixels of each (scaled) region; boxes are clipped to the image.
     """
     height, width = image_size
-    boxes = detections.boxes / scale
-    boxes = torch.stack(
-        [
-            boxes[:, 0].clamp(0, width),
-            boxes[:, 1].clamp(0, height),
-            boxes[:, 2].clamp(0, width),
-            boxes[:, 3].clamp(0, height),
-        ],
-        dim=1,
-    )
-    regions = (detections.regions / scale).tolist()
+    scale = detections.boxes.new_tensor([width / shown_size[1], height / shown_size[0]]).repeat(2)
+    boxes = clip_boxes_to_image(detections.boxes * scale, image_size)
+    regions = (detections.regions * scale).tolist()
     patches = [paste_grid(grid, region, image_size) for grid, region in zip(detections.grids, regions, strict=True)]
     return Instances(image_size, boxes, detections.scores, detections.labels, patches, detections.disagreement)
+
+
+def fitted_size(image_size: tuple[int, int], frame: Sequence[int] | None) -> tuple[int, int]:
+    """The size of an image fitted into a frame, aspect kept to a pixel's rounding; smaller images are enlarged.
+
+    Args:
+        image_size: ``(H, W)``.
+        frame: ``(width, height)``, or None to keep the size.
+
+    Returns:
+        ``(H, W)``, at least 1 each.
+    """
+    if frame is None:
+        return image_size
+    height, width = image_size
+    scale = min(frame[0] / width, frame[1] / height)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an intensity image, for training and prediction alike: bicubic (a = -0.5), antialiased where it shrinks.
+
+    Args:
+        image: ``(H, W)`` uint8.
+        size: ``(H, W)`` wanted.
+
+    Returns:
+        ``(H, W)`` uint8 whose corners lie on the corners of ``image``; the image itself if it has that size.
+    """
+    if tuple(image.shape) == tuple(size):
+        return image
+    resized = F.interpolate(image[None, None].float(), size=size, mode="bicubic", antialias=True)[0, 0]
+    return resized.round_().clamp_(0, 255).to(torch.uint8)

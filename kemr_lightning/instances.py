@@ -62,8 +62,8 @@ class Instances:
         scores: ``(N,)`` float32 in [0, 1]; ones for annotations.
         labels: ``(N,)`` int64, from 1 (0 is background).
         patches: One per instance, or None where only boxes are known (box-only data sets).
-        disagreement: ``(N,)`` float32 in [0, 0.5] or None: mean standard deviation between the mask heads' probabilities
-            over the patch. Only models with several mask heads have it.
+        disagreement: ``(N,)`` float32 in [0, 0.5] or None: mean standard deviation between the mask heads'
+            probabilities over the patch. Only models with several mask heads have it.
     """
 
     image_size: tuple[int, int]
@@ -154,6 +154,13 @@ class Detections:
     grids: Tensor
     regions: Tensor
     disagreement: Tensor | None = None
+
+    def select(self, index: Tensor) -> Detections:
+        """Those at the given positions, or where a mask is true."""
+        spread = None if self.disagreement is None else self.disagreement[index]
+        return Detections(
+            self.boxes[index], self.scores[index], self.labels[index], self.grids[index], self.regions[index], spread
+        )
 
 
 @dataclass

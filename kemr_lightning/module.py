@@ -8,51 +8,32 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kemr_lightning.geometry import to_instances
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.geometry import fitted_size, resize_image, to_instances
+from kemr_lightning.instances import Detections, Instances, Sample
 
 logger = logging.getLogger(__name__)
 
 INTENSITY_RULE = "uint8 luma, 16 bit by percentile window"
 
 
-def input_scale(image_size: tuple[int, int], input_size: Sequence[int] | None) -> float:
-    """Model pixels per file pixel when an image is fitted into the model's input size, aspect kept.
-
-    Args:
-        image_size: ``(H, W)`` of the file.
-        input_size: ``(width, height)`` to fit into, or None for the native size.
-
-    Returns:
-        The scale; 1.0 without an input size.
-    """
-    if input_size is None:
-        return 1.0
-    height, width = image_size
-    return min(input_size[0] / width, input_size[1] / height)
-
-
-def model_input(image: Tensor, scale: float) -> Tensor:
+def model_input(image: Tensor, input_size: Sequence[int] | None = None) -> Tensor:
     """An intensity image as a detector sees it.
 
     Args:
         image: ``(H, W)`` uint8.
-        scale: Model pixels per file pixel.
+        input_size: ``(width, height)`` that it is fitted into, or None for the native size.
 
     Returns:
-        ``(1, H * scale, W * scale)`` float32 in [0, 1]; bilinear with antialiasing where the scale is not 1.
+        ``(1, h, w)`` float32 in [0, 1].
     """
-    pixels = image[None].float() / 255
-    if scale == 1.0:
-        return pixels
-    size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
-    return F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True)[0]
+    size = fitted_size((int(image.shape[0]), int(image.shape[1])), input_size)
+    return resize_image(image, size)[None].float() / 255
 
 
 class SegmentationModule(pl.LightningModule):
@@ -83,8 +64,9 @@ class SegmentationModule(pl.LightningModule):
         self.config = dict(config or {})
         self.label_names = list(label_names)
         self.input_size = None if input_size is None else [int(side) for side in input_size]
+        self.limit_reached = False
 
-    def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:
+    def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Sum of the detector's losses; each is logged as ``train/loss_*``, the sum as ``train/loss``.
 
         Args:
@@ -98,7 +80,7 @@ class SegmentationModule(pl.LightningModule):
             FloatingPointError: The loss is not finite.
         """
         targets = [sample.instances or Instances.empty(sample.image_size).to(self.device) for sample in batch]
-        losses: dict[str, Tensor] = self.detector([model_input(sample.image, 1.0) for sample in batch], targets)
+        losses: dict[str, Tensor] = self.detector([model_input(sample.image) for sample in batch], targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             bad = [name for name, value in losses.items() if not torch.isfinite(value)]
@@ -111,7 +93,7 @@ class SegmentationModule(pl.LightningModule):
         self.log("train/loss", total.detach(), on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch))
         return total
 
-    def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:
+    def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:  # noqa: ARG002
         """Initial instances of each image, at the input file's size.
 
         Args:
@@ -121,23 +103,40 @@ class SegmentationModule(pl.LightningModule):
         Returns:
             One `Instances` per sample, sorted by falling score, patches of float32 probabilities.
         """
-        scales = [input_scale(sample.image_size, self.input_size) for sample in batch]
-        images = [model_input(sample.image, scale) for sample, scale in zip(batch, scales, strict=True)]
-        detections = self.detector(images)
-        return [
-            to_instances(found, scale, sample.image_size)
-            for found, scale, sample in zip(detections, scales, batch, strict=True)
-        ]
+        images = [model_input(sample.image, self.input_size) for sample in batch]
+        detections: list[Detections] = self.detector(images)
+        result = []
+        for sample, image, found in zip(batch, images, detections, strict=True):
+            self._warn_at_limit(sample.name, len(found.boxes))
+            shown = (int(image.shape[-2]), int(image.shape[-1]))
+            result.append(to_instances(found, shown, sample.image_size))
+        return result
 
-    def validation_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:
+    def _warn_at_limit(self, name: str, count: int) -> None:
+        """Say once that an image has as many detections as the detector gives at most: it may hold more objects.
+
+        A model that has hardly learned calls everything an object, so validation while training says nothing.
+        """
+        limit = getattr(self.detector, "max_detections", None)
+        fitting = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        if limit is not None and count >= limit and not (self.limit_reached or fitting):
+            self.limit_reached = True
+            logger.warning(
+                "%s has %d detections, the most this model gives; it and others may hold more objects. "
+                "Build the model with a higher `detections` (conf/model) to see them",
+                name,
+                count,
+            )
+
+    def validation_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:  # type: ignore[override]
         """As `predict_step`; callbacks score the result."""
         return self.predict_step(batch, batch_idx)
 
-    def test_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:
+    def test_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:  # type: ignore[override]
         """As `predict_step`; callbacks score the result."""
         return self.predict_step(batch, batch_idx)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Move a list of samples; Lightning does not know the type."""
         return [sample.to(device) for sample in batch]
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kemr_lightning import geometry
 from kemr_lightning.data.annotation import (
     Annotation,
     Polygon,
@@ -45,12 +46,11 @@ def resize_scale(size: tuple[int, int], resize: Sequence[int] | None) -> float:
 
 
 def resize_image(image: Image, scale: float) -> Image:
-    """Resize by a factor: by area averages when it shrinks, bicubic when it grows."""
-    if scale == 1:
-        return image
+    """Resize by a factor, as images are resized for prediction (`geometry.resize_image`)."""
     height, width = image.shape
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(image, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC).astype(np.uint8)
+    target = (max(1, round(height * scale)), max(1, round(width * scale)))
+    resized: Image = geometry.resize_image(torch.from_numpy(image), target).numpy()
+    return resized
 
 
 def background_level(image: Image) -> int:
@@ -120,7 +120,9 @@ def clip_polygon(polygon: Polygon, size: tuple[int, int]) -> Polygon:
             before = polygon[index - 1]
             if inside[index] != inside[index - 1]:
                 part = (limit - before[axis]) / (corner[axis] - before[axis])
-                corners.append(before + part * (corner - before))
+                cut = before + part * (corner - before)
+                cut[axis] = limit
+                corners.append(cut)
             if inside[index]:
                 corners.append(corner)
         polygon = np.array(corners, dtype=np.float64).reshape(-1, 2)

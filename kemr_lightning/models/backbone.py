@@ -1,7 +1,7 @@
 """Feature pyramids: torchvision's ResNets and a small network that trains from scratch on a CPU.
 
-Every backbone maps ``(B, 1, H, W)`` to an ordered dict of feature maps, finest first, and tells ``out_channels`` (of the
-pyramid's levels) and ``strides`` (one per level).
+Every backbone maps ``(B, 1, H, W)`` to an ordered dict of feature maps, finest first, and tells ``out_channels`` (of
+the pyramid's levels) and ``strides`` (one per level).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ResidualBlock(nn.Module):
 class TinyBackbone(nn.Module):
     """A small residual network with a feature pyramid, for training from scratch on a CPU.
 
-    A 5x5 stem at stride 2 is followed by stages at strides 4, 8, 16, ...; all but the stem feed the pyramid. The stem's own
-    output (stride 2) is returned by `forward` under ``"fine"`` for heads that look at outlines.
+    A 5x5 stem at stride 2 is followed by stages at strides 4, 8, 16, ...; all but the stem feed the pyramid. The stem's
+    own output (stride 2) is returned by `forward` under ``"fine"`` for heads that look at outlines.
 
     Args:
         channels: Channels of the stem and of each stage.

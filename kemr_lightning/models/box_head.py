@@ -35,7 +35,7 @@ class ConvBoxHead(nn.Sequential):
         for part in parts:
             if isinstance(part, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-                nn.init.zeros_(part.bias)
+                nn.init.zeros_(part.bias)  # type: ignore[arg-type]
 
 
 class BoxStage(nn.Module):
@@ -72,10 +72,17 @@ class BoxStage(nn.Module):
         nn.init.zeros_(self.class_logits.bias)
         nn.init.zeros_(self.deltas.bias)
         self.matcher = Matcher(iou_threshold, iou_threshold, allow_low_quality_matches=False)
-        self.coder = BoxCoder(tuple(float(weight) for weight in box_weights))  # type: ignore[arg-type]
+        self.coder = BoxCoder(tuple(float(weight) for weight in box_weights))
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """``(K, C, S, S)`` -> logits ``(K, num_classes + 1)`` (background first) and deltas ``(K, 4 or 4 num_classes)``."""
+        """Predict.
+
+        Args:
+            pooled: ``(K, C, S, S)``.
+
+        Returns:
+            Logits ``(K, num_classes + 1)``, background first, and deltas ``(K, 4 or 4 num_classes)``.
+        """
         features = self.head(pooled)
         return self.class_logits(features), self.deltas(features)
 

@@ -83,6 +83,8 @@ def region_heads(
     score_threshold: float = 0.05,
     nms_threshold: float = 0.5,
     detections: int = 100,
+    nms: str = "box",
+    loose_threshold: float = 0.85,
 ) -> CascadeHeads:
     """The heads of Mask R-CNN (``variant=None``: one stage) or Cascade Mask R-CNN (a name from `VARIANTS`).
 
@@ -117,6 +119,8 @@ def region_heads(
         score_threshold: See `CascadeHeads`.
         nms_threshold: See `CascadeHeads`.
         detections: See `CascadeHeads`.
+        nms: See `CascadeHeads`.
+        loose_threshold: See `CascadeHeads`.
 
     Returns:
         The heads.
@@ -161,6 +165,8 @@ def region_heads(
         score_threshold,
         nms_threshold,
         detections,
+        nms,
+        loose_threshold,
     )
 
 

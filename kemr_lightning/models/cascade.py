@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
+from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Detections, Instances
 from kemr_lightning.models.box_head import BoxStage
 from kemr_lightning.models.mask_branch import MaskBranch
+from kemr_lightning.models.mask_nms import mask_nms
 from kemr_lightning.models.pooler import AlignedRoIPooler
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,27 +24,29 @@ class CascadeVariant:
     """What differs between the two published implementations of Cascade Mask R-CNN.
 
     Attributes:
-        resample: Sample boxes anew at every stage, ground truth appended each time (mmdetection); else sample once, with
-            ground truth appended once, and only relabel afterwards (detectron2).
+        resample: Sample boxes anew at every stage, ground truth appended each time (mmdetection); else sample once,
+            with ground truth appended once, and only relabel afterwards (detectron2).
         loss_weights: Weight of each stage's losses.
-        gradient_scale: Factor on the gradient that each stage sends back into the pooled box features.
+        share_gradient: Each of n stages sends 1/n of its gradient back into the pooled box features.
         average_logits: Scores are the softmax of the stages' mean logits, else the mean of their softmaxes.
-        mask_per_stage: Each stage trains a mask head on its own positives and the masks are averaged; else one mask head,
-            trained on the first sample's positives.
+        mask_per_stage: Each stage trains a mask head on its own positives and the masks are averaged; else one mask
+            head, trained on the first sample's positives.
     """
 
     resample: bool
     loss_weights: tuple[float, ...]
-    gradient_scale: float
+    share_gradient: bool
     average_logits: bool
     mask_per_stage: bool
 
 
 VARIANTS = {
-    "mmdetection": CascadeVariant(True, (1.0, 0.5, 0.25), 1.0, True, True),
-    "detectron2": CascadeVariant(False, (1.0, 1.0, 1.0), 1 / 3, False, False),
+    "mmdetection": CascadeVariant(True, (1.0, 0.5, 0.25), False, True, True),
+    "detectron2": CascadeVariant(False, (1.0, 1.0, 1.0), True, False, False),
 }
-SINGLE_STAGE = CascadeVariant(True, (1.0,), 1.0, True, True)
+CANDIDATES = 2  # times `detections`: how many go into the suppression by masks
+
+SINGLE_STAGE = CascadeVariant(True, (1.0,), False, True, True)
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -89,8 +90,12 @@ class CascadeHeads(nn.Module):
         samples: Boxes per image that losses are computed on.
         positive_fraction: Largest part of them that is positive.
         score_threshold: Detections below it are dropped.
-        nms_threshold: Box IoU above which the lower-scored of two detections of a class is dropped.
+        nms_threshold: IoU above which the lower-scored of two detections of a class is dropped.
         detections: Most detections per image.
+        nms: What the IoU is of: ``"box"``, or ``"mask"`` (see `mask_nms`), which keeps both of two objects that cross,
+            whose boxes may be almost the same.
+        loose_threshold: With ``nms="mask"``, box IoU above which the lower-scored detection is dropped before any mask
+            is made, to bound the work.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class CascadeHeads(nn.Module):
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         detections: int = 100,
+        nms: str = "box",
+        loose_threshold: float = 0.85,
     ) -> None:
         super().__init__()
         if isinstance(variant, str):
@@ -123,6 +130,10 @@ class CascadeHeads(nn.Module):
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.detections = detections
+        if nms not in ("box", "mask"):
+            raise UserError(f"model.heads.nms={nms} is not a kind of suppression. Choose box or mask")
+        self.nms = nms
+        self.loose_threshold = loose_threshold
 
     def forward(
         self,
@@ -140,7 +151,8 @@ class CascadeHeads(nn.Module):
             targets: Annotations per image.
 
         Returns:
-            In training a dict of scalar losses ``loss_stage{k}_{class,box,mask}`` (k from 1), else `Detections` per image.
+            In training a dict of scalar losses ``loss_stage{k}_{class,box,mask}`` (k from 1), else `Detections` per
+            image.
         """
         if targets is not None:
             return self._losses(features, proposals, image_sizes, targets)
@@ -167,7 +179,9 @@ class CascadeHeads(nn.Module):
                 logits,
                 deltas,
                 torch.cat([each.labels for each in assigned]),
-                torch.cat([self._box_targets(stage, each, target) for each, target in zip(assigned, targets, strict=True)]),
+                torch.cat(
+                    [self._box_targets(stage, each, target) for each, target in zip(assigned, targets, strict=True)]
+                ),
             )
             losses[f"loss_stage{index + 1}_class"] = class_loss * weight
             losses[f"loss_stage{index + 1}_box"] = box_loss * weight
@@ -182,7 +196,9 @@ class CascadeHeads(nn.Module):
                 )
             if index + 1 < len(self.stages):
                 counts = [len(each.boxes) for each in assigned]
-                boxes = self._next_boxes(stage, assigned, logits.split(counts), deltas.split(counts), image_sizes)
+                boxes = self._next_boxes(
+                    stage, assigned, torch.split(logits, counts), torch.split(deltas, counts), image_sizes
+                )
         return losses
 
     def _assign(self, stage: BoxStage, boxes: Tensor, target: Instances, sample: bool) -> _Assigned:
@@ -248,7 +264,7 @@ class CascadeHeads(nn.Module):
             logits, deltas = stage(self._pool_boxes(features, boxes))
             votes.append(logits if self.variant.average_logits else logits.softmax(dim=1))
             if stage is not self.stages[-1]:
-                refined = stage.refine(torch.cat(boxes), logits, deltas).split(counts)
+                refined = torch.split(stage.refine(torch.cat(boxes), logits, deltas), counts)
                 boxes = [clip_boxes_to_image(box, size) for box, size in zip(refined, image_sizes, strict=True)]
         scores = torch.stack(votes).mean(dim=0)
         if self.variant.average_logits:
@@ -257,20 +273,28 @@ class CascadeHeads(nn.Module):
         assert isinstance(last, BoxStage)
         selected = [
             self._select(last, box, score, delta, size)
-            for box, score, delta, size in zip(boxes, scores.split(counts), deltas.split(counts), image_sizes, strict=True)
+            for box, score, delta, size in zip(
+                boxes, torch.split(scores, counts), torch.split(deltas, counts), image_sizes, strict=True
+            )
         ]
         grids, regions, disagreement = self.mask_branch.predict(
             features, [box for box, _, _ in selected], [label for _, _, label in selected]
         )
-        return [
+        found = [
             Detections(box, score, label, grids[i], regions[i], None if disagreement is None else disagreement[i])
             for i, (box, score, label) in enumerate(selected)
+        ]
+        if self.nms == "box":
+            return found
+        return [
+            each.select(mask_nms(each, size, self.nms_threshold)[: self.detections])
+            for each, size in zip(found, image_sizes, strict=True)
         ]
 
     def _select(
         self, stage: BoxStage, boxes: Tensor, scores: Tensor, deltas: Tensor, image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode, threshold, suppress: boxes ``(D, 4)``, scores ``(D,)`` and labels ``(D,)`` of an image's detections."""
+        """Decode, threshold, suppress: boxes ``(D, 4)``, scores ``(D,)`` and labels ``(D,)`` of one image."""
         where, label = torch.nonzero(scores[:, 1:] > self.score_threshold, as_tuple=True)
         label = label + 1
         score = scores[where, label]
@@ -278,19 +302,14 @@ class CascadeHeads(nn.Module):
         decoded = clip_boxes_to_image(decoded, image_size)
         solid = torch.nonzero(((decoded[:, 2:] - decoded[:, :2]) > 0).all(dim=1))[:, 0]
         decoded, score, label = decoded[solid], score[solid], label[solid]
-        kept = batched_nms(decoded, score, label, self.nms_threshold)
-        if len(kept) > self.detections:
-            logger.warning(
-                "An image has %d detections and keeps the best %d; raise model.detections if it holds more objects.",
-                len(kept),
-                self.detections,
-            )
-            kept = kept[: self.detections]
+        overlap = self.nms_threshold if self.nms == "box" else self.loose_threshold
+        kept = batched_nms(decoded, score, label, overlap)
+        kept = kept[: self.detections if self.nms == "box" else CANDIDATES * self.detections]
         return decoded[kept], score[kept], label[kept]
 
     def _pool_boxes(self, features: OrderedDict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
         levels = [feature for name, feature in features.items() if name != "fine"][: len(self.box_pooler.strides)]
         pooled: Tensor = self.box_pooler(levels, boxes)
-        if self.training and self.variant.gradient_scale != 1.0:
-            pooled = _ScaleGradient.apply(pooled, self.variant.gradient_scale)  # type: ignore[no-untyped-call]
+        if self.training and self.variant.share_gradient:
+            pooled = _ScaleGradient.apply(pooled, 1 / len(self.stages))
         return pooled

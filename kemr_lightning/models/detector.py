@@ -69,6 +69,11 @@ class TwoStageDetector(nn.Module):
         self.std = std
         self.divisor = divisor
 
+    @property
+    def max_detections(self) -> int:
+        """Most detections that an image can have."""
+        return int(self.heads.detections)  # type: ignore[arg-type]
+
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
     ) -> dict[str, Tensor] | list[Detections]:
@@ -100,4 +105,5 @@ class TwoStageDetector(nn.Module):
             "loss_rpn_objectness": losses["loss_objectness"],
             "loss_rpn_box": losses["loss_rpn_box_reg"],
         }
-        return losses | self.heads(features, proposals, batch.image_sizes, targets)
+        head_losses: dict[str, Tensor] = self.heads(features, proposals, batch.image_sizes, targets)
+        return losses | head_losses

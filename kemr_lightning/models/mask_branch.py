@@ -126,9 +126,9 @@ class MaskBranch(nn.Module):
         pooled, fine = self._pool(features, regions)
         own = torch.cat(list(labels)) - 1
         index = torch.arange(len(own), device=own.device)
-        probabilities = torch.stack([head(pooled, fine)[index, own].sigmoid() for head in self.heads])
-        grids = list(probabilities.mean(dim=0).split(counts))
-        if len(self.heads) == 1 or len(own) == 0:
+        probabilities = torch.stack([head(pooled, fine)[index, own].float().sigmoid() for head in self.heads])
+        grids = list(torch.split(probabilities.mean(dim=0), counts))
+        if len(self.heads) == 1:
             return grids, regions, None
         spread = probabilities.std(dim=0, correction=0).mean(dim=(1, 2))
-        return grids, regions, list(spread.split(counts))
+        return grids, regions, list(torch.split(spread, counts))

@@ -14,8 +14,8 @@ class MaskHead(nn.Module):
         num_classes: Foreground classes.
         width: Channels of the head.
         convs: 3x3 convolutions before the grid is doubled.
-        fine_channels: Channels of a second, finer pooled map (same grid as the output) that one more convolution joins in;
-            0 for none.
+        fine_channels: Channels of a second, finer pooled map (same grid as the output) that one more convolution joins
+            in; 0 for none.
         fine_width: Channels of the head on the doubled grid; None for ``width``.
     """
 

@@ -24,6 +24,7 @@ from torchvision.models import WeightsEnum
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from kemr_lightning.errors import UserError
+from kemr_lightning.models.resnet import ResNetFPN
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ COCO: dict[str, WeightsEnum] = {
     "coco": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
     "coco_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
 }
-BODY = "backbone.body."
 PREFIXES = ("module.", "detector.")
 UNUSED = (".num_batches_tracked",)  # a counter that only BatchNorm with momentum=None would read
 LISTED = 6
@@ -76,7 +76,7 @@ def load_pretrained(detector: nn.Module, weights: str) -> LoadReport:
     """Fill a detector with pretrained weights as far as they fit, and log what became of them.
 
     Args:
-        detector: Its backbone is under ``backbone``; a ResNet (`kemr_lightning.models.resnet`) for named weights.
+        detector: For named weights, one on a `ResNetFPN`.
         weights: ``"none"``; ``"imagenet"`` (torchvision's IMAGENET1K_V1 of the backbone's architecture) or a member's
             name (``"IMAGENET1K_V2"``); ``"coco"`` or ``"coco_v2"`` (torchvision's Mask R-CNN on ResNet-50: backbone,
             pyramid, proposals and heads where they fit); or a file: a state dict (``.pth``, ``.safetensors``) of such a
@@ -128,14 +128,12 @@ def imagenet_weights(architecture: str, member: str = "imagenet") -> WeightsEnum
 
 def _need_resnet(detector: nn.Module, weights: str, architecture: str | None = None) -> str:
     """The architecture of the detector's ResNet; an error where there is none or another is needed."""
-    name = getattr(detector.backbone, "architecture", None)
-    if not isinstance(name, str) or (architecture is not None and name != architecture):
-        exists = (
-            f"exist for {architecture or 'the ResNet family'} only, and this backbone is {name or 'another network'}"
-        )
-        cure = f"model.backbone.name={architecture}" if isinstance(name, str) else "a model on a ResNet"
+    found = [module.architecture for module in detector.modules() if isinstance(module, ResNetFPN)]
+    if not found or (architecture is not None and found[0] != architecture):
+        exists = f"exist for {architecture or 'ResNets'} only, and this backbone is {found[0] if found else 'none'}"
+        cure = f"model.backbone.name={architecture}" if found else "a model on a ResNet"
         raise UserError(f"model.weights={weights}: these weights {exists}. Use {cure}, model.weights=none or a file")
-    return name
+    return found[0]
 
 
 def cached_file(weights: WeightsEnum) -> Path:
@@ -210,6 +208,12 @@ def read_state(file: Path) -> dict[str, Tensor]:
 # -- names ---------------------------------------------------------------------------------------------------
 
 
+def backbone_prefix(detector: nn.Module) -> str:
+    """What the names of a detector's ResNet begin with; ``"backbone."`` where it has none."""
+    names = [name for name, module in detector.named_modules() if isinstance(module, ResNetFPN)]
+    return f"{names[0]}." if names else "backbone."
+
+
 def translate(state: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
     """Give weights the names they have in a detector.
 
@@ -222,12 +226,14 @@ def translate(state: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Ten
         The weights under the detector's names where it has such a part, else under their own.
     """
     if "layer1.0.conv1.weight" in state:
-        return {(name if name.startswith("fc.") else BODY + name): value for name, value in state.items()}
+        body = backbone_prefix(detector) + "body."
+        return {(name if name.startswith("fc.") else body + name): value for name, value in state.items()}
     if not any(name.startswith("roi_heads.") for name in state):
         return dict(state)
     renamed: dict[str, Tensor] = {}
     for name, value in fold_batch_norms(_current_names(state)).items():
-        for target in _mask_rcnn_names(name, detector) or [name]:
+        own = re.sub(r"^backbone\.", backbone_prefix(detector), name)
+        for target in _mask_rcnn_names(name, detector) or [own]:
             renamed[target] = value
     return _without_partial_heads(renamed, detector)
 
@@ -301,7 +307,7 @@ def _without_partial_heads(state: dict[str, Tensor], detector: nn.Module) -> dic
     own = _wanted(detector)
     result = dict(state)
     for pattern in (
-        r"^backbone\.fpn\.",
+        rf"^{re.escape(backbone_prefix(detector))}fpn\.",
         r"^rpn\.head\.",
         r"^heads\.stages\.\d+\.head\.",
         r"^heads\.mask_branch\.heads\.\d+\.coarse\.",
@@ -347,8 +353,9 @@ def fill(detector: nn.Module, state: Mapping[str, Tensor], source: str) -> LoadR
     )
     for line in report.lines():
         logger.info("%s", line)
-    body = [name for name in own if name.startswith(BODY)]
-    lacking = sorted(set(body) - set(matched)) or [name for name in report.unexpected if body and name.startswith(BODY)]
+    prefix = backbone_prefix(detector) + "body."
+    body = [name for name in own if name.startswith(prefix)]
+    lacking = sorted(set(body) - set(matched)) or [name for name in report.unexpected if name.startswith(prefix)]
     if lacking or (not body and 2 * len(matched) < len(own)):
         fault = (
             f"do not fit its ResNet ({_shortened(lacking[:2])})"
