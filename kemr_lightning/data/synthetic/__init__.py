@@ -2,6 +2,7 @@
 
 from kemr_lightning.data.synthetic.datamodule import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
+from kemr_lightning.data.synthetic.folder import write_synthetic_folder
 from kemr_lightning.data.synthetic.scene import Metaphase, metaphase
 
-__all__ = ["Metaphase", "SyntheticDataModule", "SyntheticDataset", "metaphase"]
+__all__ = ["Metaphase", "SyntheticDataModule", "SyntheticDataset", "metaphase", "write_synthetic_folder"]

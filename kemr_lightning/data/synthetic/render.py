@@ -46,13 +46,25 @@ class Texture:
     groove: float = 0.0
     taper: float = 0.0
 
-    def paint(self, where: Footprint, length: float, half_width: float, ragged: FloatArray | float = 0.0) -> FloatArray:
-        """Stain times covered area in each pixel of a footprint.
+    def paint(
+        self,
+        where: Footprint,
+        length: float,
+        half_width: float,
+        density: float | None = None,
+        ragged: FloatArray | float = 0.0,
+    ) -> FloatArray:
+        """Stain in each pixel of a footprint.
+
+        A pixel that is covered in part emits that part of the light. In transmitted light it passes the mean of what its
+        covered and its empty part pass, more than the mean density would let through: the stain given for it is the one
+        that has this transmittance.
 
         Args:
             where: The footprint, ``(h, w)`` pixels.
             length: Of the chromosome, pixels.
             half_width: Of the chromosome, pixels.
+            density: Optical density (decadic) of stain 1 in transmitted light; None in fluorescence.
             ragged: ``(h, w)`` shift of the bands along the chromosome, pixels.
 
         Returns:
@@ -62,7 +74,10 @@ class Texture:
         s = where.s + ragged + self.slant * across / 2 + self.bow * across**2 + self.shift * np.tanh(4 * across) / 2
         stain = np.interp(s / length, np.linspace(0, 1, len(self.profile)), self.profile)
         stain *= 1 - self.groove * np.exp(-((across / 0.3) ** 2)) - self.taper * np.minimum(across**2, 1)
-        return np.asarray(where.coverage * stain)
+        if density is None:
+            return np.asarray(where.coverage * stain)
+        passed = 1 - where.coverage + where.coverage * 10 ** (-density * stain)
+        return np.asarray(-np.log10(passed) / density)
 
 
 def texture(

@@ -88,6 +88,7 @@ def metaphase(
     contrast = rng.uniform(0.55, 1.1) if look == "gband" else rng.uniform(0.35, 1.15)
     # Sister chromatids part as chromosomes condense; after trypsin and Giemsa they are seldom told apart.
     groove = max(rng.normal(0.0, 0.06), 0.0) if look == "gband" else rng.uniform(0, 0.15 + 0.35 * spread.condensed)
+    density = optics.gain if look == "gband" else None
     ragged = rng.uniform(0.02, 0.06) * spread.width * field(image_size, 0.3 * spread.width, rng)
     kept: list[tuple[str, Shape, Footprint]] = []
     for name, shape in zip(names, shapes, strict=True):
@@ -99,7 +100,7 @@ def metaphase(
         stain = texture(ideogram(name), look, contrast, groove, shape.length, 2 * half_width, rng)
         rows, columns = where.mask.shape
         shift = ragged[where.y0 : where.y0 + rows, where.x0 : where.x0 + columns]
-        layers.append((where.x0, where.y0, stain.paint(where, shape.length, half_width, shift)))
+        layers.append((where.x0, where.y0, stain.paint(where, shape.length, half_width, density, shift)))
         kept.append((name, shape, where))
     image = expose(stack(layers, image_size), optics, spread.width, rng)
     return Metaphase(

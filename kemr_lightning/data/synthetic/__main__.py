@@ -1,0 +1,48 @@
+"""``python -m kemr_lightning.data.synthetic DIR``: write a folder of synthetic metaphases with annotations."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from kemr_lightning.data.synthetic.folder import FORMATS, write_synthetic_folder
+from kemr_lightning.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and write the folder.
+
+    Args:
+        arguments: Instead of the process's own.
+
+    Returns:
+        The exit status: 0, or 2 after a wrong option.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m kemr_lightning.data.synthetic",
+        description="Write synthetic metaphases as images with Labelme or COCO annotations.",
+    )
+    parser.add_argument("root", help="folder to write train/, val/ and test/ into")
+    parser.add_argument("--train", type=int, default=8, help="number of training images (default 8)")
+    parser.add_argument("--val", type=int, default=2, help="number of validation images (default 2)")
+    parser.add_argument("--test", type=int, default=2, help="number of test images (default 2)")
+    parser.add_argument("--format", choices=FORMATS, default="labelme")
+    parser.add_argument("--size", type=int, nargs=2, default=(768, 576), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--count", type=int, nargs="+", help="chromosomes in an image: a number, or lowest and highest")
+    parser.add_argument("--look", choices=("gband", "fluorescence", "mixed"), default="mixed")
+    parser.add_argument("--overlap", type=float, default=0.35, help="part laid across or against others (default 0.35)")
+    parser.add_argument("--width", type=float, help="typical chromosome width in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--classes", action="store_true", help="24 classes, 1 to 22, X and Y, instead of one")
+    options = vars(parser.parse_args(arguments))
+    options["label_map"] = None if options.pop("classes") else "single"
+    try:
+        write_synthetic_folder(**options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
