@@ -169,6 +169,9 @@ class SegmentationDataModule(LightningDataModule):
             self.val = self.val or self._dataset(parts["val"])
         if test:
             self.test = self.test or self._dataset(parts["test"])
+        for part, records in parts.items():
+            if not records:
+                raise UserError(f"data.root={self.root} has no annotated images for {part}. Add some.")
 
     def _dataset(self, records: Sequence[Record], training: bool = False) -> SampleDataset:
         augmentation = self.augmentation if training else None
@@ -215,6 +218,8 @@ class SegmentationDataModule(LightningDataModule):
             everything = self._files("all")
             if part == "test" and self.score_all:
                 return everything
+            if part == "test":
+                log.warning("%s has no test/ part: the validation images are reported, which flatters.", self.root)
             return self._split_off(everything, str(self.root))[part != "train"]
         if part == "test":
             log.warning("%s has no test/ part: the validation images are reported, which flatters.", self.root)
@@ -251,26 +256,22 @@ class SegmentationDataModule(LightningDataModule):
         return [records[position] for position in first], [records[position] for position in second]
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Seeded, shuffled training batches.
-
-        Raises:
-            UserError: There is nothing to train on.
-        """
-        dataset = _need(self.train, self.root, "train")
+        """Seeded, shuffled training batches."""
+        dataset = _prepared(self.train, "train")
         sampler = EpochSampler(len(dataset), self.seed, self.epoch_samples)
         return self._loader(dataset, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Validation images in order, one a batch."""
-        return self._loader(_need(self.val, self.root, "val"))
+        return self._loader(_prepared(self.val, "val"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Test images in order, one a batch."""
-        return self._loader(_need(self.test, self.root, "test"))
+        return self._loader(_prepared(self.test, "test"))
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """All images of the folder in order, one a batch."""
-        return self._loader(_need(self.predict, self.root, "predict"))
+        return self._loader(_prepared(self.predict, "predict"))
 
     def _loader(
         self, dataset: SampleDataset, batch_size: int = 1, sampler: EpochSampler | None = None
@@ -294,9 +295,7 @@ def _need_masks(records: Sequence[Record]) -> None:
             )
 
 
-def _need(dataset: SampleDataset | None, root: Path, part: str) -> SampleDataset:
+def _prepared(dataset: SampleDataset | None, part: str) -> SampleDataset:
     if dataset is None:
         raise RuntimeError(f"setup() has not prepared the {part} data")
-    if len(dataset) == 0:
-        raise UserError(f"data.root={root} has no images for {part}. Add annotated images to {root}/{part}.")
     return dataset

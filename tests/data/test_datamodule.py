@@ -1,0 +1,343 @@
+"""Data sets and loaders: parts, labels, order, seeds, sizes, and errors before training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from kemr_lightning.data.annotation import Annotation
+from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.datamodule import EpochSampler, SegmentationDataModule
+from kemr_lightning.data.dataset import Record, SampleDataset, map_labels, names_of
+from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Sample
+from tests.data.helpers import TRIANGLE, same_instances, shape, write_labelme_file
+
+SMALL = Augmentation(crop_size=(32, 32), min_area=1)
+
+
+def folder(root: Path, parts: dict[str, list[str]]) -> Path:
+    """Labelme files of random pixels."""
+    rng = np.random.default_rng(0)
+    for part, stems in parts.items():
+        for stem in stems:
+            image = rng.integers(0, 255, (40, 60), dtype=np.uint8)
+            write_labelme_file(root / part, stem, [shape(TRIANGLE, label=stem[0])], image)
+    return root
+
+
+def names(dataset: SampleDataset | None) -> list[str]:
+    assert dataset is not None
+    return [record.name for record in dataset.records]
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    return folder(tmp_path / "flat", {"": [f"{n}{letter}" for n in range(10) for letter in "ab"]})
+
+
+def test_folders(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"train": ["b1", "a1"], "val": ["c1"], "test": ["d1", "d2"]})
+    data = SegmentationDataModule(root)
+    data.setup("fit")
+    data.setup("test")
+    assert names(data.train) == ["train/a1.png", "train/b1.png"]
+    assert names(data.val) == ["val/c1.png"]
+    assert names(data.test) == ["test/d1.png", "test/d2.png"]
+    assert data.label_names == ["chromosome"]
+    (batch,) = list(data.val_dataloader())
+    (sample,) = batch
+    assert isinstance(sample, Sample)
+    assert (sample.name, sample.image_id) == ("val/c1.png", 1)
+    assert sample.image.dtype == torch.uint8
+    assert sample.path == str(root / "val" / "c1.png")
+    assert [s.image_id for batch in data.test_dataloader() for s in batch] == [1, 2]
+
+
+def test_without_val_a_grouped_part_of_train_selects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = folder(tmp_path, {"train": [f"{n}{letter}" for n in range(10) for letter in "ab"]})
+    data = SegmentationDataModule(root)
+    data.setup("fit")
+    data.setup("test")
+    assert len(names(data.val)) == 4
+    assert sorted(names(data.train) + names(data.val)) == sorted(f"train/{n}{c}.png" for n in range(10) for c in "ab")
+    groups = [{name[:-5] for name in names(dataset)} for dataset in (data.train, data.val)]
+    assert not groups[0] & groups[1]
+    assert names(data.test) == names(data.val)
+    assert "no test/ part" in caplog.text
+    again = SegmentationDataModule(root)
+    again.setup("fit")
+    assert names(again.val) == names(data.val)
+    other = SegmentationDataModule(root, seed=3)
+    other.setup("fit")
+    assert names(other.val) != names(data.val)
+
+
+def test_val_is_reported_without_test(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = SegmentationDataModule(folder(tmp_path, {"train": ["a1"], "val": ["b1"]}))
+    data.setup("test")
+    assert names(data.test) == ["val/b1.png"]
+    assert "no test/ part" in caplog.text
+    assert data.train is None
+
+
+def test_a_flat_folder_is_split_or_scored_whole(flat: Path) -> None:
+    data = SegmentationDataModule(flat)
+    data.setup("fit")
+    data.setup("test")
+    assert (len(names(data.train)), len(names(data.val))) == (16, 4)
+    assert names(data.test) == names(data.val)
+    whole = SegmentationDataModule(flat)
+    whole.score_all = True
+    whole.setup("test")
+    assert len(names(whole.test)) == 20
+
+
+def test_one_group_is_split_by_file(tmp_path: Path) -> None:
+    data = SegmentationDataModule(folder(tmp_path, {"": ["1a", "1b", "1c", "1d", "1e"]}))
+    data.setup("fit")
+    assert (len(names(data.train)), len(names(data.val))) == (4, 1)
+
+
+def test_lists_replace_folders(flat: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("9a\n9b.json\n")
+    lists = {"train": ["0a", "1a.png", "2a"], "val": ["3a"], "test": str(tmp_path / "test.txt")}
+    data = SegmentationDataModule(flat, lists=lists)
+    data.setup()
+    assert names(data.train) == ["0a.png", "1a.png", "2a.png"]
+    assert names(data.val) == ["3a.png"]
+    assert names(data.test) == ["9a.png", "9b.png"]
+    with pytest.raises(UserError, match=r"data\.lists has 'trian'"):
+        SegmentationDataModule(flat, lists={"trian": ["0a"]}).setup("fit")
+    only = SegmentationDataModule(flat, lists={"train": [f"{n}a" for n in range(10)]})
+    only.setup("fit")
+    assert (len(names(only.train)), len(names(only.val))) == (8, 2)
+
+
+def test_labels(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"train": ["b1", "a1", "c1"], "val": ["a2"], "test": ["d1", "b2"]})
+    kept = SegmentationDataModule(root, label_map=None)
+    kept.setup("fit")
+    assert kept.label_names == ["a", "b", "c"]
+    assert [kept.train[i].instances.labels.tolist() for i in range(3)] == [[1], [2], [3]]
+    kept.setup("test")
+    assert [len(kept.test[i].instances) for i in range(2)] == [1, 0]  # the model knows no d
+
+    mapped = SegmentationDataModule(root, label_map={"a": "x", "b": "x", "c": None})
+    mapped.setup("fit")
+    assert mapped.label_names == ["x"]
+    assert [len(mapped.train[i].instances) for i in range(3)] == [1, 1, 0]
+    with pytest.raises(UserError, match="'d'"):
+        mapped.setup("test")
+    with pytest.raises(UserError, match="label_map"):
+        SegmentationDataModule(root, label_map="merge").setup("fit")
+
+    given = SegmentationDataModule(root, label_map=None)
+    given.label_names = ["c", "b"]
+    given.setup("test")
+    assert [given.test[i].instances.labels.tolist() for i in range(2)] == [[2], []]
+    one = SegmentationDataModule(root)
+    one.label_names = ["chr"]
+    one.setup("test")
+    assert one.test[0].instances.labels.tolist() == [1]
+
+
+def test_images_for_prediction(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"sub": ["a1"], "": ["b1"]})
+    Image.fromarray(np.zeros((5, 6), dtype=np.uint8)).save(root / "alone.bmp")
+    (root / "b1.json").write_text("broken")
+    (root / ".hidden.png").write_bytes(b"")
+    data = SegmentationDataModule(root)
+    data.setup("predict")
+    samples = [sample for batch in data.predict_dataloader() for sample in batch]
+    assert [sample.name for sample in samples] == ["alone.bmp", "b1.png", "sub/a1.png"]
+    assert all(sample.instances is None for sample in samples)
+    assert samples[0].image.shape == (5, 6)
+
+
+def test_embedded_images_are_predicted_too(tmp_path: Path) -> None:
+    path = write_labelme_file(tmp_path)
+    document = json.loads(path.read_text())
+    import base64
+
+    document["imageData"] = base64.b64encode((tmp_path / "one.png").read_bytes()).decode()
+    path.write_text(json.dumps(document))
+    (tmp_path / "one.png").unlink()
+    data = SegmentationDataModule(tmp_path)
+    data.setup("predict")
+    assert [sample.name for batch in data.predict_dataloader() for sample in batch] == ["one.png"]
+
+
+@pytest.mark.parametrize("stage", ["fit", "test", "predict"])
+def test_a_missing_or_empty_root_is_named(tmp_path: Path, stage: str) -> None:
+    for root in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(UserError, match=str(root)):
+            SegmentationDataModule(root).setup(stage)
+
+
+def test_broken_files_are_named_at_setup(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"train": ["a1", "b1", "c1", "d1", "e1", "f1"]})
+    (root / "train" / "a1.json").write_text("{")
+    (root / "train" / "b1.png").unlink()
+    (root / "train" / "c1.json").write_text(
+        (root / "train" / "c1.json").read_text().replace('"imageWidth": 60', '"imageWidth": 61')
+    )
+    (root / "train" / "d1.png").write_bytes(b"no image")
+    (root / "train" / "e1.json").write_text('{"shapes": [3]}')
+    with pytest.raises(UserError) as caught:
+        SegmentationDataModule(root).setup("fit")
+    message = str(caught.value)
+    assert "\n" not in message
+    for named in ("a1.json", "b1.png", "61x40", "2 more broken files"):
+        assert named in message
+
+
+def test_other_json_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = folder(tmp_path, {"train": ["a1"], "val": ["b1"]})
+    (root / "train" / "notes.json").write_text('{"who": "me"}')
+    SegmentationDataModule(root).setup("fit")
+    assert "notes.json" in caplog.text
+
+
+def test_skipped_shapes_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = folder(tmp_path, {"train": ["a1"], "val": ["b1"]})
+    write_labelme_file(root / "train", "a2", [shape([[1, 1]], kind="point"), shape([[1, 1], [2, 2]])])
+    SegmentationDataModule(root).setup("fit")
+    assert "1 degenerate, 1 point" in caplog.text
+
+
+def test_two_files_for_one_image_are_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"train": ["a1"], "val": ["b1"]})
+    write_labelme_file(root / "train", "a2", imagePath="a1.png")
+    with pytest.raises(UserError, match=r"a1\.png"):
+        SegmentationDataModule(root).setup("fit")
+
+
+def test_boxes_are_no_training_data(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((40, 60), dtype=np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((40, 60), dtype=np.uint8)).save(tmp_path / "b.png")
+    images = [{"id": n, "file_name": name, "height": 40, "width": 60} for n, name in enumerate(("a.png", "b.png"))]
+    annotations = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 10, 10]} for n in range(2)]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "chr"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    data = SegmentationDataModule(tmp_path, format="coco")
+    with pytest.raises(UserError, match="boxes without masks"):
+        data.setup("fit")
+    data.setup("test")
+    (sample,) = next(iter(data.test_dataloader()))
+    assert sample.instances.patches is None
+    assert sample.instances.boxes.tolist() == [[1, 2, 11, 12]]
+
+
+def test_formats_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.format"):
+        SegmentationDataModule(tmp_path, format="voc")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_batches_follow_seed_and_epoch(flat: Path, workers: int) -> None:
+    def epoch(number: int, seed: int = 0, workers: int = workers) -> list[Sample]:
+        data = SegmentationDataModule(flat, augmentation=SMALL, batch_size=3, num_workers=workers, seed=seed)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(number)
+        batches = list(loader)
+        assert [len(batch) for batch in batches] == [3] * 5
+        return [sample for batch in batches for sample in batch]
+
+    first, same, inline = epoch(0), epoch(0), epoch(0, workers=0)
+    for one, two, three in zip(first, same, inline, strict=True):
+        assert torch.equal(one.image, two.image)
+        assert torch.equal(one.image, three.image)
+        assert one.image.shape == (32, 32)
+        assert same_instances(one.instances, two.instances)
+    later, other = epoch(1), epoch(0, seed=1)
+    by_name = {sample.name: sample.image for sample in first}
+    assert not any(torch.equal(by_name.get(sample.name, torch.zeros(0)), sample.image) for sample in later + other)
+
+
+def test_long_epochs_take_every_image_equally() -> None:
+    sampler = EpochSampler(5, seed=1, samples=12)
+    keys = list(sampler)
+    assert len(keys) == len(sampler) == 12
+    assert len(set(keys)) == 12
+    assert sorted(index for index, _ in keys[:5]) == sorted(index for index, _ in keys[5:10]) == list(range(5))
+    sampler.set_epoch(1)
+    assert not set(sampler) & set(keys)
+    assert len(list(EpochSampler(5, seed=1, samples=3))) == 3
+
+
+def decoded(pixels: np.ndarray) -> Callable[[], IntensityImage]:
+    return lambda: IntensityImage(pixels)
+
+
+def test_training_images_are_fitted_and_the_others_are_not() -> None:
+    pixels = np.zeros((40, 60), dtype=np.uint8)
+    pixels[10:30, 10:40] = 200
+    box = np.array([[10.0, 10.0], [40.0, 10.0], [40.0, 30.0], [10.0, 30.0]])
+    record = Record("a.png", Path("a.png"), decoded(pixels), (Annotation("a", polygons=(box,)),))
+    whole = Augmentation(
+        crop_size=None,
+        resample_p=0,
+        turns=False,
+        brightness=0,
+        contrast=(1, 1),
+        gamma=(1, 1),
+        shading=0,
+        noise=0,
+        blur_p=0,
+    )
+    sample = SampleDataset([record], ["a"], whole, resize=[120, 100])[0]
+    assert sample.image.shape == (80, 120)
+    assert sample.instances.boxes.tolist() == [[20, 20, 80, 60]]
+    inside = sample.image[sample.instances.masks()[0]]
+    assert inside.float().mean() > 195
+    plain = SampleDataset([record], ["a"], None, resize=[120, 100])[0]
+    assert plain.image.shape == (40, 60)
+
+
+def test_the_cache_is_bounded_and_samples_are_copies() -> None:
+    count = {"loads": 0}
+
+    def load() -> IntensityImage:
+        count["loads"] += 1
+        return IntensityImage(np.zeros((1024, 512), dtype=np.uint8))
+
+    records = [Record(f"{n}.png", Path("x"), load, ()) for n in range(4)]
+    dataset = SampleDataset(records, [], cache_mb=1)
+    for index in (0, 1, 0, 1):
+        dataset[index].image.fill_(7)
+    assert count["loads"] == 2
+    assert int(dataset[0].image.max()) == 0
+    for index in (2, 3, 0):
+        _ = dataset[index]
+    assert count["loads"] == 5
+    with pytest.raises(IndexError):
+        dataset[4]
+
+
+def test_map_labels_leaves_unannotated_images_alone() -> None:
+    record = Record("a", Path("a"), decoded(np.zeros((2, 2), dtype=np.uint8)))
+    assert map_labels([record], "single")[0].annotations is None
+    assert names_of([record]) == []
+
+
+@pytest.mark.parametrize("name", ["labelme", "coco"])
+def test_configs_build(name: str, tmp_path: Path) -> None:
+    conf = Path(__file__).parents[2] / "conf"
+    with initialize_config_dir(str(conf), version_base=None):
+        config = compose(overrides=[f"+data={name}", f"data.root={tmp_path}", "+seed=4"])
+    data = instantiate(config.data)
+    assert isinstance(data, SegmentationDataModule)
+    assert data.format == name
+    assert data.seed == 4
+    assert data.augmentation == Augmentation(
+        crop_size=[384, 384], scale=[0.8, 1.25], contrast=[0.75, 1.33], gamma=[0.75, 1.33]
+    )

@@ -1,0 +1,71 @@
+"""Splits: what belongs together stays together, and the same seed gives the same parts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kemr_lightning.data.split import group_of, grouped_split, read_list, select
+from kemr_lightning.errors import UserError
+
+
+def test_parts_of_one_number_belong_together() -> None:
+    names = ["original_104a.jpg", "original_104b.jpg", "original_104.jpg", "original_10.jpg", "train/original_104c.jpg"]
+    groups = [group_of(name) for name in names]
+    assert groups == ["original_104", "original_104", "original_104", "original_10", "train/original_104"]
+    assert [group_of(name) for name in ("A0102XY.png", "plain.png", "case_7B.png")] == [
+        *("A0102XY.png", "plain.png", "case_7B.png")
+    ]
+
+
+def test_own_patterns() -> None:
+    assert group_of("x/A0102XY.png", r"^A\d\d") == "x/A01"
+    assert group_of("case7_slide3.png", r"(case\d+)_") == "case7"
+    with pytest.raises(UserError, match="group_pattern"):
+        group_of("a", "(")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_groups_are_not_split_and_the_aim_is_met(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = [f"g{int(number)}" for number in rng.integers(0, 25, 80)]
+    first, second = grouped_split(groups, 0.2, seed)
+    assert sorted(first + second) == list(range(80))
+    assert not {groups[i] for i in first} & {groups[i] for i in second}
+    assert abs(len(second) - 16) <= max(groups.count(group) for group in groups) / 2
+
+
+def test_the_split_follows_the_seed_and_not_the_order() -> None:
+    groups = [f"g{number}" for number in range(40)]
+    second = {groups[i] for i in grouped_split(groups, 0.2, 5)[1]}
+    turned = groups[::-1]
+    assert {turned[i] for i in grouped_split(turned, 0.2, 5)[1]} == second
+    assert {groups[i] for i in grouped_split(groups, 0.2, 6)[1]} != second
+
+
+def test_small_sets() -> None:
+    assert grouped_split(["a"], 0.2, 0) == ([0], [])
+    assert grouped_split(["a", "a"], 0.2, 0) == ([0, 1], [])
+    first, second = grouped_split(["a", "b"], 0.2, 0)
+    assert len(first) == len(second) == 1
+    assert grouped_split([], 0.2, 0) == ([], [])
+
+
+def test_lists(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("# mine\nb.png\n\n a.json \n")
+    assert read_list(path) == ["b.png", "a.json"]
+    path.write_text("\n# nothing\n")
+    with pytest.raises(UserError, match="empty"):
+        read_list(path)
+    with pytest.raises(UserError, match=r"none\.txt"):
+        read_list(tmp_path / "none.txt")
+
+
+def test_names_are_found_with_or_without_folder_and_ending() -> None:
+    names = ["train/a.png", "train/b.png", "test/a.png", "c.d.png"]
+    assert select(names, ["b", "test/a.png", "./train/a.json", "c.d", "b.png"], "list") == [1, 2, 0, 3]
+    with pytest.raises(UserError, match="list names 'z'"):
+        select(names, ["z"], "list")
+    with pytest.raises(UserError, match="2 files"):
+        select(names, ["a"], "list")
