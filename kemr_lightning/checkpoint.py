@@ -102,6 +102,11 @@ def _is_ours(target: object) -> bool:
     return (inspect.isclass(found) or inspect.isfunction(found)) and found.__module__.startswith(TRUSTED)
 
 
+def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's description that loads no weights; all else, which layers are frozen for one, stays as it was."""
+    return {**config, "weights": "none"} if "weights" in config else dict(config)
+
+
 def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
     """Build the detector that a checkpoint describes, with random weights.
 
@@ -116,7 +121,7 @@ def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
         UserError: The description asks for something else than this package's models, or does not fit them.
     """
     check_targets(config, file)
-    node = OmegaConf.create({**config, "weights": "none"} if "weights" in config else dict(config))
+    node = OmegaConf.create(without_weights(config))
     try:
         detector = hydra.utils.instantiate(node, _convert_="all")
     except Exception as error:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
+from kemr_lightning.tasks import run
+
+CONF = Path(__file__).parent.parent / "conf"
 SIZE = (96, 128)
 
 
@@ -53,24 +58,51 @@ def write_image(folder: Path, stem: str, seed: int, annotated: bool = True) -> N
         (folder / f"{stem}.json").write_text(json.dumps(content))
 
 
-@pytest.fixture
-def labelme_root(tmp_path: Path) -> Path:
+def hash_seed(part: str, index: int) -> int:
+    """A number that differs between images and is the same in every process."""
+    return sum(map(ord, part)) * 100 + index
+
+
+def write_labelme_root(root: Path) -> Path:
     """A folder with train/ (4 images), val/ (2) and test/ (2)."""
-    root = tmp_path / "labelme"
     for part, count in (("train", 4), ("val", 2), ("test", 2)):
         for index in range(count):
             write_image(root / part, f"{part}_{index}", seed=hash_seed(part, index))
     return root
 
 
-def hash_seed(part: str, index: int) -> int:
-    """A number that differs between images and is the same in every process."""
-    return sum(map(ord, part)) * 100 + index
+@pytest.fixture(scope="session")
+def labelme_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `write_labelme_root`; for reading only. There are spaces in the path."""
+    return write_labelme_root(tmp_path_factory.mktemp("data") / "my images")
 
 
-@pytest.fixture
-def image_root(tmp_path: Path) -> Path:
-    """A flat folder of 2 images without annotations."""
-    for index in range(2):
-        write_image(tmp_path / "images", f"image {index}", seed=index, annotated=False)
-    return tmp_path / "images"
+def compose(*overrides: str) -> DictConfig:
+    """The configuration that ``python run.py OVERRIDES`` composes."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
+
+
+SMALL = ("trainer.max_steps=2", "data.augmentation.crop_size=[96,96]", "logger=csv", "callbacks.figures=null")
+"""Overrides that make a tiny experiment a matter of seconds."""
+
+
+def run_task(run_dir: Path, *overrides: str) -> Path:
+    """Run a task in this process.
+
+    Args:
+        run_dir: Its run directory.
+        overrides: As on the command line.
+
+    Returns:
+        ``run_dir``.
+    """
+    run(compose(f"paths.run_dir='{run_dir}'", f"paths.runs='{run_dir.parent}'", *overrides))
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def trained(labelme_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a training of kemr_tiny over two steps; for reading only."""
+    run_dir = tmp_path_factory.mktemp("runs") / "first run"
+    return run_task(run_dir, "experiment=kemr_tiny", f"data.root='{labelme_root}'", *SMALL)

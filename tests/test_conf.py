@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import hydra
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-CONF = Path(__file__).parent.parent / "conf"
+from tests.conftest import CONF, compose
+
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-
-
-def compose(*overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", ["paths.run_dir=somewhere", *overrides])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiment_composes_and_resolves(experiment: str) -> None:
-    config = compose(f"experiment={experiment}")
+    config = compose(f"experiment={experiment}", "paths.run_dir=somewhere")
     OmegaConf.resolve(config)
     assert OmegaConf.missing_keys(config) <= {"data.root"}
     assert config.name == experiment
@@ -40,7 +34,7 @@ def test_every_task_names_a_function(task: str) -> None:
 )
 def test_every_option_of_a_group_composes(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
-        OmegaConf.resolve(compose(f"{group}={path.stem}"))
+        OmegaConf.resolve(compose(f"{group}={path.stem}", "paths.run_dir=somewhere"))
 
 
 R101 = [name for name in EXPERIMENTS if name.endswith("_r101")]
@@ -79,8 +73,8 @@ def test_only_kemr_refines() -> None:
 
 def test_kemr_is_cascade_mask_rcnn_with_refinement() -> None:
     for size in ("r101", "tiny"):
-        kemr = OmegaConf.to_container(compose(f"experiment=kemr_{size}"), resolve=True)
-        cascade = OmegaConf.to_container(compose(f"experiment=cascade_mask_rcnn_{size}"), resolve=True)
+        kemr = OmegaConf.to_container(compose(f"experiment=kemr_{size}"))
+        cascade = OmegaConf.to_container(compose(f"experiment=cascade_mask_rcnn_{size}"))
         for key in ("model", "data", "optimizer", "scheduler", "trainer", "seed"):
             assert kemr[key] == cascade[key]  # type: ignore[index,call-overload]
 

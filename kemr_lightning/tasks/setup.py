@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from kemr_lightning.checkpoint import load_module
+from kemr_lightning.checkpoint import load_module, without_weights
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.errors import UserError
@@ -81,25 +81,29 @@ def build_data(config: DictConfig, stage: str, label_names: list[str] | None = N
     return data
 
 
-def build_module(config: DictConfig, label_names: list[str]) -> SegmentationModule:
+def build_module(config: DictConfig, label_names: list[str], pretrained: bool = True) -> SegmentationModule:
     """Build a module to be trained.
 
     Args:
         config: The composed configuration.
         label_names: Names of labels 1, 2, ...
+        pretrained: Whether to load ``model.weights``; False where a checkpoint's weights take their place.
 
     Returns:
         The module; its checkpoints carry the model's configuration.
+
+    Raises:
+        UserError: The weights cannot be had, or a setting is wrong.
     """
-    description = OmegaConf.to_container(config.model, resolve=True)
-    if not isinstance(description, dict):
+    resolved = OmegaConf.to_container(config.model, resolve=True)
+    if not isinstance(resolved, dict):
         raise UserError("model is not a mapping. Choose one of conf/model (model=NAME)")
-    description["num_classes"] = len(label_names)
+    description = {str(key): value for key, value in resolved.items()} | {"num_classes": len(label_names)}
     return SegmentationModule(
-        hydra.utils.instantiate(description, _convert_="all"),
+        hydra.utils.instantiate(description if pretrained else without_weights(description), _convert_="all"),
         hydra.utils.instantiate(config.optimizer),
         hydra.utils.instantiate(config.scheduler),
-        {str(key): value for key, value in description.items()},
+        description,
         label_names,
         config.data.get("resize"),
     )

@@ -35,18 +35,36 @@ def train(config: DictConfig) -> float | None:
     data = setup.build_data(config, "fit")
     data.setup("test")
     refiner = setup.build_refiner(config)
-    module = setup.build_module(config, data.label_names)
+    module = setup.build_module(config, data.label_names, pretrained=resume is None and config.init is None)
     if config.init is not None:
         init_weights(module, config.init)
     if resume is not None:
         load_weights(module, read_checkpoint(resume)["state_dict"], resume)
     with setup.logging_closed():
         trainer = setup.build_trainer(config, refiner)
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        fit(trainer, module, data, resume)
         best = load_best(trainer, module)
         trainer.test(module, datamodule=data, verbose=False)
     setup.report(config, directory, best)
     return _best_score(trainer)
+
+
+def fit(trainer: pl.Trainer, module: SegmentationModule, data: setup.DataModule, resume: Path | None) -> None:
+    """Fit, and say how to go on when it is interrupted.
+
+    Args:
+        trainer: The trainer.
+        module: What it trains.
+        data: With what.
+        resume: The checkpoint to go on from.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except (KeyboardInterrupt, SystemExit):
+        last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        how = f"The same command with ckpt={last} goes on" if last else "No checkpoint was saved yet"
+        logger.warning("interrupted at step %d. %s", trainer.global_step, how)
+        raise
 
 
 def load_best(trainer: pl.Trainer, module: SegmentationModule) -> Path | None:

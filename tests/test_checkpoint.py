@@ -1,0 +1,127 @@
+"""Checkpoints: rebuilt from themselves alone, and no danger if they come from strangers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import kemr_lightning
+from kemr_lightning.checkpoint import check_targets, load_module, read_checkpoint
+from kemr_lightning.errors import UserError
+from tests.conftest import rods
+
+
+@pytest.fixture
+def checkpoint(trained: Path) -> Path:
+    return trained / "checkpoints" / "best.ckpt"
+
+
+def altered(checkpoint: Path, path: Path, **model: Any) -> Path:
+    """A copy of a checkpoint with other values in its model's description."""
+    content = read_checkpoint(checkpoint)
+    content["hyper_parameters"]["model"].update(model)
+    torch.save(content, path)
+    return path
+
+
+def test_module_is_rebuilt(checkpoint: Path) -> None:
+    module = load_module(checkpoint)
+    assert not module.training
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    assert weights.keys() == module.state_dict().keys()
+    assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+
+
+def test_load_predicts_arrays_and_files_alike(checkpoint: Path, labelme_root: Path) -> None:
+    from PIL import Image
+
+    file = labelme_root / "test" / "test_0.png"
+    model = kemr_lightning.load(checkpoint)
+    from_file, from_image = model.predict(file), model.predict(Image.open(file))
+    grey, _ = rods(seed=5)
+    from_array, from_colour = model.predict(grey), model.predict(grey[:, :, None].repeat(3, axis=2))
+    for one, other in ((from_file, from_image), (from_array, from_colour)):
+        assert one.image_size == (96, 128)
+        assert torch.equal(one.boxes, other.boxes)
+        assert torch.equal(one.masks(), other.masks())
+    assert len(from_array.scores) == len(from_array)
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.ckpt does not exist"):
+        kemr_lightning.load(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.999])
+def test_truncated(checkpoint: Path, tmp_path: Path, part: float) -> None:
+    data = checkpoint.read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(data[: int(part * len(data))])
+    with pytest.raises(UserError, match=r"cut\.ckpt"):
+        load_module(tmp_path / "cut.ckpt")
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"state_dict": {}, "hyper_parameters": {"lr": 1}}])
+def test_foreign(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "foreign.ckpt")
+    with pytest.raises(UserError, match=r"foreign\.ckpt"):
+        load_module(tmp_path / "foreign.ckpt")
+
+
+class Mischief:
+    """Pickles as a call that makes a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.folder,)
+
+
+def test_pickled_code_is_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "hyper_parameters": Mischief(str(tmp_path / "harm"))}, tmp_path / "bad.ckpt")
+    with pytest.raises(UserError, match=r"bad\.ckpt"):
+        load_module(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.mkdir",
+        "torch.load",
+        "kemr_lightning.data.labelme.write_labelme",
+        "kemr_lightning.models.build.nn.Linear",
+        "kemr_lightning.models.build.nothing",
+        "kemr_lightning.models",
+        7,
+    ],
+)
+def test_only_models_of_this_package_are_built(checkpoint: Path, tmp_path: Path, target: object) -> None:
+    nested = {"_target_": target, "path": str(tmp_path / "harm")}
+    path = altered(checkpoint, tmp_path / "bad.ckpt", backbone=nested)
+    with pytest.raises(UserError, match="no model of this package"):
+        load_module(path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_targets_in_lists_are_checked_and_interpolations_refused() -> None:
+    with pytest.raises(UserError, match="no model"):
+        check_targets({"stages": [{"_target_": "os.mkdir"}]}, "file")
+    with pytest.raises(UserError, match="unresolved"):
+        check_targets({"width": "${oc.env:HOME}"}, "file")
+
+
+def test_model_of_another_version(checkpoint: Path, tmp_path: Path) -> None:
+    path = altered(checkpoint, tmp_path / "new.ckpt", unheard_of=1)
+    with pytest.raises(UserError, match="cannot be built"):
+        load_module(path)
+
+
+def test_weights_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
+    path = altered(checkpoint, tmp_path / "other.ckpt", num_classes=3)
+    with pytest.raises(UserError, match="do not fit"):
+        load_module(path)
