@@ -20,5 +20,5 @@ def test_quickstart(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     names: dict[str, object] = {}
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), names)  # noqa: S102
+            exec("".join(cell["source"]), names)
     assert "refined" in names
