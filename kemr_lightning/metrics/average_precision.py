@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -82,8 +82,8 @@ def average_precision(records: Sequence[ImageRecord], masks: bool) -> AveragePre
         row = np.where(there, 0.0, -1.0)
         return AveragePrecision(labels, np.broadcast_to(row, shape).copy(), np.tile(row, (shape[0], 1)))
     evaluation = COCOeval_faster(
-        _dataset(records, labels, "truth", masks),
-        _dataset(records, labels, "predictions", masks),
+        COCO(coco_dataset(records, labels, "truth", masks), print_function=_quiet),
+        COCO(coco_dataset(records, labels, "predictions", masks), print_function=_quiet),
         "segm" if masks else "bbox",
         print_function=_quiet,
         rle_iou_max_workers=1,
@@ -99,10 +99,13 @@ def average_precision(records: Sequence[ImageRecord], masks: bool) -> AveragePre
     return AveragePrecision(labels, precision[..., 0, -1], recall[..., 0, -1])
 
 
-def _dataset(records: Sequence[ImageRecord], labels: Sequence[int], which: str, masks: bool) -> COCO:
+def coco_dataset(
+    records: Sequence[ImageRecord], labels: Sequence[int], which: Literal["truth", "predictions"], masks: bool
+) -> dict[str, Any]:
+    """One side of the records as a COCO data set in memory; ids from 1 in the records' order."""
     annotations: list[dict[str, Any]] = []
     for item in records:
-        for entry in getattr(item, which):
+        for entry in item.truth if which == "truth" else item.predictions:
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": item.image_id,
@@ -115,9 +118,8 @@ def _dataset(records: Sequence[ImageRecord], labels: Sequence[int], which: str, 
             if masks:
                 annotation["segmentation"] = item.rle(entry)
             annotations.append(annotation)
-    data = {
+    return {
         "images": [{"id": r.image_id, "height": r.size[0], "width": r.size[1]} for r in records],
         "annotations": annotations,
         "categories": [{"id": label, "name": str(label)} for label in labels],
     }
-    return COCO(data, print_function=_quiet)
