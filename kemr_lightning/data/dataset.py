@@ -15,8 +15,9 @@ import torch
 from torch.utils.data import Dataset
 
 from kemr_lightning.data.annotation import Annotation, scale_annotation, to_instances
-from kemr_lightning.data.augment import Augmentation, resize_image, resize_scale
+from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.warp import resize_image, resize_scale
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Instances, Sample
 
@@ -117,6 +118,7 @@ class SampleDataset(Dataset[Sample]):
         self.seed = seed
         self._cache: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
         self._cache_left = cache_mb * 2**20
+        self._reported: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -141,7 +143,11 @@ class SampleDataset(Dataset[Sample]):
                 pixels, annotations or (), self.augmentation, self.resize, self.label_ids, rng
             )
         elif annotations is not None:
-            instances, _ = to_instances(annotations, self.label_ids, size)
+            instances, positions = to_instances(annotations, self.label_ids, size)
+            lost = sum(annotation.label in self.label_ids for annotation in annotations) - len(positions)
+            if lost and index not in self._reported:
+                self._reported.add(index)
+                log.warning("%s: %d annotations cover no pixel of the image, left out", record.name, lost)
         # A copy: whoever gets the sample may change it.
         return Sample(torch.tensor(pixels), record.name, index + 1, instances, str(record.path))
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from kemr_lightning.data.annotation import Annotation, rasterise
-from kemr_lightning.data.augment import (
-    Augmentation,
+from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.paste import CopyPaste
+from kemr_lightning.data.warp import (
     background_level,
     clip_polygon,
     resize_image,
@@ -293,3 +294,70 @@ def test_it_is_fast_enough() -> None:
     for _ in range(10):
         augmentation(image, annotations, {"chr": 1}, rng)
     assert (time.process_time() - start) / 10 < 0.1  # about 0.02 on a quiet core
+
+
+def paste_scene(dark: bool) -> tuple[np.ndarray, list[Annotation], np.ndarray]:
+    """Three bars that stand alone and two that cross, on a ground of 60 (or 200, the bars dark)."""
+    centres = [(40, 40), (120, 40), (40, 120), (130, 130), (130, 130)]
+    ground, level = (200, 120) if dark else (60, 110)
+    image = np.full((180, 180), ground, dtype=np.uint8)
+    annotations = []
+    for number, (x, y) in enumerate(centres):
+        half = np.array([18, 5] if number != 4 else [5, 18])
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half + (x, y)
+        annotations.append(Annotation("chr", polygons=(corners.astype(float),)))
+        image[frame(rasterise([corners.astype(float)], (180, 180)), (180, 180))] = level
+    return image, annotations, np.array([[1.0, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_copies_lie_where_their_masks_say(dark: bool) -> None:
+    image, annotations, affine = paste_scene(dark)
+    ground, level = (200, 120) if dark else (60, 110)
+    added = 0
+    for seed in range(30):
+        before = image.copy()
+        laid, everything = CopyPaste(p=1, most=1, near=0)(
+            image, annotations, affine, (180, 180), np.random.default_rng(seed)
+        )
+        assert np.array_equal(image, before)
+        assert everything[:5] == annotations
+        if len(everything) == 5:
+            assert np.array_equal(laid, image)
+            continue
+        copy = frame(rasterise([clip_polygon(p, (180, 180)) for p in everything[5].polygons], (180, 180)), (180, 180))
+        changed = np.abs(laid.astype(int) - image) > abs(level - ground) * 0.3
+        if copy.sum() > 100:
+            added += 1
+            assert iou(changed, copy) > 0.8
+        alone = copy & (image == ground)
+        if alone.sum() > 100:
+            assert abs(float(np.median(laid[alone])) - level) <= 2
+        crossing = copy & (image == level)
+        if crossing.sum() > 30:
+            expected = level * level / ground if dark else 2 * level - ground
+            assert abs(float(np.median(laid[crossing])) - expected) <= 3
+    assert added >= 10
+
+
+def test_only_instances_that_stand_alone_are_copied() -> None:
+    image, annotations, affine = paste_scene(False)
+    for seed in range(20):
+        _, everything = CopyPaste(p=1, most=3)(image, annotations[3:], affine, (180, 180), np.random.default_rng(seed))
+        assert len(everything) == 2
+
+
+def test_copies_make_overlaps_more_frequent() -> None:
+    image, annotations, _ = paste_scene(False)
+
+    def overlaps(paste: CopyPaste | None) -> int:
+        augmentation = Augmentation((160, 160), paste=paste, **CLEAR)
+        count = 0
+        for seed in range(20):
+            _, instances = augmentation(image, annotations[:3], {"chr": 1}, np.random.default_rng(seed))
+            count += int((instances.masks().sum(dim=0) > 1).sum())
+        return count
+
+    assert overlaps(None) == 0
+    assert overlaps(CopyPaste(p=1, near=1)) > 100
+    assert overlaps(CopyPaste(p=0)) == 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from lightning import LightningModule, Trainer
 from PIL import Image
 
 from kemr_lightning.data.annotation import Annotation
@@ -321,6 +322,52 @@ def test_the_cache_is_bounded_and_samples_are_copies() -> None:
     assert count["loads"] == 5
     with pytest.raises(IndexError):
         dataset[4]
+
+
+def test_annotations_that_cover_nothing_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    speck = np.array([[5.0, 5.0], [5.1, 5.0], [5.1, 5.1]])
+    annotations = tuple(Annotation("a", polygons=(speck + shift,)) for shift in (0, 100))
+    record = Record("a.png", Path("a.png"), decoded(np.zeros((20, 20), dtype=np.uint8)), annotations)
+    dataset = SampleDataset([record], ["a"])
+    for _ in range(2):
+        assert len(dataset[0].instances) == 0
+    assert caplog.text.count("a.png: 2 annotations cover no pixel") == 1
+
+
+class Listener(LightningModule):
+    """Notes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[list[float]] = []
+
+    def training_step(self, batch: list[Sample], index: int) -> torch.Tensor:
+        self.seen.append([float(sample.image.float().mean()) for sample in batch])
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_every_epoch_of_a_trainer_brings_new_samples_and_reruns_the_same(flat: Path) -> None:
+    runs = []
+    for _ in range(2):
+        data = SegmentationDataModule(flat, augmentation=SMALL, batch_size=4)
+        module = Listener()
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=3,
+            logger=False,
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, datamodule=data)
+        runs.append([value for batch in module.seen for value in batch])
+    assert runs[0] == runs[1]
+    assert len(runs[0]) == len(set(runs[0])) == 48
 
 
 def test_map_labels_leaves_unannotated_images_alone() -> None:
