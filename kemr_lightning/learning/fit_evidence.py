@@ -64,7 +64,7 @@ def fit_evidence(
             target = _pad([examples[i].target for i in index], valid)
             turns, flip = int(torch.randint(4, (1,), generator=chance)), bool(torch.randint(2, (1,), generator=chance))
             stacked, target, valid = (_turn(each, turns, flip) for each in (stacked, target, valid))
-            loss = mask_loss(network(stacked), target, valid)
+            loss = mask_loss(network(stacked, valid), target, valid)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -55,17 +55,27 @@ class EvidenceNet(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """``(B, 4, h, w)`` features (see `evidence_features`) -> ``(B, h, w)`` corrected logits."""
-        hidden = F.relu(self.inputs(features))
-        hidden = hidden + F.relu(self.middle(hidden))
+    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+        """Correct logits.
+
+        Args:
+            features: ``(B, 4, H, W)``, see `pad_features`.
+            valid: ``(B, H, W)`` 1 on pixels of the crop, 0 on padding, which is kept at 0 in every layer: a crop's
+                result does not depend on what it is batched with.
+
+        Returns:
+            ``(B, H, W)`` corrected logits, meaningless on padding.
+        """
+        inside = valid[:, None]
+        hidden = F.relu(self.inputs(features)) * inside
+        hidden = (hidden + F.relu(self.middle(hidden))) * inside
         hidden = hidden + F.relu(self.wide(hidden))
         logits: Tensor = features[:, 0] * LOGIT_SCALE * self.confidence + self.output(hidden)[:, 0]
         return logits
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack crops of different sizes, padded on the right and below as "certainly nothing here".
+    """Stack crops of different sizes, padded on the right and below with 0.
 
     Args:
         features: ``(4, h_i, w_i)`` each.
@@ -76,7 +86,6 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     height = max(int(each.shape[1]) for each in features)
     width = max(int(each.shape[2]) for each in features)
     stacked = features[0].new_zeros((len(features), FEATURES, height, width))
-    stacked[:, 0] = -LOGIT_LIMIT / LOGIT_SCALE
     valid = features[0].new_zeros((len(features), height, width))
     for row, each in enumerate(features):
         stacked[row, :, : each.shape[1], : each.shape[2]] = each
@@ -107,8 +116,7 @@ def corrected_logits(network: EvidenceNet, crops: Sequence[Surroundings], batch_
             if (len(group) + 1) * height * width > batch_pixels:
                 break
             group.append(order.pop(0))
-        stacked, _ = pad_features([evidence_features(crops[index]) for index in group])
-        logits = network(stacked)
+        logits = network(*pad_features([evidence_features(crops[index]) for index in group]))
         for row, index in enumerate(group):
             rows, columns = crops[index].prob.shape
             results[index] = logits[row, :rows, :columns]
