@@ -12,6 +12,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich import get_console
 from typing_extensions import override
 
+from kemr_lightning.output.losses import kind_of_loss
+
 logger = logging.getLogger(__name__)
 
 
@@ -103,15 +105,16 @@ class ProgressCallback(RichProgressBar):
 
 
 def shown(trainer: pl.Trainer) -> dict[str, float]:
-    """The losses of the last step and the last validation's MaskAP (and how much of it refinement gave)."""
+    """The losses of the last step, summed by kind, and the last validation's MaskAP and refinement's part in it."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    losses = {}
+    losses: dict[str, float] = {}
     for name, value in values.items():
-        group, _, rest = name.partition("/")
-        if group == "train" and "loss" in rest and not rest.endswith("_epoch"):
-            losses[rest.removesuffix("_step")] = value
+        kind = kind_of_loss(name)
+        if kind is not None:
+            losses[kind] = losses.get(kind, 0.0) + value
+    total = {"loss": losses.pop("total")} if "total" in losses else {}
     figures = {"MaskAP": "val/MaskAP", "gain": "val/gain/MaskAP"}
-    return losses | {short: values[name] for short, name in figures.items() if name in values}
+    return total | losses | {short: values[name] for short, name in figures.items() if name in values}
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, RECALL_POIN
 from kemr_lightning.metrics.matching import match
 from kemr_lightning.metrics.records import record
 from kemr_lightning.output.files import whole
+from kemr_lightning.output.losses import kind_of_loss
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 TRUTH, INITIAL, REFINED, FRAME = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
@@ -295,17 +296,14 @@ def training_curves(metrics_csv: Path, path: Path) -> bool:
     with metrics_csv.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     names = sorted({name for row in rows for name in row if name})
-    losses = {name: _series(rows, name) for name in names if name.startswith("train/") and "loss" in name}
-    losses = {name: series for name, series in losses.items() if len(series[0]) and not name.endswith("_epoch")}
+    losses = _losses(rows, names)
     if not losses:
         return False
     figure = Figure(figsize=(11, 4.4), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2)
     palette = ["#222222", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#999999"]
     for (name, (steps, values)), colour in zip(losses.items(), palette * len(losses), strict=False):
-        smooth = _smooth(values)
-        axes_label = name.removeprefix("train/").removesuffix("_step")
-        left.plot(steps, smooth, color=colour, linewidth=1.5, label=axes_label)
+        left.plot(steps, _smooth(values), color=colour, linewidth=2.0 if name == "total" else 1.3, label=name)
     left.set(xlabel="step", ylabel="loss (running mean)", yscale="log", title="training")
     left.legend(frameon=False, fontsize=8)
     for group in ("initial", "refined"):
@@ -321,6 +319,21 @@ def training_curves(metrics_csv: Path, path: Path) -> bool:
         _tidy(axes)
     _save(figure, path, 150)
     return True
+
+
+def _losses(
+    rows: Sequence[Mapping[str, str]], names: Sequence[str]
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Steps and values of each kind of loss, losses of one kind summed; the total first."""
+    found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    for name in names:
+        kind = kind_of_loss(name)
+        steps, values = _series(rows, name) if kind is not None else (np.zeros(0), np.zeros(0))
+        if kind is None or not len(steps):
+            continue
+        held = found.get(kind)
+        found[kind] = (steps, values if held is None or len(held[1]) != len(values) else held[1] + values)
+    return dict(sorted(found.items(), key=lambda item: item[0] != "total"))
 
 
 def _series(rows: Sequence[Mapping[str, str]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

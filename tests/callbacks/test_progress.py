@@ -33,7 +33,7 @@ def test_lines_without_a_terminal(
         progress = fit(tmp_path, max_epochs=-1, max_steps=4)
     assert progress.is_disabled
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("kemr_lightning")]
-    assert re.match(r"step 1/4, 0:0\d gone, 0:0\d to go  loss \S+  loss_mask \S+$", lines[0])
+    assert re.match(r"step 1/4, 0:0\d gone, 0:0\d to go  loss \S+  mask \S+$", lines[0])
     assert re.search(r"step 4/4.*MaskAP \S+  gain -?\S+$", lines[-1])
 
 
@@ -57,7 +57,7 @@ def test_a_bar_over_all_steps_in_a_terminal(tmp_path: Path, monkeypatch: pytest.
     assert "Training" in text
     assert "4/4" in text
     assert "MaskAP" in text
-    assert "loss_mask" in text
+    assert "mask: " in text
 
 
 def test_durations() -> None:
