@@ -142,13 +142,16 @@ class Augmentation:
         for annotation in annotations:
             polygons = [warp_polygon(clip_polygon(polygon, size), affine) for polygon in annotation.polygons]
             polygons = [polygon for polygon in polygons if len(polygon) >= 3]
+            near = [p for p in polygons if (p.max(axis=0) > 0).all() and (p.min(axis=0) < (width, height)).all()]
+            seen = rasterise(near, (height, width)) if near else None
+            if annotation.patches:
+                parts = [seen, *(warp_patch(patch, affine, (height, width)) for patch in annotation.patches)]
+                seen = unite([part for part in parts if part is not None])
+            if seen is None:
+                continue
             full = sum(polygon_area(polygon) for polygon in polygons)
             full += growth * sum(patch.area() for patch in annotation.patches)
-            near = [p for p in polygons if (p.max(axis=0) > 0).all() and (p.min(axis=0) < (width, height)).all()]
-            parts = [rasterise(near, (height, width))] if near else []
-            parts += [warp_patch(patch, affine, (height, width)) for patch in annotation.patches]
-            seen = unite([part for part in parts if part is not None])
-            if seen is None or seen.area() < max(self.min_area, self.min_visible * full):
+            if seen.area() < max(self.min_area, self.min_visible * full):
                 continue
             patches.append(seen)
             labels.append(label_ids[annotation.label])

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record, SampleDataset, map_labels, names_of
-from kemr_lightning.data.folder import LabelmeSource, unannotated_records
+from kemr_lightning.data.folder import LabelmeSource, raise_faults, unannotated_records
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Sample
@@ -162,21 +162,26 @@ class SegmentationDataModule(LightningDataModule):
         wanted = (["train", "val"] if fit else []) + (["test"] if test else [])
         parts = {part: self._records(part) for part in wanted}
         self._settle_names(parts)
+        for part, records in parts.items():
+            if not records:
+                raise UserError(f"data.root={self.root} has no annotated images for {part}. Add some.")
         if stage in ("fit", None):
             _need_masks(parts["train"])
             self.train = self.train or self._dataset(parts["train"], training=True)
         if fit:
             self.val = self.val or self._dataset(parts["val"])
-        if test:
-            self.test = self.test or self._dataset(parts["test"])
-        for part, records in parts.items():
-            if not records:
-                raise UserError(f"data.root={self.root} has no annotated images for {part}. Add some.")
+        if test and self.test is None:
+            names = [record.name for record in parts["test"]]
+            shared = self.val is not None and [record.name for record in self.val.records] == names
+            self.test = self.val if shared else self._dataset(parts["test"])
 
     def _dataset(self, records: Sequence[Record], training: bool = False) -> SampleDataset:
         augmentation = self.augmentation if training else None
         resize = self.resize if training else None
-        return SampleDataset(records, self.label_names, augmentation, resize, self.seed, self.cache_mb)
+        dataset = SampleDataset(records, self.label_names, augmentation, resize, self.seed, self.cache_mb)
+        # A damaged image should stop a run before its first step, not hours later.
+        raise_faults(dataset.preload(), self.root)
+        return dataset
 
     def _settle_names(self, parts: Mapping[str, list[Record]]) -> None:
         """Choose the class names, unless they are chosen: then say which of the data's are not among them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,18 @@ def names_of(records: Sequence[Record]) -> list[str]:
     return sorted({annotation.label for record in records for annotation in record.annotations or ()})
 
 
+_THREADS = 4
+"""Images decoded at once when a data set is checked."""
+
+
+def _try_load(record: Record) -> npt.NDArray[np.uint8] | str:
+    """A record's pixels, or what is wrong with its image."""
+    try:
+        return record.load().pixels
+    except UserError as error:
+        return str(error)
+
+
 class SampleDataset(Dataset[Sample]):
     """Samples of a list of records.
 
@@ -150,6 +163,25 @@ class SampleDataset(Dataset[Sample]):
                 log.warning("%s: %d annotations cover no pixel of the image, left out", record.name, lost)
         # A copy: whoever gets the sample may change it.
         return Sample(torch.tensor(pixels), record.name, index + 1, instances, str(record.path))
+
+    def preload(self) -> list[str]:
+        """Decode every image once and keep as many as the cache holds.
+
+        Returns:
+            What is wrong with those that cannot be decoded, one message each.
+        """
+        faults = []
+        with ThreadPoolExecutor(_THREADS) as pool:
+            # A few at a time: not all decoded images may fit into memory at once.
+            for start in range(0, len(self.records), 8 * _THREADS):
+                indices = range(start, min(start + 8 * _THREADS, len(self.records)))
+                for index, result in zip(indices, pool.map(_try_load, self.records[start : indices.stop]), strict=True):
+                    if isinstance(result, str):
+                        faults.append(result)
+                    elif result.nbytes <= self._cache_left:
+                        self._cache[index] = result
+                        self._cache_left -= result.nbytes
+        return faults
 
     def _pixels(self, index: int) -> npt.NDArray[np.uint8]:
         if index in self._cache:

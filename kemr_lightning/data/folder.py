@@ -61,7 +61,7 @@ def labelme_records(root: Path, folder: Path) -> list[Record]:
         notices += [] if notice is None else [notice]
         skipped.update(file.skipped)
         records.append(labelme_record(file, root))
-    _raise_faults(faults, folder)
+    raise_faults(faults, folder)
     for stranger in strangers:
         if not records:
             raise stranger
@@ -151,7 +151,12 @@ def _refuse_twins(records: Sequence[Record]) -> None:
             raise UserError(f"{after.name} is annotated by two JSON files. Keep one of them.")
 
 
-def _raise_faults(faults: Sequence[str], folder: Path) -> None:
+def raise_faults(faults: Sequence[str], folder: Path) -> None:
+    """Raise one error that names the first few faults, if there are any.
+
+    Raises:
+        UserError: There are faults.
+    """
     if not faults:
         return
     more = f" ({len(faults) - SHOWN} more broken files in {folder})" if len(faults) > SHOWN else ""

@@ -100,6 +100,8 @@ def _on_grid(affine: Affine) -> bool:
 def clip_polygon(polygon: Polygon, size: tuple[int, int]) -> Polygon:
     """Cut a polygon to an image of ``(H, W)`` (Sutherland and Hodgman, CACM 17, 1974); it may come out empty."""
     height, width = size
+    if polygon.min() >= 0 and (polygon.max(axis=0) <= (width, height)).all():
+        return polygon
     for axis, sign, limit in ((0, 1, 0.0), (0, -1, float(width)), (1, 1, 0.0), (1, -1, float(height))):
         if len(polygon) == 0:
             break

