@@ -64,7 +64,7 @@ def bent(seed: int, notch: tuple[float, float] = (0.0, 0.0)) -> Shape:
     return Shape(points - points.mean(axis=0) + 50 + rng.random(2), width, 5.0, notch)
 
 
-def brute_force(shape: Shape, size: tuple[int, int], fine: int = 12) -> np.ndarray:
+def brute_force(shape: Shape, size: tuple[int, int], fine: int = 8) -> np.ndarray:
     """Covered area by the definition: nearest point of a densely interpolated line, at fine x fine points a pixel."""
     arc = np.arange(len(shape.points)) * shape.step
     dense = np.linspace(0, arc[-1], 40 * len(arc))

@@ -56,7 +56,7 @@ class Texture:
     ) -> FloatArray:
         """Stain in each pixel of a footprint.
 
-        A pixel that is covered in part emits that part of the light. In transmitted light it passes the mean of what its
+        A partly covered pixel emits that part of the light. In transmitted light it passes the mean of what its
         covered and its empty part pass, more than the mean density would let through: the stain given for it is the one
         that has this transmittance.
 
