@@ -127,8 +127,9 @@ class MaskBranch(nn.Module):
         own = torch.cat(list(labels)) - 1
         index = torch.arange(len(own), device=own.device)
         probabilities = torch.stack([head(pooled, fine)[index, own].float().sigmoid() for head in self.heads])
-        grids = list(torch.split(probabilities.mean(dim=0), counts))
+        mean = probabilities.mean(dim=0)
+        grids = list(torch.split(mean, counts))
         if len(self.heads) == 1:
             return grids, regions, None
-        spread = probabilities.std(dim=0, correction=0).mean(dim=(1, 2))
+        spread = (probabilities - mean).square().mean(dim=0).sqrt().mean(dim=(1, 2))
         return grids, regions, list(torch.split(spread, counts))

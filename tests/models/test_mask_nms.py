@@ -1,0 +1,92 @@
+"""Suppression by masks: crossing objects live, duplicates do not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from kemr_lightning.instances import Detections, Patch
+from kemr_lightning.models.mask_nms import mask_nms, patch_iou
+from tests.models.small import constant_heads, constant_stage, features_of
+
+SIZE = (100, 100)
+
+
+def rod(angle: float, size: int = 56) -> torch.Tensor:
+    """``(M, M)`` a rod through the middle of its region."""
+    at = (torch.arange(size) + 0.5) / size - 0.5
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    along = x * math.cos(angle) + y * math.sin(angle)
+    across = -x * math.sin(angle) + y * math.cos(angle)
+    return ((along.abs() < 0.5) & (across.abs() < 0.08)).float()
+
+
+def detections(boxes: list[list[float]], scores: list[float], grids: list[torch.Tensor], labels=None) -> Detections:
+    where = torch.tensor(boxes)
+    kinds = torch.tensor(labels or [1] * len(boxes))
+    return Detections(where, torch.tensor(scores), kinds, torch.stack(grids), where.clone())
+
+
+def test_iou_of_patches_by_hand():
+    one = Patch(0, 0, torch.ones(4, 4, dtype=torch.bool))
+    other = Patch(2, 1, torch.ones(2, 4, dtype=torch.bool))
+    assert patch_iou(one, other) == pytest.approx(4 / (16 + 8 - 4))
+    assert patch_iou(one, Patch(4, 0, torch.ones(2, 2, dtype=torch.bool))) == 0
+    empty = Patch(0, 0, torch.zeros(4, 4, dtype=torch.bool))
+    assert patch_iou(empty, empty) == 0
+
+
+def test_iou_of_patches_is_that_of_frames():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        patches, frames = [], []
+        for _ in range(2):
+            x0, y0, w, h = (int(torch.randint(1, 20, (1,), generator=generator)) for _ in range(4))
+            values = torch.rand(h, w, generator=generator) > 0.5
+            frame = torch.zeros(45, 45, dtype=torch.bool)
+            frame[y0 : y0 + h, x0 : x0 + w] = values
+            patches.append(Patch(x0, y0, values))
+            frames.append(frame)
+        union = int((frames[0] | frames[1]).sum())
+        expected = int((frames[0] & frames[1]).sum()) / union if union else 0.0
+        assert patch_iou(*patches) == pytest.approx(expected)
+
+
+def test_crossing_rods_are_both_kept_and_duplicates_are_not():
+    up, down = rod(math.pi / 4), rod(-math.pi / 4)
+    boxes = [[10.0, 10, 80, 80], [11.0, 10, 81, 80], [10.0, 11, 80, 81], [40.0, 40, 90, 90]]
+    found = detections(boxes, [0.8, 0.9, 0.7, 0.6], [up, down, up, up])
+    assert box_iou(found.boxes[:3], found.boxes[:3]).min() > 0.9  # box suppression would keep one of three
+    assert mask_nms(found, SIZE, 0.5).tolist() == [1, 0, 3]
+
+
+def test_other_classes_do_not_suppress():
+    same = rod(0.3)
+    found = detections([[10.0, 10, 80, 80]] * 3, [0.5, 0.9, 0.7], [same] * 3, [1, 2, 1])
+    assert mask_nms(found, SIZE, 0.5).tolist() == [1, 2]
+
+
+def test_nothing_and_empty_masks():
+    none = Detections(
+        torch.zeros(0, 4), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0, 28, 28), torch.zeros(0, 4)
+    )
+    assert mask_nms(none, SIZE, 0.5).tolist() == []
+    blank = torch.zeros(28, 28)
+    assert mask_nms(detections([[10.0, 10, 80, 80]] * 2, [0.5, 0.9], [blank, blank]), SIZE, 0.5).tolist() == [1, 0]
+
+
+def test_heads_suppress_by_masks_on_request():
+    def found(nms: str, **settings: object) -> int:
+        heads = constant_heads([constant_stage(0, [0.0, 1.0])], [[5.0]], nms=nms, **settings).eval()
+        # Box IoU 0.6: masks that fill their boxes have it as well.
+        proposals = [torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 12], [0, 0, 20, 19.9]])]
+        return len(heads(features_of(), proposals, [(64, 64)])[0].boxes)
+
+    assert found("box") == 1
+    assert found("mask") == 1
+    assert found("mask", nms_threshold=0.65) == 2
+    assert found("mask", nms_threshold=0.99, loose_threshold=0.9) == 2
+    assert found("mask", nms_threshold=0.999, loose_threshold=0.999, detections=1) == 1
