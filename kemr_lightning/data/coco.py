@@ -12,7 +12,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,10 @@ class CocoSource:
         """
         files, folder = self._files[part]
         return _settle_boxes(_records(files, self.root, folder), folder)
+
+    def places(self, part: str) -> tuple[list[Path], Path]:
+        """The JSONs of one part and the folder of its images."""
+        return self._files[part]
 
 
 def read_coco(json_path: str | Path, root: str | Path | None = None) -> list[Record]:
@@ -150,25 +154,10 @@ def _records(files: Sequence[Path], root: Path, folder: Path) -> list[Record]:
     faults: list[str] = []
     skipped: Counter[str] = Counter()
     for path in files:
-        document = _read(path)
-        names = _categories(path, document)
-        by_image: dict[Any, list[Annotation]] = {image.get("id"): [] for image in document["images"]}
-        sizes = {image.get("id"): (image.get("height"), image.get("width")) for image in document["images"]}
-        for raw in document["annotations"]:
-            try:
-                parsed = _annotation(path, raw, names, by_image, sizes)
-            except UserError as error:
-                faults.append(str(error))
-                continue
-            if isinstance(parsed, str):
-                skipped[parsed] += 1
-            else:
-                by_image[raw["image_id"]].append(parsed)
-        for image in document["images"]:
-            try:
-                records.append(_record(path, image, by_image[image.get("id")], root, folder))
-            except UserError as error:
-                faults.append(str(error))
+        contents = parse_coco(path, root, folder)
+        records += contents.records
+        faults += contents.faults
+        skipped.update(contents.skipped)
     if faults:
         more = f" ({len(faults) - SHOWN} more faults)" if len(faults) > SHOWN else ""
         raise UserError(" | ".join(faults[:SHOWN]) + more)
@@ -176,6 +165,57 @@ def _records(files: Sequence[Path], root: Path, folder: Path) -> list[Record]:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(skipped.items()))
         log.warning("%s: annotations that are no instances, left out: %s", folder, counts)
     return sorted(records, key=lambda record: record.name)
+
+
+@dataclass(frozen=True)
+class CocoContents:
+    """What one COCO file says, faults included.
+
+    Attributes:
+        records: Its images, as far as they are there, in the file's order.
+        faults: What is wrong with images and annotations, one message each.
+        skipped: How often each kind of annotation did not become an instance: ``"crowd"``, ``"degenerate"``.
+    """
+
+    records: list[Record]
+    faults: list[str]
+    skipped: Mapping[str, int]
+
+
+def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
+    """Understand a COCO file and go on over faults in it.
+
+    Args:
+        path: The JSON.
+        root: The data root: names are relative to it and images may not lie outside it.
+        folder: Where the part's images are looked for besides the JSON's folder and the root.
+
+    Raises:
+        UserError: The file cannot be read at all, or its categories cannot.
+    """
+    records: list[Record] = []
+    faults: list[str] = []
+    skipped: Counter[str] = Counter()
+    document = _read(path)
+    names = _categories(path, document)
+    by_image: dict[Any, list[Annotation]] = {image.get("id"): [] for image in document["images"]}
+    sizes = {image.get("id"): (image.get("height"), image.get("width")) for image in document["images"]}
+    for raw in document["annotations"]:
+        try:
+            parsed = _annotation(path, raw, names, by_image, sizes)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if isinstance(parsed, str):
+            skipped[parsed] += 1
+        else:
+            by_image[raw["image_id"]].append(parsed)
+    for image in document["images"]:
+        try:
+            records.append(_record(path, image, by_image[image.get("id")], root, folder))
+        except UserError as error:
+            faults.append(str(error))
+    return CocoContents(records, faults, skipped)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -108,6 +108,19 @@ def parse_document(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
         UserError: As `parse_labelme`.
     """
     document = read_document(path)
+    return interpret(path, document), document
+
+
+def interpret(path: Path, document: Mapping[str, Any]) -> LabelmeFile:
+    """Understand the JSON object of a Labelme file, as `read_document` gives it.
+
+    Args:
+        path: Where it is from, for messages.
+        document: With a list of shapes.
+
+    Raises:
+        UserError: It is not as Labelme writes it.
+    """
     size = _stated_size(path, document)
     stated = first_of(document, "imagePath", "image_path")
     groups: dict[tuple[str, Any], list[_Shape]] = {}
@@ -138,7 +151,7 @@ def parse_document(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
         version=None if version is None else str(version),
         flags=dict(image_flags) if isinstance(image_flags, dict) else {},
         other_data={key: value for key, value in document.items() if key not in _FILE_KEYS},
-    ), document
+    )
 
 
 @dataclass
