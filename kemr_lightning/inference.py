@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,21 +104,23 @@ class Model:
         return self(torch.from_numpy(np.array(read(image)))).final
 
     @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> Prediction:
+    def __call__(self, pixels: Tensor, name: str = "image") -> Prediction:
         """Find the instances of an image, before and after refinement.
 
         Args:
             pixels: ``(H, W)`` uint8, on any device.
+            name: What to call it in messages.
         """
-        initial, cut = predict_tiles(self._detect, pixels, self.tiling)
+        limit = getattr(self.module.detector, "max_detections", None)
+        initial, cut = predict_tiles(functools.partial(self._detect, name), pixels, self.tiling, limit)
         refined = None
         if self.refiner is not None:
             device = self.module.device
             refined = self.refiner(pixels.to(device), initial.to(device)).to("cpu")
         return Prediction(initial.to("cpu"), refined, cut)
 
-    def _detect(self, pixels: Tensor) -> Instances:
-        (instances,) = self.module.predict_step([Sample(pixels.to(self.module.device), "image", 1)], 0)
+    def _detect(self, name: str, pixels: Tensor) -> Instances:
+        (instances,) = self.module.predict_step([Sample(pixels.to(self.module.device), name, 1)], 0)
         return instances
 
 

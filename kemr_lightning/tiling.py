@@ -8,7 +8,7 @@ are dropped. What is longer than the overlap after all is joined from its parts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,7 +68,7 @@ class Tiling:
 
 
 def predict_tiles(
-    predict: Callable[[Tensor], Instances], image: Tensor, tiling: Tiling | None
+    predict: Callable[[Tensor], Instances], image: Tensor, tiling: Tiling | None, limit: int | None = None
 ) -> tuple[Instances, Tensor]:
     """Predict an image, in tiles if it is large.
 
@@ -76,6 +76,8 @@ def predict_tiles(
         predict: ``(H, W)`` uint8 pixels to instances at that size.
         image: ``(H, W)`` uint8.
         tiling: How to cut; None never does.
+        limit: Most instances that ``predict`` gives. A tile that has as many is cut into smaller ones, as long as these
+            are well larger than the overlap: it may hold more.
 
     Returns:
         The instances of the whole image by falling score, and ``(N,)`` bool: which are probably cut by a tile's border.
@@ -85,12 +87,24 @@ def predict_tiles(
     if len(windows) < 2:
         instances = predict(image)
         return instances, torch.zeros(len(instances), dtype=torch.bool)
-    return merge_tiles(((window, predict(_cut(image, window)).to("cpu")) for window in windows), size)
+    assert tiling is not None
+    found = (tile for window in windows for tile in _predict_tile(predict, image, window, tiling, limit))
+    return merge_tiles(found, size)
 
 
-def _cut(image: Tensor, window: Window) -> Tensor:
+def _predict_tile(
+    predict: Callable[[Tensor], Instances], image: Tensor, window: Window, tiling: Tiling, limit: int | None
+) -> Iterator[tuple[Window, Instances]]:
     x0, y0, x1, y1 = window
-    return image[y0:y1, x0:x1]
+    instances = predict(image[y0:y1, x0:x1]).to("cpu")
+    smaller = (tiling.side + tiling.overlap) // 2
+    if limit is None or len(instances) < limit or smaller < max(2 * tiling.overlap, 64):
+        yield window, instances
+        return
+    inner = Tiling(smaller, tiling.overlap)
+    for left, top, right, bottom in inner.windows((y1 - y0, x1 - x0)):
+        part = (x0 + left, y0 + top, x0 + right, y0 + bottom)
+        yield from _predict_tile(predict, image, part, inner, limit)
 
 
 @dataclass

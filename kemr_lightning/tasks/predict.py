@@ -1,29 +1,174 @@
-"""``task=predict``: instances of a folder of images, as Labelme files, COCO results, pictures and a table."""
+"""``task=predict``: a folder of images to Labelme files, COCO results, crops, tables and a report."""
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from kemr_lightning.callbacks.predictions import PredictionWriter
+import lightning.pytorch as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import kemr_lightning
 from kemr_lightning.checkpoint import load_module
+from kemr_lightning.data.inputs import Input, find_inputs
+from kemr_lightning.errors import UserError
+from kemr_lightning.inference import Model, usual_tiling
+from kemr_lightning.module import SegmentationModule
+from kemr_lightning.output.image_files import ImageWriter, options_of
+from kemr_lightning.output.image_state import ImageState, StateFolder, file_digest, settings_key
+from kemr_lightning.output.run_files import Failure, write_run_files
 from kemr_lightning.tasks import setup
+from kemr_lightning.tiling import Tiling
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 def predict(config: DictConfig) -> None:
     """Predict every image of a folder and write the results into the run directory.
 
+    A run that was interrupted goes on in its directory: images that are finished, by the same settings, are not done
+    again.
+
     Args:
         config: The composed configuration. ``ckpt`` is the model, ``data.root`` the folder; it needs no annotations.
 
     Raises:
-        UserError: Something in the configuration, the checkpoint or the folder has to be mended.
+        UserError: Something in the configuration, the checkpoint or the folder has to be mended, or no image at all
+            could be done.
     """
     directory = setup.start(config)
+    if config.data.get("root") is None:
+        raise UserError("task=predict works on a folder of images. Name it: data=labelme data.root=DIR")
+    root = Path(config.data.root)
     checkpoint = setup.needed_checkpoint(config)
+    options = options_of(dict(OmegaConf.to_container(config.predict, resolve=True)))  # type: ignore[arg-type]
     module = load_module(checkpoint)
     refiner = setup.build_refiner(config, checkpoint)
-    data = setup.build_data(config, "predict", module.label_names)
-    writer = PredictionWriter(directory, module.label_names, config.predict.score, config.predict.overlays)
-    trainer = setup.build_trainer(config, refiner, [writer], log=False)
-    trainer.predict(module, datamodule=data, return_predictions=False)
+    model = Model(module, refiner, tiling_of(config, module)).to(device_of(config))
+    inputs = find_inputs(root, config.data.get("format", "labelme"), without=[directory])
+    states = StateFolder(directory, run_key(config, checkpoint))
+    writer = ImageWriter(directory, root, states, module.label_names, options)
+    done: list[tuple[str, ImageState]] = []
+    failures: list[Failure] = []
+    skipped = 0
+    try:
+        for number, item in enumerate(_progress(inputs), start=1):
+            try:
+                state = states.finished(item.stem, item.version())
+                if state is not None:
+                    skipped += 1
+                    done.append((item.stem, state.numbered(number, item.image_name)))
+                    continue
+                done.append((item.stem, _predict_one(item, number, model, writer, config.data.get("label_map"))))
+            except (UserError, OSError) as error:
+                failures.append(Failure(item.name, " ".join(str(error).split())))
+            except Exception as error:
+                # A fault of the program in one image should not cost the others; the log has where it came from.
+                logger.exception("%s could not be done", item.name)
+                failures.append(Failure(item.name, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+    except KeyboardInterrupt:
+        logger.warning("interrupted: %d of %d images are done. To go on: the same command with", len(done), len(inputs))
+        logger.warning("hydra.run.dir=%s", directory)
+        raise SystemExit(130) from None
+    title = f"{root} with {checkpoint.name}"
+    write_run_files(directory, done, failures, module.label_names, options, title, states)
+    _tell(inputs, done, failures, skipped, options.beside)
+    if not done:
+        raise UserError(f"none of the {len(inputs)} images in {root} could be done: {failures[0].reason}")
     setup.report(config, directory, checkpoint)
+
+
+def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, label_map: object) -> ImageState:
+    pixels = item.load().pixels
+    size = (int(pixels.shape[0]), int(pixels.shape[1]))
+    names = model.label_names
+    truth = item.truth(names, OmegaConf.to_container(label_map) if isinstance(label_map, DictConfig) else None, size)
+    start = time.perf_counter()
+    prediction = model(torch.from_numpy(pixels), item.name)
+    return writer.write(item, number, pixels, prediction, truth, time.perf_counter() - start)
+
+
+def run_key(config: DictConfig, checkpoint: Path) -> str:
+    """What finished images depend on besides their files: model, refinement, options, version."""
+    knowledge = config.get("knowledge")
+    return settings_key(
+        kemr_lightning.__version__,
+        file_digest(checkpoint),
+        None if knowledge is None else file_digest(Path(knowledge)),
+        OmegaConf.to_container(config.refine, resolve=True) if config.refine is not None else None,
+        OmegaConf.to_container(config.predict, resolve=True),
+        str(config.data.get("label_map")),
+    )
+
+
+def tiling_of(config: DictConfig, module: SegmentationModule) -> Tiling | None:
+    """How ``predict.tile`` cuts large images: ``auto``, a side in pixels, or null for never.
+
+    Raises:
+        UserError: It is something else.
+    """
+    tile, overlap = config.predict.tile, config.predict.overlap
+    if tile is None:
+        return None
+    if tile == "auto":
+        usual = usual_tiling(module)
+        return None if usual is None else Tiling(usual.side, overlap)
+    if isinstance(tile, bool) or not isinstance(tile, int):
+        raise UserError(f"predict.tile={tile} is no size. Give auto, a number of pixels, or null")
+    return Tiling(tile, overlap)
+
+
+def device_of(config: DictConfig) -> torch.device:
+    """The device that ``trainer.accelerator`` stands for."""
+    trainer = pl.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    device: torch.device = trainer.strategy.root_device
+    return device
+
+
+def _progress(inputs: Sequence[Input]) -> Iterator[Input]:
+    """The inputs one by one, with a bar in a terminal and a line now and then elsewhere."""
+    console = get_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    last = time.monotonic()
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Predicting", total=len(inputs))
+        for number, item in enumerate(inputs, start=1):
+            progress.update(task, description=Path(item.name).name[-30:])
+            yield item
+            progress.advance(task)
+            if not console.is_terminal and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                logger.info("%d of %d images", number, len(inputs))
+
+
+def _tell(
+    inputs: Sequence[Input],
+    done: Sequence[tuple[str, ImageState]],
+    failures: Sequence[Failure],
+    skipped: int,
+    beside: bool,
+) -> None:
+    """Log what became of the images."""
+    count = sum(len(state.written) for _, state in done)
+    again = f" ({skipped} were finished before)" if skipped else ""
+    logger.info("%d of %d images done%s, %d chromosomes", len(done), len(inputs), again, count)
+    kept = [state.labelme for _, state in done if state.digest is None]
+    if kept:
+        why = "were there before" if beside else "have been edited since they were written"
+        logger.warning("%d Labelme files %s and were left as they are (predict.overwrite=true)", len(kept), why)
+    for failure in failures:
+        logger.warning("could not be done: %s: %s", failure.name, failure.reason)

@@ -1,0 +1,164 @@
+"""What is remembered of each predicted image: one small file, written last, so that an interrupted run can go on.
+
+A state file means that every other file of its image is whole. The files about all images are made from states alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kemr_lightning.metrics.records import Entry, ImageRecord
+from kemr_lightning.output.files import write_text
+from kemr_lightning.output.review import Review
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "state"
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """One finished image.
+
+    Attributes:
+        key: Of the settings it was made with.
+        version: Of the files it was made from.
+        initial: All predictions with the detector's masks, and the annotations.
+        refined: The same with refined masks, or None without a refiner.
+        annotated: Whether the image has annotations (there may be none on it).
+        written: Positions of the predictions that are in Labelme files, crops and counts.
+        areas: Mask pixels of the written instances.
+        disagreement: Of the mask heads on the written instances, or None.
+        border: Whether each written instance touches the image's border.
+        review: See `kemr_lightning.output.review`.
+        shared: Pixels that lie in several written masks.
+        crops: Columns of the crop index for each written instance; empty without crops.
+        outlines: SVG paths in tenths of a pixel: ``initial`` and ``refined`` (written instances), ``truth``.
+        labelme: The Labelme file.
+        digest: Of the Labelme file as it was written; None where another file stood in the way and was kept.
+        source: The image's file, relative to the data root, and its page, from 1, if it has several.
+        seconds: What predicting and refining took.
+    """
+
+    key: str
+    version: list[list[str | int]]
+    initial: ImageRecord
+    refined: ImageRecord | None
+    annotated: bool
+    written: list[int]
+    areas: list[int]
+    disagreement: list[float] | None
+    border: list[bool]
+    review: Review
+    shared: int
+    crops: list[dict[str, Any]]
+    outlines: dict[str, list[str]]
+    labelme: str
+    digest: str | None
+    source: tuple[str, int | None]
+    seconds: float = 0.0
+
+    @property
+    def final(self) -> ImageRecord:
+        """The record that counts."""
+        return self.initial if self.refined is None else self.refined
+
+    def numbered(self, image_id: int, name: str) -> ImageState:
+        """The same under another id and name: they depend on the other images of the folder."""
+        refined = None if self.refined is None else replace(self.refined, image_id=image_id, name=name)
+        return replace(self, initial=replace(self.initial, image_id=image_id, name=name), refined=refined)
+
+    def dump(self) -> str:
+        """As JSON."""
+        content = asdict(self)
+        if self.refined is not None:
+            content["refined"]["truth"] = []  # the same as the initial record's
+        content["review"]["marks"] = [sorted(marks) for marks in self.review.marks]
+        return json.dumps(content, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def parse(cls, text: str) -> ImageState:
+        """The inverse of `dump`.
+
+        Raises:
+            ValueError, KeyError, TypeError: The text is of another version or damaged.
+        """
+        content: dict[str, Any] = json.loads(text)
+        initial = _record(content["initial"])
+        refined = content["refined"]
+        review = content["review"]
+        content |= {
+            "initial": initial,
+            "refined": None if refined is None else replace(_record(refined), truth=initial.truth),
+            "review": Review(review["score"], review["reasons"], [set(marks) for marks in review["marks"]]),
+            "source": tuple(content["source"]),
+        }
+        return cls(**content)
+
+
+def _record(content: Mapping[str, Any]) -> ImageRecord:
+    entries = {
+        key: [Entry(**{**entry, "box": tuple(entry["box"])}) for entry in content[key]]
+        for key in ("truth", "predictions")
+    }
+    return ImageRecord(**{**content, **entries, "size": tuple(content["size"])})
+
+
+class StateFolder:
+    """The states of a run directory.
+
+    Args:
+        directory: The run directory.
+        key: Of the run's settings.
+    """
+
+    def __init__(self, directory: Path, key: str) -> None:
+        self.folder = directory / FOLDER
+        self.key = key
+
+    def path(self, stem: str) -> Path:
+        """The state file of an input."""
+        return self.folder / f"{stem}.json"
+
+    def picture(self, stem: str) -> Path:
+        """The small picture of an input that the report shows."""
+        return self.folder / f"{stem}.jpg"
+
+    def last(self, stem: str) -> ImageState | None:
+        """What is remembered of an input, whatever the settings were; None if nothing readable is."""
+        try:
+            return ImageState.parse(self.path(stem).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            logger.debug("the state of %s is not readable", stem, exc_info=True)
+            return None
+
+    def finished(self, stem: str, version: list[list[str | int]]) -> ImageState | None:
+        """The state of an input that needs not be done again: same settings, same file, and its outputs are there."""
+        state = self.last(stem)
+        if state is None or state.key != self.key or state.version != version:
+            return None
+        return state if Path(state.labelme).is_file() and self.picture(stem).is_file() else None
+
+    def save(self, stem: str, state: ImageState) -> None:
+        """Remember an input, whole or not at all."""
+        write_text(self.path(stem), state.dump())
+
+
+def settings_key(*parts: object) -> str:
+    """A short digest of settings: JSON-able values; files as `file_digest`."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,122 @@
+"""Tables about all predicted images: ``summary.csv``, and ``index.csv`` of the crops."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kemr_lightning.metrics.matching import ImageMatch, match
+from kemr_lightning.output.files import whole
+from kemr_lightning.output.image_state import ImageState
+
+COLUMNS = (
+    *("image_id", "file_name", "source", "page", "width", "height", "count", "expected", "shared_pixels"),
+    *("touching_border", "mean_score", "lowest_score", "review_score", "reasons", "seconds"),
+)
+EVALUATED = ("annotated", "found", "missed", "merged", "split", "mislabelled", "false", "mean_iou")
+CROP_COLUMNS = (
+    *("file", "image_id", "file_name", "instance", "label", "score", "area", "length", "width", "angle", "x", "y"),
+    *("shared_pixels", "at_border", "marks", "profile"),
+)
+
+
+def write_summary(
+    path: Path, states: Iterable[tuple[ImageState, ImageMatch | None]], expected: int | None, evaluated: bool
+) -> None:
+    """Write a row for each image.
+
+    Args:
+        path: The file.
+        states: Images by number, each with its matching to annotations with masks, if it has any.
+        expected: Usual number of chromosomes, or None.
+        evaluated: Add the columns about annotations.
+    """
+    rows = (
+        {**summary_row(state, expected), **(evaluation(state, found) if evaluated else {})} for state, found in states
+    )
+    _write(path, [*COLUMNS, *(EVALUATED if evaluated else ())], rows)
+
+
+def summary_row(state: ImageState, expected: int | None) -> dict[str, Any]:
+    """The columns of one image."""
+    record = state.final
+    scores = [record.predictions[index].score for index in state.written]
+    return {
+        "image_id": record.image_id,
+        "file_name": record.name,
+        "source": state.source[0],
+        "page": state.source[1],
+        "width": record.size[1],
+        "height": record.size[0],
+        "count": len(scores),
+        "expected": expected,
+        "shared_pixels": state.shared,
+        "touching_border": sum(state.border),
+        "mean_score": round(sum(scores) / len(scores), 4) if scores else None,
+        "lowest_score": round(min(scores), 4) if scores else None,
+        "review_score": state.review.score,
+        "reasons": "; ".join(state.review.reasons),
+        "seconds": state.seconds,
+    }
+
+
+def matched(state: ImageState, score: float, initial: bool = False) -> ImageMatch | None:
+    """The matching of an image's predictions to its annotations; None where there are no annotated masks."""
+    if not state.annotated or not state.initial.masks:
+        return None
+    return match(state.initial if initial else state.final, score, boundaries=False)
+
+
+def evaluation(state: ImageState, found: ImageMatch | None) -> dict[str, Any]:
+    """The columns that compare one image with its annotations."""
+    if not state.annotated:
+        return {}
+    row: dict[str, Any] = {"annotated": len(state.initial.truth)}
+    if found is None:
+        return row
+    row |= {kind: found.truth.count(kind) for kind in ("missed", "merged", "split", "mislabelled")}
+    row["found"] = found.truth.count("matched")
+    row["false"] = found.predictions.count("false")
+    row["mean_iou"] = round(sum(pair.iou for pair in found.pairs) / len(found.pairs), 4) if found.pairs else None
+    return row
+
+
+def write_crop_index(path: Path, states: Iterable[ImageState], label_names: Sequence[str]) -> None:
+    """Write a row for each crop.
+
+    Args:
+        path: The file.
+        states: Images by number.
+        label_names: Names of labels 1, 2, ...
+    """
+    _write(path, CROP_COLUMNS, (row for state in states for row in _crop_rows(state, label_names)))
+
+
+def _crop_rows(state: ImageState, label_names: Sequence[str]) -> Iterable[dict[str, Any]]:
+    record = state.final
+    for crop in state.crops:
+        position = crop["instance"] - 1
+        entry = record.predictions[state.written[position]]
+        yield {
+            **crop,
+            "image_id": record.image_id,
+            "file_name": record.name,
+            "label": label_names[entry.label - 1] if entry.label <= len(label_names) else entry.label,
+            "score": round(entry.score, 4),
+            "at_border": int(state.border[position]),
+            "marks": "; ".join(sorted(state.review.marks[position])),
+        }
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, columns, restval="")
+        table.writeheader()
+        table.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
+
+
+def _safe(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: file names are other people's."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

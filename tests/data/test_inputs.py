@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from kemr_lightning.data.inputs import find_inputs, page_count
+from kemr_lightning.errors import UserError
+from tests.conftest import SIZE, write_image
+
+
+def grey(seed: int = 0, size: tuple[int, int] = (20, 30)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, size, dtype=np.uint8)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def test_images_of_all_kinds_below_a_folder(tmp_path: Path) -> None:
+    for name in ("b.png", "sub/a.bmp", "sub/deep er/c.jpg", "d.TIF"):
+        save(tmp_path / name, grey())
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    save(tmp_path / ".hidden" / "x.png", grey())
+    found = find_inputs(tmp_path)
+    assert [item.name for item in found] == ["b.png", "broken.png", "d.TIF", "sub/a.bmp", "sub/deep er/c.jpg"]
+    assert [item.stem for item in found] == ["b", "broken", "d", "sub/a", "sub/deep er/c"]
+    assert all(item.is_file and item.annotations is None for item in found)
+    with pytest.raises(UserError):
+        found[1].load()
+
+
+def test_every_page_is_an_input(tmp_path: Path) -> None:
+    pages = np.stack([grey(1), grey(2), grey(3)])
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "deep.tiff", (pages[:2].astype(np.uint16) * 200), photometric="minisblack")
+    assert page_count(tmp_path / "stack.tif") == 3
+    found = find_inputs(tmp_path)
+    assert [item.stem for item in found] == ["deep_p1", "deep_p2", "stack_p1", "stack_p2", "stack_p3"]
+    assert [item.page for item in found] == [0, 1, 0, 1, 2]
+    assert found[3].image_name == "stack_p2.png"
+    np.testing.assert_array_equal(found[3].load().pixels, pages[1])
+    assert found[1].load().pixels.std() > found[1].load().pixels.mean() * 0.1
+    # Pages written beside the file by an earlier run are not inputs themselves.
+    save(tmp_path / "stack_p2.png", grey(2))
+    save(tmp_path / "other_p2.png", grey(2))
+    assert [item.stem for item in find_inputs(tmp_path)] == [*(item.stem for item in found[:2]), "other_p2"] + [
+        item.stem for item in found[2:]
+    ]
+
+
+def test_names_that_differ_in_their_ending_alone(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "A.bmp", "b.png"):
+        save(tmp_path / name, grey())
+    stems = {item.name: item.stem for item in find_inputs(tmp_path)}
+    assert stems == {"A.bmp": "A", "a.jpg": "a_jpg", "a.png": "a_png", "b.png": "b"}
+
+
+def test_annotations_are_found_and_broken_ones_do_not_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_image(tmp_path, "with", seed=1)
+    write_image(tmp_path, "without", seed=2, annotated=False)
+    write_image(tmp_path, "broken", seed=3)
+    (tmp_path / "broken.json").write_text("{")
+    write_image(tmp_path, "wrong", seed=4)
+    document = json.loads((tmp_path / "wrong.json").read_text())
+    (tmp_path / "wrong.json").write_text(json.dumps({**document, "imageWidth": 999}))
+    found = {item.stem: item for item in find_inputs(tmp_path)}
+    truth = found["with"].truth(["chromosome"], "single", SIZE)
+    assert truth is not None
+    assert len(truth) == 4
+    assert found["without"].annotations is None
+    assert found["broken"].annotations is None
+    assert "broken.json" in caplog.text
+    assert found["wrong"].truth(["chromosome"], "single", SIZE) is None
+    assert "another image size" in caplog.text
+    several = found["with"].truth(["other", "chr"], None, SIZE)
+    assert several is not None
+    assert several.labels.tolist() == [2] * 4
+    renamed = found["with"].truth(["other", "chr"], {"chr": "other"}, SIZE)
+    assert renamed is not None
+    assert renamed.labels.tolist() == [1] * 4
+    nothing = found["with"].truth(["x", "y"], None, SIZE)
+    assert nothing is not None
+    assert len(nothing) == 0
+
+
+def test_images_inside_labelme_files(tmp_path: Path) -> None:
+    write_image(tmp_path, "inside", seed=1)
+    data = (tmp_path / "inside.png").read_bytes()
+    document = json.loads((tmp_path / "inside.json").read_text())
+    (tmp_path / "inside.json").write_text(json.dumps({**document, "imageData": base64.b64encode(data).decode()}))
+    expected = np.asarray(Image.open(tmp_path / "inside.png"))
+    (tmp_path / "inside.png").unlink()
+    (item,) = find_inputs(tmp_path)
+    assert (item.stem, item.image_name, item.is_file) == ("inside", "inside.png", False)
+    np.testing.assert_array_equal(item.load().pixels, expected)
+    assert item.annotations is not None
+    assert len(item.version()) == 1
+
+
+def test_coco_annotations(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "one.png", grey())
+    save(tmp_path / "images" / "two.png", grey())
+    polygon = [2, 2, 12, 2, 12, 8, 2, 8]
+    annotation = {
+        "id": 1,
+        "image_id": 7,
+        "category_id": 3,
+        "segmentation": [polygon],
+        "bbox": [2, 2, 10, 6],
+        "iscrowd": 0,
+    }
+    document = {
+        "images": [{"id": 7, "file_name": "one.png", "width": 30, "height": 20}],
+        "annotations": [{**annotation, "area": 60}],
+        "categories": [{"id": 3, "name": "chr"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(document))
+    one, two = find_inputs(tmp_path, "coco")
+    assert one.annotations is not None
+    truth = one.truth(["chromosome"], "single", (20, 30))
+    assert truth is not None
+    assert truth.boxes.tolist() == [[2, 2, 12, 8]]
+    assert not two.annotations
+
+
+def test_the_runs_own_outputs_are_no_inputs(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", grey())
+    save(tmp_path / "run" / "labelme" / "a.png", grey())
+    (item,) = find_inputs(tmp_path, without=[tmp_path / "run"])
+    assert item.stem == "a"
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_folders_without_images_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        find_inputs(tmp_path / name)
+
+
+def test_a_changed_file_has_another_version(tmp_path: Path) -> None:
+    write_image(tmp_path, "a", seed=1)
+    (before,) = find_inputs(tmp_path)
+    first = before.version()
+    write_image(tmp_path, "a", seed=2)
+    assert find_inputs(tmp_path)[0].version() != first

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from kemr_lightning.data.image import read_image
+from kemr_lightning.data.inputs import find_inputs
+from kemr_lightning.data.labelme import read_labelme
+from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Patch
+from kemr_lightning.output.image_files import ImageWriter, WriterOptions, options_of, outline_path
+from kemr_lightning.output.image_state import ImageState, StateFolder
+from tests.conftest import rods, write_image
+from tests.metrics.scenes import patch
+from tests.output.predicted import bright_parts, predict_folder, predict_one
+from tests.output.test_medial import rod
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two PNGs, one with annotations, and a TIFF of two pages in a folder below."""
+    root = tmp_path / "my images"
+    write_image(root, "a", seed=1)
+    write_image(root, "b", seed=2, annotated=False)
+    (root / "sub").mkdir()
+    tifffile.imwrite(root / "sub" / "c.tif", np.stack([rods(3)[0], rods(4)[0]]), photometric="minisblack")
+    return root
+
+
+def test_labelme_files_hold_the_refined_masks(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = predict_folder(folder, run)
+    assert [stem for stem, _ in done] == ["a", "b", "sub/c_p1", "sub/c_p2"]
+    for stem, state in done:
+        pixels = find_inputs(folder)[state.final.image_id - 1].load().pixels
+        masks = bright_parts(pixels)
+        kept = masks[masks.scores >= 0.5]
+        image, found = read_labelme(run / "labelme" / f"{stem}.json")
+        np.testing.assert_array_equal(image, pixels)
+        assert len(found) == len(kept) == len(state.written)
+        assert found.scores.tolist() == pytest.approx(kept.scores.tolist(), abs=1e-4)
+        drawn, wanted = found.masks().numpy(), kept.masks().numpy()
+        assert ((drawn & wanted).sum(axis=(1, 2)) / (drawn | wanted).sum(axis=(1, 2))).min() >= 0.99
+    assert (run / "labelme" / "a.png").read_bytes() == (folder / "a.png").read_bytes()
+    assert (run / "labelme" / "sub" / "c_p2.png").is_file()
+    document = json.loads((run / "labelme" / "sub" / "c_p1.json").read_text())
+    assert document["imagePath"] == "c_p1.png"
+    assert all(isinstance(value, bool) for value in document["flags"].values())
+
+
+def test_coco_files_of_the_run(folder: Path, tmp_path: Path) -> None:
+    done = predict_folder(folder, tmp_path / "run")
+    images = json.loads((tmp_path / "run" / "images.json").read_text())
+    assert [image["id"] for image in images] == [1, 2, 3, 4]
+    assert [image["file_name"] for image in images] == ["a.png", "b.png", "sub/c_p1.png", "sub/c_p2.png"]
+    assert images[3]["source"] == "sub/c.tif"
+    assert images[3]["page"] == 2
+    results = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    initial = json.loads((tmp_path / "run" / "predictions_initial.json").read_text())
+    for image in images:
+        masks = bright_parts(find_inputs(folder)[image["id"] - 1].load().pixels)
+        mine = [result for result in results if result["image_id"] == image["id"]]
+        assert len(mine) == len(masks)  # those below the threshold too
+        for result, mask in zip(mine, masks.masks().numpy(), strict=True):
+            np.testing.assert_array_equal(coco_mask.decode(result["segmentation"]).astype(bool), mask)
+    assert len(initial) == len(results)
+    assert sum(coco_mask.area(r["segmentation"]) for r in initial) < sum(
+        coco_mask.area(r["segmentation"]) for r in results
+    )
+    assert sum(len(state.written) for _, state in done) < len(results)
+
+
+def test_the_summary_has_a_row_for_each_image(folder: Path, tmp_path: Path) -> None:
+    done = predict_folder(folder, tmp_path / "run")
+    with (tmp_path / "run" / "summary.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["file_name"] for row in rows] == ["a.png", "b.png", "sub/c_p1.png", "sub/c_p2.png"]
+    for row, (_, state) in zip(rows, done, strict=True):
+        assert int(row["count"]) == len(state.written)
+        assert int(row["expected"]) == 4
+        assert float(row["review_score"]) == state.review.score
+        assert (f"{row['count']} instead of 4" in row["reasons"]) == (row["count"] != "4")
+    assert rows[0]["annotated"] == "4"
+    assert int(rows[0]["found"]) + int(rows[0]["missed"]) + int(rows[0]["merged"]) + int(rows[0]["split"]) == 4
+    assert rows[1]["annotated"] == ""
+
+
+def test_crops_and_their_index(folder: Path, tmp_path: Path) -> None:
+    done = predict_folder(folder, tmp_path / "run")
+    with (tmp_path / "run" / "crops" / "index.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == sum(len(state.written) for _, state in done)
+    for row in rows:
+        crop = np.asarray(Image.open(tmp_path / "run" / "crops" / row["file"]))
+        assert crop.shape[0] >= crop.shape[1]
+        # Rods that cross are one bent part, longer along its axis than it is tall.
+        assert 20 < crop.shape[0] < float(row["length"]) + 16
+        assert crop[0, 0] == 0  # bright chromosomes lie on black
+        assert len(row["profile"].split()) == 64
+        assert min(map(int, row["profile"].split())) > 100
+    assert not (tmp_path / "none" / "crops").exists()
+    predict_folder(folder, tmp_path / "none", WriterOptions(crops=False))
+    assert not (tmp_path / "none" / "crops").exists()
+
+
+def writer_of(root: Path, run: Path, **options: object) -> ImageWriter:
+    return ImageWriter(run, root, StateFolder(run, "key"), ["chromosome"], WriterOptions(**options))  # type: ignore[arg-type]
+
+
+def edit(path: Path) -> str:
+    document = json.loads(path.read_text())
+    document["shapes"] = document["shapes"][:1]
+    path.write_text(json.dumps(document))
+    return path.read_text()
+
+
+def test_what_a_person_has_corrected_is_kept(folder: Path, tmp_path: Path) -> None:
+    item = find_inputs(folder)[1]
+    run = tmp_path / "run"
+    predict_one(item, 1, writer_of(folder, run))
+    path = run / "labelme" / "b.json"
+    written = path.read_text()
+    assert predict_one(item, 1, writer_of(folder, run)).digest is not None
+    corrected = edit(path)
+    assert predict_one(item, 1, writer_of(folder, run)).digest is None
+    assert path.read_text() == corrected
+    # It stays kept the next time, unless told otherwise.
+    assert predict_one(item, 1, writer_of(folder, run)).digest is None
+    assert predict_one(item, 1, writer_of(folder, run, overwrite=True)).digest is not None
+    assert path.read_text() == written
+
+
+def test_beside_the_originals(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    mine = (folder / "a.json").read_text()
+    writer = writer_of(folder, run, beside=True)
+    states = [predict_one(item, number, writer) for number, item in enumerate(find_inputs(folder), start=1)]
+    assert (folder / "a.json").read_text() == mine
+    assert [state.digest is None for state in states] == [True, False, False, False]
+    image, found = read_labelme(folder / "b.json")
+    assert image is not None
+    assert len(found) == len(states[1].written)
+    assert read_labelme(folder / "sub" / "c_p2.json").image is not None
+    assert not (run / "labelme").exists()
+    # What it wrote itself it may replace; the annotations of the next run are now its own.
+    assert predict_one(find_inputs(folder)[1], 2, writer).digest is not None
+    again = writer_of(folder, run, beside=True, overwrite=True)
+    assert predict_one(find_inputs(folder)[0], 1, again).digest is not None
+    assert (folder / "a.json").read_text() != mine
+
+
+def test_states_come_back_as_they_were(folder: Path, tmp_path: Path) -> None:
+    for _, state in predict_folder(folder, tmp_path / "run"):
+        assert ImageState.parse(state.dump()) == state
+
+
+def test_only_unchanged_finished_images_are_skipped(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    predict_folder(folder, run)
+    item = find_inputs(folder)[0]
+    assert StateFolder(run, "key").finished("a", item.version()) is not None
+    assert StateFolder(run, "another key").finished("a", item.version()) is None
+    assert StateFolder(run, "key").finished("a", [["1", "2"]]) is None
+    assert StateFolder(run, "key").finished("new", item.version()) is None
+    (run / "labelme" / "a.json").unlink()
+    assert StateFolder(run, "key").finished("a", item.version()) is None
+    state = StateFolder(run, "key").path("b")
+    state.write_text(state.read_text()[:100])
+    assert StateFolder(run, "key").last("b") is None
+
+
+def test_finished_images_take_the_number_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    (_, first), *_ = predict_folder(folder, tmp_path / "run")
+    moved = first.numbered(7, "x.png")
+    assert (moved.initial.image_id, moved.final.image_id, moved.final.name) == (7, 7, "x.png")
+
+
+def test_folders_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "labelme").write_text("a file is in the way")
+    with pytest.raises(UserError, match="cannot write"):
+        predict_one(find_inputs(folder)[0], 1, writer_of(folder, tmp_path / "run"))
+
+
+def test_pictures_are_scaled_down(folder: Path, tmp_path: Path) -> None:
+    predict_one(find_inputs(folder)[0], 1, writer_of(folder, tmp_path / "run", report_side=64))
+    assert read_image(tmp_path / "run" / "state" / "a.jpg").pixels.shape == (48, 64)
+
+
+def test_outlines_enclose_the_mask() -> None:
+    mask = rod(80, 14, 30)
+    whole = patch(mask)
+    moved = Patch(whole.x0 + 100, whole.y0 + 50, whole.values)
+    text = outline_path(moved)
+    start, steps = text.removeprefix("M").removesuffix("z").split("l")
+    corners = np.cumsum(np.array([start.split(), *np.array(steps.split()).reshape(-1, 2).tolist()], float), axis=0) / 10
+    x, y = corners.T
+    area = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    assert area == pytest.approx(mask.sum(), rel=0.04)
+    assert (x.min(), x.max()) == (pytest.approx(moved.window[0], abs=1), pytest.approx(moved.window[2], abs=1))
+    assert (y.min(), y.max()) == (pytest.approx(moved.window[1], abs=1), pytest.approx(moved.window[3], abs=1))
+    assert outline_path(Patch(0, 0, whole.values & False)) == ""
+
+
+@pytest.mark.parametrize(
+    "values", [{"score": 1.5}, {"expected": -1}, {"crop_scale": 0}, {"report_side": 3}, {"score": -0.1}]
+)
+def test_options_out_of_range(values: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(values))):
+        options_of({**values, "tile": "auto"})

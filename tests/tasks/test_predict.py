@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from kemr_lightning.data.labelme import read_labelme
+from kemr_lightning.errors import UserError
+from kemr_lightning.output.image_files import ImageWriter
+from kemr_lightning.tasks import predict as predict_module
+from kemr_lightning.tasks.predict import tiling_of
+from tests.conftest import SMALL, compose, rods, run_task, write_image
+from tests.output.predicted import BrightModule, bright_parts, grow
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> BrightModule:
+    """A module that finds bright parts stands in for the checkpoint's, and a refiner that improves them."""
+    found = BrightModule()
+    monkeypatch.setattr(predict_module, "load_module", lambda _: found)
+    monkeypatch.setattr(predict_module.setup, "build_refiner", lambda *_: grow)
+    return found
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Images of several kinds, two of them broken."""
+    root = tmp_path / "in"
+    write_image(root, "a", seed=1)
+    write_image(root / "sub", "b", seed=2, annotated=False)
+    grey = rods(3)[0]
+    tifffile.imwrite(root / "deep.tif", grey.astype(np.uint16) * 200 + 1000, photometric="minisblack")
+    tifffile.imwrite(root / "pages.tif", np.stack([grey, rods(4)[0]]), photometric="minisblack")
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(root / "colour.bmp")
+    turned = Image.fromarray(np.rot90(grey).copy())
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(root / "turned.jpg", exif=exif.tobytes(), quality=98)
+    Image.fromarray(grey[:9, :7]).save(root / "tiny.png")
+    Image.fromarray(np.tile(grey, (3, 3))).save(root / "large.png")
+    (root / "broken.png").write_bytes(b"no image at all")
+    (root / "cut.jpg").write_bytes((root / "turned.jpg").read_bytes()[:700])
+    return root
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A file to name; nothing reads it as a model."""
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(b"weights")
+    return path
+
+
+def predict(run_dir: Path, root: Path, checkpoint: Path, *more: str) -> Path:
+    return run_task(run_dir, "task=predict", f"data.root='{root}'", f"ckpt='{checkpoint}'", "logger=csv", *more)
+
+
+STEMS = ["a", "colour", "deep", "large", "pages_p1", "pages_p2", "sub/b", "tiny", "turned"]
+
+
+def test_a_folder_of_all_kinds(
+    images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = predict(tmp_path / "run", images, checkpoint, "predict.expected=4", "predict.tile=128", "predict.overlap=40")
+    entries = json.loads((run / "images.json").read_text())
+    assert sorted(entry["file_name"].rpartition(".")[0] for entry in entries) == STEMS
+    for name in ("predictions.json", "predictions_initial.json", "summary.csv", "report.html", "crops/index.csv"):
+        assert (run / name).is_file()
+    for stem in STEMS:
+        image, _ = read_labelme(run / "labelme" / f"{stem}.json")
+        assert image is not None
+    # What comes out fits the upright image, and the refined masks are those written.
+    image, found = read_labelme(run / "labelme" / "turned.json")
+    assert image.shape == (96, 128)
+    wanted = bright_parts(image)
+    assert len(found) == int((wanted.scores >= 0.5).sum())
+    # The tiles leave no seam: every rod nine times over.
+    with (run / "summary.csv").open(newline="") as stream:
+        counts = {row["file_name"]: int(row["count"]) for row in csv.DictReader(stream)}
+    results = json.loads((run / "predictions.json").read_text())
+    large = next(entry["id"] for entry in entries if entry["file_name"] == "large.png")
+    expected = bright_parts(np.tile(rods(3)[0], (3, 3)))
+    assert sum(result["image_id"] == large for result in results) == len(expected)
+    assert module.seen.count("large.png") > 1
+    assert counts["tiny.png"] == 0
+    for name in ("broken.png", "cut.jpg"):
+        assert f"could not be done: {name}" in caplog.text
+        assert name in (run / "report.html").read_text()
+    assert "9 of 11 images done" in caplog.text
+
+
+def test_an_interrupted_run_goes_on(
+    images: Path,
+    tmp_path: Path,
+    checkpoint: Path,
+    module: BrightModule,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    whole = predict(tmp_path / "whole", images, checkpoint)
+    original = ImageWriter.write
+    module.seen.clear()
+
+    def interrupted(self: ImageWriter, *arguments: object) -> object:
+        if len(module.seen) > 3:
+            raise KeyboardInterrupt
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ImageWriter, "write", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        predict(tmp_path / "run", images, checkpoint)
+    assert stop.value.code == 130
+    assert "hydra.run.dir=" in caplog.text
+    monkeypatch.setattr(ImageWriter, "write", original)
+    finished = list(module.seen[:3])
+    module.seen.clear()
+    run = predict(tmp_path / "run", images, checkpoint)
+    assert not set(finished) & set(module.seen)
+    assert "(3 were finished before)" in caplog.text
+    assert (run / "predictions.json").read_text() == (whole / "predictions.json").read_text()
+    assert (run / "images.json").read_text() == (whole / "images.json").read_text()
+    # Nothing is left to do the third time, and the files are made again all the same.
+    module.seen.clear()
+    (run / "report.html").unlink()
+    predict(run, images, checkpoint)
+    assert module.seen == []
+    assert (run / "report.html").is_file()
+
+
+def test_other_settings_and_changed_images_are_done_again(
+    images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule
+) -> None:
+    run = predict(tmp_path / "run", images, checkpoint)
+    module.seen.clear()
+    write_image(images / "sub", "b", seed=77, annotated=False)
+    predict(run, images, checkpoint)
+    assert module.seen == ["sub/b.png"]
+    module.seen.clear()
+    checkpoint.write_bytes(b"other weights")
+    predict(run, images, checkpoint)
+    assert len(set(module.seen)) == len(STEMS) - 1  # the pages share a name
+
+
+def test_corrections_survive_another_prediction(
+    images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = predict(tmp_path / "run", images, checkpoint)
+    path = run / "labelme" / "a.json"
+    document = json.loads(path.read_text())
+    document["shapes"] = []
+    path.write_text(json.dumps(document))
+    predict(run, images, checkpoint, "predict.expected=3")
+    assert json.loads(path.read_text())["shapes"] == []
+    assert "1 Labelme files have been edited" in caplog.text
+    predict(run, images, checkpoint, "predict.overwrite=true")
+    assert json.loads(path.read_text())["shapes"] != []
+
+
+def test_beside_the_originals(
+    images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = (images / "a.json").read_text()
+    run = predict(tmp_path / "run", images, checkpoint, "predict.beside=true")
+    assert (images / "a.json").read_text() == mine
+    assert "1 Labelme files were there before" in caplog.text
+    assert not (run / "labelme").exists()
+    for stem in STEMS[1:]:
+        assert (images / f"{stem}.json").is_file()
+    # Pages written beside their file are not taken for images of their own.
+    predict(tmp_path / "again", images, checkpoint, "predict.beside=true")
+    entries = json.loads((tmp_path / "again" / "images.json").read_text())
+    assert len(entries) == len(STEMS)
+
+
+def test_a_fault_in_one_image_does_not_cost_the_others(
+    images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = BrightModule.predict_step
+
+    def faulty(self: BrightModule, batch: list[object], index: int) -> object:
+        if batch[0].name == "deep.tif":  # type: ignore[attr-defined]
+            raise RuntimeError("out of memory")
+        return original(self, batch, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BrightModule, "predict_step", faulty)
+    run = predict(tmp_path / "run", images, checkpoint)
+    assert len(json.loads((run / "images.json").read_text())) == len(STEMS) - 1
+    assert "out of memory" in (run / "report.html").read_text()
+
+
+def test_user_errors(images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule) -> None:
+    only_broken = tmp_path / "broken"
+    only_broken.mkdir()
+    (only_broken / "x.png").write_bytes(b"nothing")
+    for root, more in (
+        (tmp_path / "missing", ()),
+        (only_broken, ()),
+        (images, ("predict.tile=large",)),
+        (images, ("predict.overlap=2000",)),
+        (images, ("predict.score=2",)),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            predict(tmp_path / "run", root, checkpoint, *more)
+        assert stop.value.code == 2
+
+
+def test_tiles_follow_the_model() -> None:
+    fixed, native = BrightModule(), BrightModule()
+    fixed.input_size = [1280, 1024]  # type: ignore[assignment]
+    config = compose("task=predict")
+    assert tiling_of(config, fixed) is None  # type: ignore[arg-type]
+    assert tiling_of(config, native).side == 1536  # type: ignore[arg-type, union-attr]
+    assert tiling_of(compose("task=predict", "predict.tile=800"), fixed).side == 800  # type: ignore[arg-type, union-attr]
+    assert tiling_of(compose("task=predict", "predict.tile=null"), native) is None  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"predict\.tile"):
+        tiling_of(compose("task=predict", "predict.tile=1.5"), native)  # type: ignore[arg-type]
+
+
+def test_predict_correct_and_train_again(trained: Path, images: Path, tmp_path: Path) -> None:
+    """The whole round with a real model: its folder of corrected files trains the next one from its weights."""
+    model = trained / "checkpoints" / "best.ckpt"
+    run = predict(tmp_path / "run", images, model, "predict.score=0.0", "predict.expected=null")
+    # A person corrects the files: the model of two training steps has found nothing worth keeping.
+    for stem in STEMS[:4]:
+        path = run / "labelme" / f"{stem}.json"
+        document = json.loads(path.read_text())
+        points = [[2.0, 2.0], [6.0, 2.0], [6.0, 7.0], [2.0, 7.0]]
+        document["shapes"] = [{"label": "chromosome", "points": points, "group_id": None, "shape_type": "polygon"}]
+        path.write_text(json.dumps({**document, "flags": {}}))
+    for path in (run / "labelme").rglob("*.json"):
+        if path.stem not in STEMS[:4]:
+            path.unlink()
+    again = run_task(
+        tmp_path / "again", "experiment=kemr_tiny", f"data.root='{run / 'labelme'}'", f"init='{model}'", *SMALL
+    )
+    first, second = (
+        torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for folder in (trained, again)
+    )
+    assert first.keys() == second.keys()
+    assert (again / "metrics.json").is_file()
