@@ -32,6 +32,7 @@ PLACES = {
     "images.json": "ids, names and sizes of the images",
     "summary.csv": "a row per image",
     "report.html": "everything at a glance, in a browser",
+    "crops": "each chromosome cut out upright, with an index",
     "config.yaml": "the resolved configuration",
 }
 
@@ -129,9 +130,12 @@ def next_after(
     run = ["python", "run.py"]
     commands: list[tuple[str, list[str]]] = []
     if task == "predict":
-        commands.append(("open and correct the masks", ["labelme", str(directory / "labelme")]))
+        # With predict.beside the corrections are made where the images are.
+        folder = str(data_root) if data_root and not (directory / "labelme").is_dir() else str(directory / "labelme")
+        again = [*run, "experiment=kemr_tiny", f"data.root={folder}"]
+        commands.append(("open and correct the masks", ["labelme", folder]))
         commands.append(
-            ("train on the corrected masks", [*run, "experiment=kemr_tiny", f"data.root={directory / 'labelme'}"])
+            ("train on the corrected masks", again + ([f"init={checkpoint}"] if checkpoint is not None else []))
         )
         return commands
     if checkpoint is not None:
