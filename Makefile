@@ -33,7 +33,7 @@ test: $(READY)
 	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-full: $(READY)
-	$(PY) -m pytest -m "full or not full" $(PYTEST_ARGS)
+	$(PY) -m pytest -m full $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .
