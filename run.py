@@ -5,6 +5,7 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
+from kemr_lightning.sweep.hydra_callback import conclude_sweeps
 from kemr_lightning.tasks import run
 
 
@@ -15,4 +16,7 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        conclude_sweeps()  # also of a sweep with a failed job, which ends in SystemExit

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kemr_lightning.geometry import fitted_size, resize_image, to_instances
 from kemr_lightning.instances import Detections, Instances, Sample
+from kemr_lightning.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class SegmentationModule(pl.LightningModule):
         self.label_names = list(label_names)
         self.input_size = None if input_size is None else [int(side) for side in input_size]
         self.limit_reached = False
+        self.store: PredictionStore | None = None
+        """Where predictions are kept; only for weights that do not change, those of a checkpoint."""
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Sum of the detector's losses; each is logged as ``train/loss_*``, the sum as ``train/loss``.
@@ -103,14 +106,24 @@ class SegmentationModule(pl.LightningModule):
         Returns:
             One `Instances` per sample, sorted by falling score, patches of float32 probabilities.
         """
-        images = [model_input(sample.image, self.input_size) for sample in batch]
-        detections: list[Detections] = self.detector(images)
         result = []
-        for sample, image, found in zip(batch, images, detections, strict=True):
+        for sample, found in zip(batch, self._detect(batch), strict=True):
             self._warn_at_limit(sample.name, len(found.boxes))
-            shown = (int(image.shape[-2]), int(image.shape[-1]))
-            result.append(to_instances(found, shown, sample.image_size))
+            result.append(to_instances(found, fitted_size(sample.image_size, self.input_size), sample.image_size))
         return result
+
+    def _detect(self, batch: list[Sample]) -> list[Detections]:
+        """The detector's output for each image; the detector is only asked for images that are not in the store."""
+        stored = [None if self.store is None else self.store.get(sample) for sample in batch]
+        missing = [sample for sample, known in zip(batch, stored, strict=True) if known is None]
+        fresh: list[Detections] = []
+        if missing:
+            fresh = self.detector([model_input(sample.image, self.input_size) for sample in missing])
+        if self.store is not None:
+            for sample, found in zip(missing, fresh, strict=True):
+                self.store.put(sample, found)
+        computed = iter(fresh)
+        return [next(computed) if known is None else known for known in stored]
 
     def _warn_at_limit(self, name: str, count: int) -> None:
         """Say once that an image has as many detections as the detector gives at most: it may hold more objects.

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kemr_lightning.errors import UserError
+from kemr_lightning.sweep import jobs
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,15 @@ def run(config: DictConfig) -> float | None:
         What the task returns: a figure to maximise in a sweep, or None.
 
     Raises:
-        SystemExit: With code 2 and one line on the standard error, where the user can mend what is wrong.
+        SystemExit: With code 2 and one line on the standard error, where the user can mend what is wrong. A sweep's job
+            raises the error itself: `SystemExit` would end the jobs that follow.
     """
     _quieten()
+    job = jobs.current()
+    if job is not None:
+        return jobs.run(job, config, _call)
     try:
-        task = cast(Callable[[DictConfig], float | None], hydra.utils.get_method(config.task.function))
-        return task(config)
+        return _call(config)
     except Exception as error:
         message = user_message(error)
         if message is None:
@@ -40,6 +44,11 @@ def run(config: DictConfig) -> float | None:
         sys.stderr.write(f"error: {message}\n")
         logger.debug("the error above came from here", exc_info=True)
         raise SystemExit(2) from None
+
+
+def _call(config: DictConfig) -> float | None:
+    task = cast(Callable[[DictConfig], float | None], hydra.utils.get_method(config.task.function))
+    return task(config)
 
 
 def _quieten() -> None:

@@ -105,6 +105,8 @@ def _predict(module: SegmentationModule, samples: Any, group_pattern: str, bar: 
         (initial,) = module.predict_step([sample.to(device)], index)
         group = names.setdefault(group_of(sample.name, group_pattern), len(names))
         cases.append(Case(sample.image, initial.to("cpu"), sample.instances, group))
+    if module.store is not None:
+        module.store.tell()
     return cases
 
 

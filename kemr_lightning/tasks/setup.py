@@ -12,7 +12,7 @@ from typing import cast
 import hydra
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -24,6 +24,8 @@ from kemr_lightning.instances import Instances
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.files import write_text
 from kemr_lightning.output.summary import next_after, print_summary
+from kemr_lightning.store import PredictionStore, checkpoint_digest
+from kemr_lightning.sweep import jobs
 from kemr_lightning.tasks.knowledge import use_knowledge
 
 logger = logging.getLogger(__name__)
@@ -151,9 +153,20 @@ def build_trainer(
             callbacks.append(hydra.utils.instantiate(node, **({"refiner": refiner} if name == "refinement" else {})))
     loggers: list[Logger] = []
     if log:
-        loggers = [hydra.utils.instantiate(node) for node in (config.logger or {}).values() if node is not None]
+        loggers = [_build_logger(node) for node in (config.logger or {}).values() if node is not None]
     trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=[*callbacks, *extra], logger=loggers or False)
     return trainer
+
+
+def _build_logger(node: DictConfig) -> Logger:
+    """A logger; that of W&B has a sweep's name as group and the job's overrides as configuration and tags."""
+    built = hydra.utils.instantiate(node, _partial_=True)
+    job = jobs.current()
+    if job is None or built.func is not WandbLogger:
+        return cast(Logger, built())
+    name = f"{node.get('name') or job.group} {job.number}"
+    tags = [*(node.get("tags") or ()), *job.tags]
+    return WandbLogger(**{**built.keywords, "name": name, "group": job.group, "tags": tags, "config": job.settings()})
 
 
 def find_checkpoint(config: DictConfig) -> Path | None:
@@ -210,8 +223,30 @@ def needed_checkpoint(config: DictConfig) -> Path:
 
 
 def trained_module(config: DictConfig) -> SegmentationModule:
-    """The module that ``ckpt`` names, rebuilt from its checkpoint; see `needed_checkpoint`."""
-    return load_module(needed_checkpoint(config))
+    """The module that ``ckpt`` names, rebuilt from its checkpoint, with the store of its predictions.
+
+    The jobs of a sweep that run in one process share it.
+
+    Args:
+        config: The composed configuration; ``paths.store`` is the folder of stored predictions, null for none.
+
+    Raises:
+        UserError: See `needed_checkpoint` and `load_module`.
+    """
+    checkpoint = needed_checkpoint(config)
+    key = checkpoint_digest(checkpoint)
+    module = _kept.get(key) or load_module(checkpoint)
+    _kept.clear()
+    if jobs.current() is not None:
+        _kept[key] = module
+    module.limit_reached = False
+    root = config.paths.get("store")
+    module.store = None if root is None else PredictionStore.of(root, checkpoint, module)
+    return module
+
+
+_kept: dict[str, SegmentationModule] = {}
+"""The module of the latest job of a sweep, by its checkpoint's digest."""
 
 
 def best_device() -> torch.device:
@@ -227,6 +262,9 @@ def logging_closed() -> Iterator[None]:
     finally:
         wandb = sys.modules.get("wandb")
         if wandb is not None and wandb.run is not None:
+            job = jobs.current()
+            if job is not None:
+                wandb.run.summary.update(job.settings())
             wandb.finish(exit_code=1 if sys.exc_info()[0] else 0)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.tasks import setup
 
 
@@ -22,12 +21,14 @@ def test(config: DictConfig) -> float | None:
     """
     directory = setup.start(config)
     checkpoint = setup.needed_checkpoint(config)
-    module = load_module(checkpoint)
+    module = setup.trained_module(config)
     refiner = setup.build_refiner(config, checkpoint)
     data = setup.build_data(config, "test", module.label_names)
     with setup.logging_closed():
         trainer = setup.build_trainer(config, refiner)
         trainer.test(module, datamodule=data, verbose=False)
+    if module.store is not None:
+        module.store.tell()
     setup.report(config, directory, checkpoint)
     score = trainer.callback_metrics.get("test/MaskAP")
     return None if score is None else float(score)

@@ -1,0 +1,199 @@
+"""Initial predictions computed once: what a checkpoint's heads gave for an image, kept on disk.
+
+Refinement, knowledge and metrics depend on the model only through its instances, so a further CRF setting needs no
+forward pass. What is kept are the heads' `Detections`: boxes, scores, labels, disagreement and the mask grids with the
+regions they cover, all as they came. The patches of `Instances` are interpolated from the grids, hundreds of
+times cheaper than the forward pass; the grids are smaller than the patches (28x28 float32 is 3 kB, a chromosome's patch
+about 20 kB) and nothing is rounded, so instances, refined masks and figures are the same to the last bit.
+
+A file per image, ``ROOT/MODEL/IMAGE.safetensors``. MODEL is a digest of the checkpoint file, the model's description
+and the code that predicts; IMAGE one of the image's pixels. Annotations do not enter: a corrected outline costs no
+forward pass, and they are read anew in any case. Files appear whole (written aside, then renamed), so processes may
+share a store; a file whose checksum does not fit is reported and made again. Deleting the folder is always safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from kemr_lightning.instances import Detections, Sample
+from kemr_lightning.output.files import whole
+from kemr_lightning.refinement.knowledge import file_digest
+
+if TYPE_CHECKING:
+    from kemr_lightning.module import SegmentationModule
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+ENDING = ".safetensors"
+_NEEDED = ("boxes", "scores", "labels", "grids", "regions")
+_TYPES = {"labels": torch.int64}
+_DIMENSIONS = {"boxes": 2, "scores": 1, "labels": 1, "grids": 3, "regions": 2, "disagreement": 1}
+
+
+class PredictionStore:
+    """The detections of one model, by image.
+
+    Args:
+        root: Folder of all stores; made when something is put.
+        model: Digest of the model, see `model_digest`.
+    """
+
+    def __init__(self, root: str | Path, model: str) -> None:
+        self.root = Path(root)
+        self.model = model
+        self.folder = self.root / model[:32]
+        self.reused = 0
+        """Images answered from the store since the last `tell`."""
+        self.added = 0
+        """Images put since the last `tell`."""
+        self._writable = True
+
+    @classmethod
+    def of(cls, root: str | Path, checkpoint: str | Path, module: SegmentationModule) -> PredictionStore:
+        """The store of a checkpoint.
+
+        Args:
+            root: Folder of all stores.
+            checkpoint: The file that the module's weights come from.
+            module: The module.
+        """
+        return cls(root, model_digest(checkpoint, module))
+
+    def path(self, sample: Sample) -> Path:
+        """The file of an image."""
+        return self.folder / f"{image_digest(sample.image)[:32]}{ENDING}"
+
+    def get(self, sample: Sample) -> Detections | None:
+        """What is stored for an image.
+
+        Args:
+            sample: The image; only its pixels count.
+
+        Returns:
+            The detections on the image's device, or None if there are none or the file is damaged (which is reported).
+        """
+        path = self.path(sample)
+        if not path.is_file():
+            return None
+        try:
+            found = _read(path, self.model)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            logger.warning("stored predictions %s are damaged (%s): they are made again", path, error)
+            return None
+        self.reused += 1
+        device = sample.image.device
+        return Detections(**{name: value.to(device) for name, value in found.items()})
+
+    def put(self, sample: Sample, detections: Detections) -> None:
+        """Keep an image's detections. A disk that cannot be written to is reported once and costs nothing else.
+
+        Args:
+            sample: The image.
+            detections: In the coordinates of the image that the detector was shown.
+        """
+        if not self._writable:
+            return
+        tensors = {
+            name: value.detach().cpu().contiguous() for name, value in vars(detections).items() if value is not None
+        }
+        header = {"version": str(VERSION), "model": self.model, "checksum": _checksum(tensors)}
+        try:
+            with whole(self.path(sample)) as temporary:
+                temporary.write_bytes(save(tensors, metadata=header))
+        except OSError as error:
+            self._writable = False
+            logger.warning(
+                "initial predictions cannot be stored in %s (%s): the next run makes them again", self.root, error
+            )
+            return
+        self.added += 1
+
+    def tell(self) -> None:
+        """Say how many images were answered from the store and how many were computed since the last time."""
+        if self.reused:
+            logger.info("initial predictions of %d images reused from %s", self.reused, self.folder)
+        if self.added:
+            logger.info("initial predictions of %d images computed and stored in %s", self.added, self.folder)
+        self.reused = self.added = 0
+
+
+def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
+    """SHA-256 of all that decides what a model predicts: weights, description, input scale, classes and code."""
+    description = {
+        "version": VERSION,
+        "checkpoint": checkpoint_digest(checkpoint),
+        "model": module.config,
+        "input_size": module.input_size,
+        "label_names": module.label_names,
+        "code": _code_digest(),
+    }
+    return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def image_digest(image: Tensor) -> str:
+    """SHA-256 of an image's size and pixels, ``(H, W)`` uint8."""
+    pixels = image.cpu().contiguous().numpy()
+    digest = hashlib.sha256(json.dumps([list(pixels.shape), str(pixels.dtype)]).encode())
+    digest.update(pixels.data)
+    return digest.hexdigest()
+
+
+def checkpoint_digest(path: str | Path) -> str:
+    """SHA-256 of a checkpoint's content, computed once a process for a file that does not change."""
+    file = Path(path).resolve()
+    state = file.stat()
+    return _remembered_digest(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _remembered_digest(file: Path, size: int, changed: int) -> str:
+    del size, changed
+    return file_digest(file)
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    """Digest of the sources between an image and its detections: another version of them predicts something else."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in [*sorted((package / "models").glob("*.py")), package / "module.py", package / "geometry.py"]:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        digest.update(json.dumps([name, list(array.shape), str(array.dtype)]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, model: str) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as content:
+        header = content.metadata() or {}
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    if header.get("version") != str(VERSION) or header.get("model") != model:
+        raise ValueError("it belongs to another model or version")
+    if set(_NEEDED) - set(tensors) or set(tensors) - set(_DIMENSIONS):
+        raise ValueError(f"it holds {sorted(tensors)}")
+    count = len(tensors["boxes"])
+    for name, value in tensors.items():
+        if len(value) != count or value.ndim != _DIMENSIONS[name] or value.dtype != _TYPES.get(name, torch.float32):
+            raise ValueError(f"{name} has shape {tuple(value.shape)} and type {value.dtype}")
+    if header.get("checksum") != _checksum(tensors):
+        raise ValueError("its checksum does not fit")
+    return tensors
