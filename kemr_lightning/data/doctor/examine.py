@@ -1,0 +1,270 @@
+"""A data set looked through before training: every image once, then all of them together."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kemr_lightning.data.annotation import to_instances
+from kemr_lightning.data.dataset import LabelMap
+from kemr_lightning.data.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
+from kemr_lightning.data.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
+from kemr_lightning.data.doctor.gather import Entry, gather, load_error
+from kemr_lightning.data.doctor.labels import label_findings, mapped
+from kemr_lightning.data.doctor.outlines import (
+    box_pair_findings,
+    length_and_width,
+    outline_findings,
+    pair_findings,
+    union_mask,
+)
+from kemr_lightning.data.doctor.picture import digest, place_findings, thumbnail, unlabelled
+from kemr_lightning.data.doctor.sets import (
+    Examined,
+    case_findings,
+    copy_findings,
+    count_findings,
+    size_findings,
+)
+from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.split import GROUP_PATTERN
+from kemr_lightning.geometry import fitted_size
+
+log = logging.getLogger(__name__)
+
+_KEYS = ("lengths", "widths", "areas")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a data set is judged by.
+
+    Attributes:
+        label_map: See `kemr_lightning.data.dataset.LabelMap`.
+        group_pattern: See `kemr_lightning.data.split.group_of`.
+        expected: Usual number of chromosomes in an image; None: none is usual.
+        count_margin: How far off is not worth a word.
+        resize: ``(width, height)`` that images are fitted into before the model sees them, or None.
+        anchor_sizes: The model's anchors, one list of sizes per level; None: it has none.
+        aspect_ratios: Their heights over widths.
+        anchor_misfits: Part of the chromosomes that anchors may fit badly.
+    """
+
+    label_map: LabelMap = "single"
+    group_pattern: str = GROUP_PATTERN
+    expected: int | None = 46
+    count_margin: int = 4
+    resize: Sequence[int] | None = None
+    anchor_sizes: Sequence[Sequence[float]] | None = None
+    aspect_ratios: Sequence[float] | None = None
+    anchor_misfits: float = 0.05
+
+
+@dataclass
+class Diagnosis:
+    """What `examine` has found.
+
+    Attributes:
+        root: The data folder.
+        data_format: Of its annotations.
+        findings: Errors first, by kind, then by file.
+        images: Name, part and figures of every annotated image.
+        labels: How often each label occurs.
+        label_names: What ``label_map`` makes of each; None: dropped. Labels missing in the map are missing here.
+        sizes: Quantiles (5, 25, 50, 75, 95 %) of the chromosomes' lengths, widths and areas, in pixels.
+        anchors: How the model's anchors fit, or None where there are none (or no chromosomes).
+        load: Decodes an image by its name, for pictures.
+    """
+
+    root: Path
+    data_format: str
+    findings: list[Finding]
+    images: list[Examined]
+    labels: dict[str, int]
+    label_names: dict[str, str | None]
+    sizes: dict[str, list[float]] = field(default_factory=dict)
+    anchors: AnchorFit | None = None
+    load: Mapping[str, Callable[[], IntensityImage]] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Number of findings of each severity."""
+        tally = Counter(finding.severity for finding in self.findings)
+        return {severity: tally[severity] for severity in SEVERITIES}
+
+    @property
+    def failed(self) -> bool:
+        """Whether there are errors."""
+        return any(finding.severity == ERROR for finding in self.findings)
+
+
+def examine(
+    root: Path,
+    data_format: str = "labelme",
+    options: Options | None = None,
+    progress: Callable[[Sequence[Entry]], Iterable[Entry]] = iter,
+) -> Diagnosis:
+    """Look through a data set.
+
+    Args:
+        root: The data folder.
+        data_format: ``"labelme"`` or ``"coco"``.
+        options: What it is judged by.
+        progress: Wraps the list of images, to show how far it is.
+
+    Raises:
+        UserError: The folder is missing, or an option is wrong. What is wrong with files becomes a finding.
+    """
+    options = options or Options()
+    gathered = gather(root, data_format, options.group_pattern)
+    findings = list(gathered.findings)
+    images: list[Examined] = []
+    for entry in progress(gathered.entries):
+        try:
+            image, found = examine_entry(entry)
+        except Exception as error:
+            # Whatever one file makes the program stumble over should not hide what is wrong with the others.
+            log.debug("%s could not be examined", entry.name, exc_info=True)
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            findings.append(Finding("broken_file", entry.name, message))
+            continue
+        images.append(image)
+        findings += found
+    labels = dict(sorted(Counter(label for entry in gathered.entries for label in _labels(entry)).items()))
+    findings += _set_findings(images, gathered.parts, labels, options)
+    load = {entry.name: entry.load_raw for entry in gathered.entries if entry.load_raw is not None}
+    diagnosis = Diagnosis(root, data_format, [], images, labels, mapped(labels, options.label_map), load=load)
+    _measure(diagnosis, options, findings)
+    order = {kind: position for position, kind in enumerate(KINDS)}
+    findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), order[finding.kind], finding.file))
+    diagnosis.findings = findings
+    return diagnosis
+
+
+def _labels(entry: Entry) -> list[str]:
+    return [annotation.label for annotation in entry.annotations]
+
+
+def examine_entry(entry: Entry) -> tuple[Examined, list[Finding]]:
+    """Look at one image and its annotations."""
+    findings: list[Finding] = []
+    loaded = _load(entry, findings)
+    pixels = None if loaded is None else loaded.pixels
+    size = (int(pixels.shape[0]), int(pixels.shape[1])) if pixels is not None else entry.stated_size
+    # An image of another size is still compared with the other images.
+    matching = pixels is not None and not any(finding.kind == "size_mismatch" for finding in findings)
+    if entry.stated_size is not None and not matching:
+        size = entry.stated_size
+    annotations = list(entry.annotations)
+    boxed = [annotation for annotation in annotations if annotation.box_only]
+    if boxed:
+        message = f"{len(boxed)} of {len(annotations)} annotations"
+        findings.append(Finding("boxes", entry.name, message))
+        if len(boxed) < len(annotations):
+            annotations = [annotation for annotation in annotations if not annotation.box_only]
+            boxed = []
+    image = Examined(entry.name, entry.part, entry.group, size, [], *_nothing(), masks=not boxed)
+    if size is not None:
+        findings += outline_findings(entry.name, annotations, size)
+        numbers = {label: number for number, label in enumerate(sorted({a.label for a in annotations}), start=1)}
+        instances, positions = to_instances(annotations, numbers, size)
+        image.labels = [annotations[position].label for position in positions]
+        image.boxes = instances.boxes.numpy().astype(np.float64).reshape(-1, 4)
+        sides = image.boxes[:, 2:] - image.boxes[:, :2]
+        image.areas, image.lengths, image.widths = sides.prod(axis=1), sides.max(axis=1), sides.min(axis=1)
+        if instances.patches is None:
+            findings += box_pair_findings(entry.name, image.boxes, image.labels)
+        elif instances.patches:
+            image.areas = np.array([float(patch.area()) for patch in instances.patches])
+            image.lengths, image.widths = np.array([length_and_width(patch) for patch in instances.patches]).T
+            findings += pair_findings(entry.name, instances.patches, image.labels, size)
+            if matching and pixels is not None:
+                mask = union_mask(instances.patches, size)
+                misplaced = place_findings(entry.name, pixels, mask)
+                findings += misplaced
+                typical = float(np.median(image.areas)), float(np.median(image.widths))
+                for box, area in [] if misplaced else unlabelled(pixels, mask, *typical):
+                    cut = box[0] <= 1 or box[1] <= 1 or box[2] >= size[1] - 1 or box[3] >= size[0] - 1
+                    edge = ", cut by the image's edge" if cut else ""
+                    message = f"blob of {area} px at ({box[0]:.0f}, {box[1]:.0f}){edge}"
+                    findings.append(Finding("unlabelled", entry.name, message, (box,)))
+    if pixels is not None:
+        image.digest, image.thumb = digest(pixels), thumbnail(pixels)
+    return image, findings
+
+
+def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros(0)
+
+
+def _load(entry: Entry, findings: list[Finding]) -> IntensityImage | None:
+    """An entry's image; what is unusual about it is added to the findings."""
+    if entry.load is None:
+        findings.append(Finding("missing_image", entry.name, "neither a file nor embedded"))
+        return None
+    try:
+        loaded = entry.load()
+    except Exception as error:  # decoders raise whatever they stumble over
+        log.debug("%s", entry.name, exc_info=True)
+        finding = load_error(entry, error)
+        findings.append(finding)
+        return entry.load_raw() if finding.kind == "size_mismatch" and entry.load_raw is not None else None
+    if loaded.orientation != 1:
+        findings.append(Finding("exif", entry.name, f"EXIF orientation {loaded.orientation}"))
+    if loaded.pages > 1:
+        findings.append(Finding("pages", entry.name, f"{loaded.pages} pages"))
+    return loaded
+
+
+def _set_findings(
+    images: Sequence[Examined], parts: Sequence[str], labels: Mapping[str, int], options: Options
+) -> list[Finding]:
+    findings = copy_findings(images) + case_findings(images)
+    findings += count_findings(images, options.expected, options.count_margin)
+    findings += size_findings(images)
+    findings += label_findings(labels, options.label_map)
+    if not labels:
+        findings.append(Finding("nothing", "", "there is nothing to train on"))
+    for part in parts:
+        if part != "all" and not any(image.part == part for image in images):
+            findings.append(Finding("nothing", part, f"{part}/ has no annotated image"))
+    if "test" not in parts and parts != ["all"]:
+        findings.append(Finding("no_test", "", f"there are {' and '.join(parts)}"))
+    return findings
+
+
+def _measure(diagnosis: Diagnosis, options: Options, findings: list[Finding]) -> None:
+    """Sizes of the chromosomes, and how they suit the model."""
+    images = [image for image in diagnosis.images if len(image.labels) and image.size is not None]
+    if not images:
+        return
+    for key in _KEYS:
+        values = np.concatenate([getattr(image, key) for image in images])
+        diagnosis.sizes[key] = [float(value) for value in np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])]
+    scaled, narrow = [], []
+    for image in images:
+        assert image.size is not None
+        height, width = fitted_size(image.size, options.resize)
+        scale = np.array([width / image.size[1], height / image.size[0]])
+        scaled.append((image.boxes[:, 2:] - image.boxes[:, :2]) * scale)
+        narrow.append(image.widths * scale.mean())
+    sides = np.maximum(np.concatenate(scaled), 1.0)
+    across = float(np.median(np.concatenate(narrow)))
+    if across < SMALLEST:
+        findings.append(Finding("small", "", f"typically {across:.1f} px across as the model sees them"))
+    if options.anchor_sizes is None or options.aspect_ratios is None:
+        return
+    fit = fit_anchors(sides, options.anchor_sizes, options.aspect_ratios, options.anchor_misfits)
+    diagnosis.anchors = fit
+    if fit.below > options.anchor_misfits:
+        message = f"{fit.below:.1%} of the boxes have no anchor with IoU 0.5 (best median {fit.median_iou:.2f})"
+        if fit.advised_sizes is not None and fit.advised_below is not None:
+            message += (
+                f"; with model.anchor_sizes={fit.advised_sizes} model.aspect_ratios={fit.advised_ratios} "
+                f"it would be {fit.advised_below:.1%}"
+            )
+        findings.append(Finding("anchors", "", message))

@@ -1,0 +1,132 @@
+"""What can be wrong with a data set: the kinds of findings, how bad each is and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kemr_lightning.data.annotation import Polygon
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+SEVERITIES = (ERROR, WARNING, NOTE)
+
+Box = tuple[float, float, float, float]
+"""``(x0, y0, x1, y1)`` in pixels."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of finding.
+
+    Attributes:
+        severity: ``"error"``: training stops at it, or its figures would be wrong; ``"warning"``: a person should look;
+            ``"note"``: good to know.
+        title: What it is, in a few words.
+        advice: What to do.
+    """
+
+    severity: str
+    title: str
+    advice: str
+
+
+KINDS: dict[str, Kind] = {
+    "broken_file": Kind(
+        ERROR, "annotation file cannot be read", "Save it again in Labelme, export it again, or remove it."
+    ),
+    "broken_shape": Kind(ERROR, "shape that makes its file unreadable", "Draw or label it again in Labelme."),
+    "missing_image": Kind(ERROR, "image of an annotation file is missing", "Put the image beside its JSON."),
+    "broken_image": Kind(ERROR, "image cannot be decoded", "Replace the damaged file."),
+    "size_mismatch": Kind(ERROR, "image has another size than its annotations", "Use the image that was annotated."),
+    "two_files": Kind(ERROR, "image annotated by two files", "Keep one of them."),
+    "nothing": Kind(ERROR, "no annotated image", "Correct data.root or data (labelme, coco), or annotate some images."),
+    "label_unmapped": Kind(ERROR, "label missing in data.label_map", "Add it to data.label_map (null drops a label)."),
+    "same_image_parts": Kind(ERROR, "same image in two parts", "Take it out of one: test figures would flatter."),
+    "near_image_parts": Kind(
+        WARNING, "nearly the same image in two parts", "Take it out of one: test figures may flatter."
+    ),
+    "same_case_parts": Kind(
+        WARNING,
+        "same slide or case in two parts, by name",
+        "Move all its images to one part; if the names mean something else, set data.group_pattern.",
+    ),
+    "same_image": Kind(WARNING, "same image twice in a part", "Keep one, unless it was annotated twice on purpose."),
+    "near_image": Kind(WARNING, "nearly the same image twice in a part", "Keep one, unless both are wanted."),
+    "off_target": Kind(
+        WARNING, "annotations do not lie on the image's chromosomes", "Check that the image is the right one."
+    ),
+    "turned": Kind(
+        WARNING, "annotations fit the image better mirrored or turned", "Export image and annotations again."
+    ),
+    "exif": Kind(
+        WARNING,
+        "image with an EXIF rotation",
+        "Save the image upright: programs disagree on what coordinates in such files mean.",
+    ),
+    "pages": Kind(
+        WARNING, "file with several pages, of which only the first is used", "Export pages as files of their own."
+    ),
+    "same_chromosome": Kind(WARNING, "chromosome outlined twice", "Delete one of the two outlines."),
+    "nested": Kind(
+        WARNING, "outline inside another", "If it is a part of the other chromosome, delete it or join the two."
+    ),
+    "several": Kind(WARNING, "outline as large as several chromosomes", "Outline each chromosome on its own."),
+    "fragment": Kind(
+        WARNING, "outline far smaller than the others", "Delete it, or join it to its chromosome by group_id."
+    ),
+    "unlabelled": Kind(
+        WARNING,
+        "chromosome without an annotation",
+        "Outline it, or crop it away: it is counted as background in training and as false in test figures.",
+    ),
+    "count": Kind(WARNING, "unusual number of chromosomes", "Look for missed, merged and doubled chromosomes."),
+    "self_crossing": Kind(
+        WARNING, "outline that crosses itself", "Draw it again: the loops' pixels are lost or inverted."
+    ),
+    "degenerate": Kind(WARNING, "shape that encloses nothing", "Delete it or draw it again."),
+    "skipped": Kind(WARNING, "shape that is no instance", "Outline it as a polygon, or delete it."),
+    "outside": Kind(WARNING, "outline beyond the image", "Draw it inside: what lies beyond is cut off."),
+    "boxes": Kind(WARNING, "annotations with a box and no mask", "Masks are needed to train; boxes are scored only."),
+    "label_noise": Kind(WARNING, "labels that look alike or are rare", "Rename them in Labelme or by data.label_map."),
+    "label_merged": Kind(
+        WARNING,
+        "different labels that data.label_map=single merges into one class",
+        "If some are no chromosomes, drop them: data.label_map={good: chromosome, bad: null}.",
+    ),
+    "empty": Kind(WARNING, "annotation file without any instance", "Annotate the image, or remove the file."),
+    "anchors": Kind(
+        WARNING, "chromosomes that the model's anchors do not fit", "Set model.anchor_sizes and aspect_ratios."
+    ),
+    "small": Kind(WARNING, "chromosomes too small for the model", "Enlarge the images: data.resize=[width, height]."),
+    "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which flatters. Add test/."),
+    "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
+    "other_json": Kind(NOTE, "JSON that is no annotation file", "Nothing; it is passed over."),
+    "unannotated": Kind(NOTE, "image without annotations", "It is not used for training. Annotate it, or leave it."),
+    "unused": Kind(NOTE, "file outside train/, val/ and test/", "It is not used. Move it into a part, or leave it."),
+}
+"""All kinds, the gravest first; reports list them in this order."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        kind: One of `KINDS`.
+        file: The image (or annotation file) it is about, relative to the data root; empty for the whole set.
+        message: What exactly, in words.
+        boxes: Where in the image, in pixels of the image as it is shown upright.
+        outlines: Outlines to draw in a picture of it.
+        others: Further files it is about, such as the other copy of an image.
+    """
+
+    kind: str
+    file: str
+    message: str
+    boxes: tuple[Box, ...] = ()
+    outlines: tuple[Polygon, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def severity(self) -> str:
+        """``"error"``, ``"warning"`` or ``"note"``."""
+        return KINDS[self.kind].severity
