@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
@@ -86,7 +87,8 @@ def predict(config: DictConfig) -> None:
 
 
 def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, label_map: object) -> ImageState:
-    pixels = item.load().pixels
+    # Some decoders hand out memory that must not be written to, which PyTorch warns about.
+    pixels = np.require(item.load().pixels, requirements="W")
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
     names = model.label_names
     truth = item.truth(names, OmegaConf.to_container(label_map) if isinstance(label_map, DictConfig) else None, size)

@@ -140,10 +140,9 @@ def test_one_image_large(page: Any, report: Path) -> None:
     assert css(page, "#name")[0].text == names[1]
     ActionChains(page).send_keys(Keys.ARROW_LEFT).perform()
     assert css(page, "#name")[0].text == names[0]
-    before = css(page, "#stage svg")[0].get_attribute("viewBox")
+    before = view_box(page)
     ActionChains(page).scroll_from_origin(_centre(css(page, "#stage")[0]), 0, -300).perform()
-    after = css(page, "#stage svg")[0].get_attribute("viewBox")
-    assert float(after.split()[2]) < float(before.split()[2])
+    assert view_box(page)[2] < before[2]
     ActionChains(page).send_keys("3").perform()
     assert shown_layers(page, "#stage") == {"refined"}
     css(page, "#bar [data-layer=initial]")[0].click()
@@ -151,6 +150,12 @@ def test_one_image_large(page: Any, report: Path) -> None:
     css(page, "#close")[0].click()
     assert not css(page, "#viewer")[0].is_displayed()
     assert errors(page) == []
+
+
+def view_box(page: Any) -> list[float]:
+    """The part of the image that the viewer shows: x, y, width, height."""
+    text = page.execute_script("return document.querySelector('#stage svg').getAttribute('viewBox')")
+    return [float(value) for value in text.split()]
 
 
 def _centre(element: Any) -> Any:

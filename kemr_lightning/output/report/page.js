@@ -33,6 +33,10 @@ function describe(image, index) {
   return lines.join("\n");
 }
 
+function counted(image) {
+  return image.count === 1 ? "1 chromosome" : `${image.count} chromosomes`;
+}
+
 function pictureOf(image) {
   return "data:image/jpeg;base64," + byId(`picture-${image.id}`).textContent;
 }
@@ -129,7 +133,7 @@ function card(image) {
   picture.addEventListener("click", () => view(image));
   const badge = element("span", { class: "badge", title: "review score", style: `--score: ${image.review}` },
     image.review.toFixed(0));
-  const counts = [`${image.count} chromosomes`];
+  const counts = [counted(image)];
   if (image.truth) counts.push(`${image.truth.count} annotated`);
   if (image.shared) counts.push(`${image.shared} px shared`);
   const text = element("div", { class: "text" }, badge, element("div", { class: "name" }, image.name),
@@ -172,7 +176,7 @@ function view(image) {
   viewed = image;
   tell(null);
   byId("name").textContent = image.name;
-  byId("about").textContent = [`${image.count} chromosomes`, ...image.reasons].join(", ");
+  byId("about").textContent = [counted(image), ...image.reasons].join(", ");
   const svg = overlay(image);
   movable(svg, image);
   byId("stage").replaceChildren(svg);
@@ -255,9 +259,9 @@ function bars(series, labels, width, height, every, marked) {
   return svg;
 }
 
-function panel(title, ...content) {
+function panel(place, title, ...content) {
   const node = element("div", { class: "panel" }, element("h2", {}, title), ...content);
-  byId("charts").append(node);
+  place.append(node);
   return node;
 }
 
@@ -272,7 +276,7 @@ function countChart() {
   const labels = values.map((_, index) => String(low + index * wide));
   const marked = data.expected === null ? undefined : Math.floor((data.expected - low) / wide);
   const title = "Chromosomes in an image" + (data.expected === null ? "" : ` (usual: ${data.expected})`);
-  panel(title, bars([{ values, colour: "#5b7fa6" }], labels, 390, 170, Math.ceil(number / 10), marked)).id = "counts";
+  panel(byId("stack"), title, bars([{ values, colour: "#5b7fa6" }], labels, 390, 170, Math.ceil(number / 10), marked)).id = "counts";
 }
 
 function evaluationPanels() {
@@ -294,13 +298,13 @@ function evaluationPanels() {
   const body = rows.map(([label, value]) => element("tr", {}, element("td", {}, label),
     ...names.map((name) => element("td", {}, String(value(layers[name]))))));
   const head = element("tr", {}, element("th", {}, ""), ...names.map((name) => element("th", {}, heads[name])));
-  panel(`Against the annotations of ${images} images`,
+  panel(byId("charts"), `Against the annotations of ${images} images`,
     element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))).id = "evaluation";
   const colours = { initial: "var(--initial)", final: names.length > 1 ? "var(--refined)" : "var(--initial)" };
   const series = names.map((name) => ({ values: layers[name].histogram, colour: colours[name] }));
   const labels = series[0].values.map((_, index) => (0.5 + index / 40).toFixed(3).replace(/0$/, ""));
   const keys = names.flatMap((name) => [element("span", { class: "key", style: `background: ${colours[name]}` }), heads[name]]);
-  panel("IoU of found chromosomes", bars(series, labels, 390, 190, 4), element("div", {}, ...keys)).id = "ious";
+  panel(byId("stack"), "IoU of found chromosomes", bars(series, labels, 390, 190, 4), element("div", {}, ...keys)).id = "ious";
 }
 
 function figure(label, value) {

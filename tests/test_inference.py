@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kemr_lightning.inference import Model, usual_tiling
+from kemr_lightning.instances import Instances
+from kemr_lightning.tiling import Tiling
+from tests.conftest import rods
+from tests.output.predicted import BrightModule, bright_parts, grow
+
+
+def model(**settings: object) -> Model:
+    return Model(BrightModule(), **settings)  # type: ignore[arg-type]
+
+
+def same(found: Instances, wanted: Instances) -> bool:
+    """Whether the masks are the same, in any order."""
+    first, second = ({mask.numpy().tobytes() for mask in each.masks()} for each in (found, wanted))
+    return len(found) == len(wanted) and first == second
+
+
+def test_every_kind_of_image_gives_the_same(tmp_path: Path) -> None:
+    image = rods(1)[0]
+    Image.fromarray(image).save(tmp_path / "a.png")
+    wanted = bright_parts(image)
+    for given in (
+        image,
+        torch.from_numpy(image),
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        Image.fromarray(image),
+        Image.fromarray(image).convert("RGB"),
+        np.stack([image] * 3, axis=-1),
+    ):
+        assert same(model(refiner=grow).predict(given), wanted)
+
+
+def test_initial_and_refined_instances() -> None:
+    image = torch.from_numpy(rods(1)[0])
+    plain, refined = model()(image), model(refiner=grow)(image)
+    assert plain.refined is None
+    assert plain.final is plain.initial
+    assert refined.final is refined.refined
+    assert same(refined.initial, plain.initial)
+    for before, after in zip(refined.initial.patches or [], refined.final.patches or [], strict=True):
+        assert before.area() < after.area()
+
+
+def test_large_images_are_cut_and_put_together() -> None:
+    image = np.tile(rods(3)[0], (3, 3))
+    cut = model(tiling=Tiling(128, 60))
+    found = cut.predict(image)
+    assert same(found, model().predict(image))
+    assert len(cut.module.seen) > 4  # type: ignore[arg-type]
+    refined = model(tiling=Tiling(128, 60), refiner=lambda pixels, instances: instances).predict(image)
+    assert same(refined, found)
+
+
+def test_models_with_an_input_size_see_images_whole() -> None:
+    module = BrightModule()
+    assert usual_tiling(module) == Tiling()  # type: ignore[arg-type]
+    module.input_size = [1280, 1024]  # type: ignore[assignment]
+    assert usual_tiling(module) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (40, 33)])
+def test_small_images(trained: Path, size: tuple[int, int]) -> None:
+    import kemr_lightning
+
+    loaded = kemr_lightning.load(trained / "checkpoints" / "best.ckpt")
+    found = loaded.predict(np.full(size, 100, np.uint8))
+    assert found.image_size == size
+    assert all(p.window[2] <= size[1] and p.window[3] <= size[0] for p in found.patches or [])
