@@ -367,7 +367,6 @@ def fill(detector: nn.Module, state: Mapping[str, Tensor], source: str) -> LoadR
             "normalisation (model.backbone.norm) they were trained with, or model.weights=none"
         )
     with torch.no_grad():
-        for name, value in detector.state_dict().items():
-            if name in offered and name in own:
-                value.copy_(offered[name])
+        for name in matched:
+            own[name].copy_(offered[name])
     return report

@@ -1,0 +1,110 @@
+"""ResNet backbones: one channel in, the family by name, norms, freezing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from kemr_lightning.errors import UserError
+from kemr_lightning.models.resnet import IMAGENET_MEAN, IMAGENET_STD, resnet_fpn, resnet_names
+
+
+def test_grey_gives_what_rgb_gives():
+    torch.manual_seed(0)
+    backbone = resnet_fpn("resnet18").eval()
+    classifier = models.resnet18(weights=None).eval()
+    classifier.load_state_dict(backbone.body.state_dict(), strict=False)
+    grey = torch.rand(2, 1, 64, 96)
+    rgb = grey.repeat(1, 3, 1, 1)
+    mean, std = (torch.tensor(values)[None, :, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    features = classifier.maxpool(classifier.relu(classifier.bn1(classifier.conv1((rgb - mean) / std))))
+    with torch.no_grad():
+        for name in ("1", "2", "3", "4"):
+            features = getattr(classifier, f"layer{name}")(features)
+        own = backbone.body((grey - backbone.mean) / backbone.std)
+    torch.testing.assert_close(own["3"], features)
+
+
+def test_levels():
+    backbone = resnet_fpn("resnet18")
+    features = backbone(torch.rand(1, 1, 128, 192))
+    assert backbone.strides == [4, 8, 16, 32, 64]
+    assert backbone.pooled_strides == [4, 8, 16, 32]
+    assert [tuple(value.shape) for value in features.values()] == [
+        (1, backbone.out_channels, 128 // stride, 192 // stride) for stride in backbone.strides
+    ]
+    fcos = resnet_fpn("resnet18", first_stage=2, extra="p6p7", out_channels=64)
+    assert [value.shape[-1] for value in fcos(torch.rand(1, 1, 128, 128)).values()] == [16, 8, 4, 2, 1]
+    assert fcos.strides == [8, 16, 32, 64, 128]
+
+
+def test_the_whole_family():
+    assert {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"} < set(resnet_names())
+    assert {"resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"} < set(resnet_names())
+    with torch.device("meta"):  # no memory, no time
+        for name in ("resnet34", "resnext50_32x4d", "wide_resnet50_2"):
+            features = resnet_fpn(name)(torch.rand(1, 1, 64, 64))
+            assert features["0"].shape == (1, 256, 16, 16)
+    with pytest.raises(UserError, match=r"resnet99.*resnet101"):
+        resnet_fpn("resnet99")
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "norm", "kind"),
+    [
+        ("imagenet", None, FrozenBatchNorm2d),
+        ("none", None, nn.BatchNorm2d),
+        ("imagenet", "batch", nn.BatchNorm2d),
+        ("none", "group", nn.GroupNorm),
+    ],
+)
+def test_normalisation_follows_the_weights(pretrained, norm, kind):
+    backbone = resnet_fpn("resnet18", pretrained, norm)
+    assert type(backbone.body["bn1"]) is kind
+    kinds = {type(module) for module in backbone.modules()} & {FrozenBatchNorm2d, nn.BatchNorm2d, nn.GroupNorm}
+    assert kinds == {kind}
+
+
+def test_random_features_stay_in_range():
+    # Frozen BatchNorm over random weights gives features of thousands.
+    torch.manual_seed(0)
+    with torch.no_grad():
+        features = resnet_fpn("resnet50")(torch.rand(2, 1, 128, 128))
+    assert all(value.std() < 10 for value in features.values())
+
+
+def test_freezing():
+    backbone = resnet_fpn("resnet18", "imagenet")
+    learning = {name.split(".")[1] for name, value in backbone.named_parameters() if value.requires_grad}
+    assert learning == {"layer2", "layer3", "layer4", "inner_blocks", "layer_blocks"}
+    everything = resnet_fpn("resnet18")
+    assert all(value.requires_grad for value in everything.parameters())
+    live = resnet_fpn("resnet18", "imagenet", "batch", trainable_layers=2).train()
+    before = {name: value.clone() for name, value in live.body.state_dict().items() if "running_mean" in name}
+    live(torch.rand(2, 1, 64, 64))
+    moved = {
+        name.split(".")[0] for name, value in before.items() if not torch.equal(live.body.state_dict()[name], value)
+    }
+    assert moved == {"layer3", "layer4"}
+    nothing = resnet_fpn("resnet18", "imagenet", trainable_layers=0)
+    assert not any(value.requires_grad for value in nothing.body.parameters())
+    assert all(value.requires_grad for value in nothing.fpn.parameters())
+
+
+@pytest.mark.parametrize("settings", [{"norm": "frozen"}, {"trainable_layers": 3}, {"trainable_layers": 7}])
+def test_nothing_random_is_frozen(settings):
+    with pytest.raises(UserError, match=r"model\.backbone|model\.weights"):
+        resnet_fpn("resnet18", "none", **settings)
+
+
+def test_unknown_norm():
+    with pytest.raises(UserError, match=r"norm=layer.*frozen, batch, group"):
+        resnet_fpn("resnet18", norm="layer")
+
+
+def test_coco_weights_expect_no_epsilon():
+    assert resnet_fpn("resnet50", "coco").body["bn1"].eps == 0
+    assert resnet_fpn("resnet50", "coco_v2").body["bn1"].eps == 1e-5
