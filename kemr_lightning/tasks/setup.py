@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from kemr_lightning.checkpoint import load_module, without_weights
 from kemr_lightning.data.datamodule import SegmentationDataModule
+from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic import SyntheticDataModule
+from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Instances
 from kemr_lightning.module import SegmentationModule
@@ -81,6 +84,29 @@ def build_data(config: DictConfig, stage: str, label_names: list[str] | None = N
         data.score_all = stage == "test"
     data.setup(stage)
     return data
+
+
+def whole_samples(data: DataModule, source: str) -> SampleDataset | SyntheticDataset:
+    """Whole, unaugmented samples of a part.
+
+    Args:
+        data: Set up.
+        source: ``"train"``, ``"val"`` or ``"test"``.
+
+    Returns:
+        The samples at their files' sizes.
+
+    Raises:
+        UserError: There are none.
+    """
+    part: SampleDataset | SyntheticDataset | None = {"train": data.train, "val": data.val, "test": data.test}[source]
+    if part is None or len(part) == 0:
+        raise UserError(f"there are no {source} images to work on. Check data.root")
+    if isinstance(part, SampleDataset):
+        return SampleDataset(part.records, part.label_names)
+    plain = copy.copy(part)
+    plain.augmentation = None
+    return plain
 
 
 def build_module(config: DictConfig, label_names: list[str], pretrained: bool = True) -> SegmentationModule:
@@ -153,9 +179,14 @@ def build_trainer(
             callbacks.append(hydra.utils.instantiate(node, **({"refiner": refiner} if name == "refinement" else {})))
     loggers: list[Logger] = []
     if log:
-        loggers = [_build_logger(node) for node in (config.logger or {}).values() if node is not None]
+        loggers = build_loggers(config)
     trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=[*callbacks, *extra], logger=loggers or False)
     return trainer
+
+
+def build_loggers(config: DictConfig) -> list[Logger]:
+    """The configured loggers, for a trainer or for a task that logs by itself."""
+    return [_build_logger(node) for node in (config.logger or {}).values() if node is not None]
 
 
 def _build_logger(node: DictConfig) -> Logger:

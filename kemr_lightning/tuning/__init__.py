@@ -1,0 +1,1 @@
+"""Search for the CRF's parameters with Optuna, on stored predictions."""

@@ -1,0 +1,151 @@
+"""Score one CRF setting after another on the same images: refine, encode, compare; nothing else is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.metrics.average_precision import average_precision
+from kemr_lightning.metrics.records import ImageRecord, record
+from kemr_lightning.metrics.segmentation import instance_accuracy
+
+SCORES = ("MaskAP", "AP50", "AP75", "IA")
+"""Figures that refinement can change."""
+
+
+class Samples(Protocol):
+    """A data set of whole images."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One image ready to be refined and scored.
+
+    Attributes:
+        image: ``(H, W)`` uint8.
+        initial: The model's instances.
+        record: The annotations and the initial instances, encoded.
+    """
+
+    image: Tensor
+    initial: Instances
+    record: ImageRecord
+
+    def bytes(self) -> int:
+        """Memory that it takes, about."""
+        patches = self.initial.patches or []
+        return self.image.nbytes + sum(patch.values.nbytes for patch in patches)
+
+
+class ScoredImages:
+    """The images of a data set in a seeded order, kept in memory as far as that goes.
+
+    Args:
+        samples: The data set.
+        predict: Initial instances of an image; called again for images that are not kept.
+        seed: Of the order: parts of the images are then alike.
+        memory_mb: How much is kept.
+        threshold: Of masks, see `record`.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        predict: Callable[[Sample], Instances],
+        seed: int = 0,
+        memory_mb: int = 1024,
+        threshold: float = 0.5,
+    ) -> None:
+        self.samples = samples
+        self.predict = predict
+        self.threshold = threshold
+        self.order = np.random.default_rng(seed).permutation(len(samples)).tolist()
+        self._left = memory_mb * 2**20
+        self._kept: dict[int, Scored] = {}
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> Scored:
+        """The image at a position of the order.
+
+        Raises:
+            UserError: It has no masks to score against.
+        """
+        if position in self._kept:
+            return self._kept[position]
+        sample = self.samples[self.order[position]]
+        if sample.instances is None or sample.instances.patches is None:
+            raise UserError(f"{sample.name} has no masks to score against. task=tune needs outlines, not boxes")
+        initial = self.predict(sample).to("cpu")
+        item = record(initial, sample.instances, sample.image_id, sample.name, self.threshold)
+        made = Scored(sample.image.cpu(), initial, item)
+        if made.bytes() <= self._left:
+            self._left -= made.bytes()
+            self._kept[position] = made
+        return made
+
+
+def mask_figures(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
+    """The figures named in `SCORES`, in percent, NaN without annotations; the same as `headline`'s."""
+    found = average_precision(records, masks=True)
+    accuracy = instance_accuracy(records, ia_score, ia_iou)
+    return {"MaskAP": found.at(), "AP50": found.at(0.5), "AP75": found.at(0.75), "IA": accuracy}
+
+
+class Scorer:
+    """Scores refiners on the same images.
+
+    Args:
+        images: The images.
+        chunks: Number of parts, at most one per image.
+        ia_score: Of Instance Accuracy.
+        ia_iou: Of Instance Accuracy.
+    """
+
+    def __init__(self, images: ScoredImages, chunks: int = 4, ia_score: float = 0.5, ia_iou: float = 0.5) -> None:
+        self.images = images
+        count = len(images)
+        ends = {-(-count * part // max(chunks, 1)) for part in range(1, max(chunks, 1) + 1)}
+        self.ends = sorted(ends - {0})
+        self.ia_score = ia_score
+        self.ia_iou = ia_iou
+
+    def initial(self) -> dict[str, float]:
+        """The figures without refinement."""
+        return mask_figures([self.images[i].record for i in range(len(self.images))], self.ia_score, self.ia_iou)
+
+    @torch.no_grad()
+    def parts(self, refiner: Callable[[Tensor, Instances], Instances]) -> Iterator[dict[str, float]]:
+        """The figures of the images so far, after each part; the last ones are those of all images.
+
+        Args:
+            refiner: As in `RefinementCallback`.
+        """
+        records: list[ImageRecord] = []
+        for end in self.ends:
+            while len(records) < end:
+                one = self.images[len(records)]
+                refined = refiner(one.image, one.initial)
+                nothing = Instances.empty(refined.image_size)
+                found = record(refined, nothing, one.record.image_id, threshold=self.images.threshold)
+                records.append(replace(one.record, predictions=found.predictions))
+            yield mask_figures(records, self.ia_score, self.ia_iou)
+
+    def all(self, refiner: Callable[[Tensor, Instances], Instances]) -> dict[str, float]:
+        """The figures of all images."""
+        figures: dict[str, float] = {}
+        for figures in self.parts(refiner):  # noqa: B007  (the last one is wanted)
+            pass
+        return figures
