@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
+from kemr_lightning.refinement.engines.automatic import refine_torch
 from kemr_lightning.refinement.engines.batched import refine_batched
 from kemr_lightning.refinement.engines.exact import refine_exact
 from kemr_lightning.refinement.engines.reference import refine_pydensecrf
@@ -19,6 +20,6 @@ from kemr_lightning.refinement.engines.reference import refine_pydensecrf
 Engine = Callable[[Crops, Tensor, int, float], Tensor]
 """``engine(crops, parameters (N, 6), iterations, tolerance)`` -> ``(P,)`` float32 refined probabilities."""
 
-ENGINES: dict[str, Engine] = {"torch": refine_batched, "pydensecrf": refine_pydensecrf, "exact": refine_exact}
+ENGINES: dict[str, Engine] = {"torch": refine_torch, "pydensecrf": refine_pydensecrf, "exact": refine_exact}
 
-__all__ = ["ENGINES", "Engine", "refine_batched", "refine_exact", "refine_pydensecrf"]
+__all__ = ["ENGINES", "Engine", "refine_batched", "refine_exact", "refine_pydensecrf", "refine_torch"]

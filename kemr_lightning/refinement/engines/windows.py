@@ -60,7 +60,8 @@ def blur_taps(pitch: float) -> tuple[Float32, float]:
     """Blur taps for a pitch, and the root mean square error of the kernel they give.
 
     Returns:
-        ``(R + 1,)`` float32 taps at distances 0 .. R, and the error relative to the Gaussian's own root mean square.
+        ``(R + 1,)`` float32 taps at distances 0 .. R, R at least 2, and the error relative to the
+        Gaussian's own root mean square.
     """
     sigma = 1 / pitch  # In nodes.
     reach = max(3, int(np.ceil(4.0 * sigma)) - 2)
@@ -76,8 +77,13 @@ def blur_taps(pitch: float) -> tuple[Float32, float]:
             matrix[:, :, abs(step)] += touched * window[there]
     target = np.exp(-((offset / parts) ** 2) / (2 * sigma**2)).repeat(parts, axis=0).ravel()
     columns = matrix.reshape(-1, reach + 1)
-    taps = np.linalg.solve(columns.T @ columns, columns.T @ target)
-    error = np.sqrt(np.mean((columns @ taps - target) ** 2) / np.mean(target**2))
+    squares, product = columns.T @ columns, columns.T @ target
+    # Fewer taps are less work: the fewest that are nearly as good as all.
+    fits = []
+    for count in range(3, reach + 2):
+        taps = np.linalg.solve(squares[:count, :count], product[:count])
+        fits.append((taps, np.sqrt(np.mean((columns[:, :count] @ taps - target) ** 2) / np.mean(target**2))))
+    taps, error = next(fit for fit in fits if fit[1] <= 1.2 * fits[-1][1])
     return taps.astype(np.float32), float(error)
 
 
@@ -88,7 +94,7 @@ def pitch_for(tolerance: float, w1: float) -> float | None:
     The kernel's error times w1 is an error of the logit; undecided pixels, which large w1 makes many, amplify it again.
     The factor is set by measurement (docs/engines.md).
     """
-    allowed = tolerance / (max(w1, 0.1) * (1 + w1 / 16))
+    allowed = 1.4 * tolerance / (max(w1, 0.1) * (1 + 1.9 * (w1 / 16) ** 2))
     for pitch in np.arange(COARSEST_PITCH, FINEST_PITCH - 1e-9, -0.05).round(2).tolist():
         if blur_taps(pitch)[1] <= allowed:
             return float(pitch)
