@@ -29,9 +29,9 @@ from kemr_lightning.refinement.states import CHANGE, change, describe_states
 
 logger = logging.getLogger(__name__)
 
-NEIGHBOURS = (20, 40, 80)
+NEIGHBOURS = (20, 40, 80, 160)
 LEAST_GAIN = (0.0, 0.002, 0.005)
-MOST_HARM = (0.02, 0.05, 0.1, 0.2, 1.0)
+MOST_HARM = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 1.0)
 HARM_ALLOWED = 0.015
 """Part of the instances that a rule may harm on the learning images; a little below the 2 % that are promised."""
 
@@ -122,17 +122,17 @@ def learn(
     if settings.evidence:
         evidence, corrected = _cross_fit_evidence(examples, fold, len(parts), settings, lesson, tell)
 
-    actions, results = [], []
+    actions = []
     for name, uses in (("crf", False), ("evidence + crf", True)):
         if uses and corrected is None:
             continue
         logits = corrected if uses else None
-        fits = _fit_action(examples, fold, logits, settings, name, tell)
+        fits = _fit_action(examples, logits, settings, name, tell)
         lesson.fits[name] = fits
-        action = Action(name, fits[0].params, uses)
-        crops = [example.crop for example in examples]
-        results.append(act(action, crops, None, "torch", 0.01, logits))
-        actions.append(action)
+        actions.append(Action(name, fits[0].params, uses))
+    actions.append(Action("gentle crf", CRFParams(iterations=settings.iterations), False))
+    crops = [example.crop for example in examples]
+    results = [act(a, crops, None, "torch", 0.01, corrected if a.evidence else None) for a in actions]
     return _conclude(cases, examples, actions, results, evidence, settings, origin, lesson)
 
 
@@ -171,20 +171,22 @@ def _cross_fit_evidence(
 
 def _fit_action(
     examples: Sequence[Example],
-    fold: Sequence[int],
     logits: Sequence[Tensor] | None,
     settings: LearnSettings,
     name: str,
     tell: Progress,
 ) -> list[Fit]:
-    """Fit the CRF on all folds but the last, choose the step and the start on the last."""
+    """Fit the CRF; every fifth example chooses the step and the start.
+
+    Annotators draw the outlines of some images tight and of others loose, so that a few images left out whole say more
+    about their annotator than about the parameters. Six of them do not learn images by heart.
+    """
     unaries = [
         Unary(example, example.crop.prob if logits is None else logits[index].sigmoid())
         for index, example in enumerate(examples)
     ]
-    last = max(fold)
-    training = [unary for unary, own in zip(unaries, fold, strict=True) if own != last]
-    validation = [unary for unary, own in zip(unaries, fold, strict=True) if own == last]
+    training = [unary for index, unary in enumerate(unaries) if index % 5]
+    validation = unaries[::5]
     # Every so many of them, from all images: enough to tell parameter sets apart, at a fraction of the time.
     validation = validation[:: max(1, len(validation) // VALIDATION_EXAMPLES)]
     steps = 0

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import logging
-from pathlib import Path
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import hydra
@@ -14,10 +16,9 @@ import torch
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.split import group_of
 from kemr_lightning.errors import UserError
-from kemr_lightning.learning.examples import Case
+from kemr_lightning.learning.examples import Case, examples_of
 from kemr_lightning.learning.learn import Lesson
 from kemr_lightning.learning.learn import learn as learn_from
 from kemr_lightning.module import SegmentationModule
@@ -28,6 +29,7 @@ from kemr_lightning.tasks import setup
 
 logger = logging.getLogger(__name__)
 
+SOURCES = {"val": ("val",), "train": ("train",), "all": ("val", "train")}
 KNOWLEDGE_FILE = "knowledge.safetensors"
 
 
@@ -44,14 +46,18 @@ def learn(config: DictConfig) -> float:
         UserError: Something in the configuration, the checkpoint or the data has to be mended.
     """
     directory = setup.start(config)
-    if config.learn.source not in ("val", "train"):
-        raise UserError(f"learn.source={config.learn.source!r} is unknown. Use val or train")
+    if config.learn.source not in SOURCES:
+        raise UserError(f"learn.source={config.learn.source!r} is unknown. Use one of {', '.join(SOURCES)}")
     checkpoint = setup.find_checkpoint(config)
     module = setup.trained_module(config)
     data = setup.build_data(config, "fit", module.label_names)
-    samples = _samples(data, config.learn.source)
-    if config.learn.source == "train":
-        logger.warning("learn.source=train: the model knows these images, its masks of others will be worse")
+    parts = {part: setup.whole_samples(data, part) for part in SOURCES[config.learn.source]}
+    if config.learn.source != "val":
+        logger.warning(
+            "learn.source=%s: the model was trained on these images, its masks of others may be worse; compare the "
+            "parts' mean IoU in learn.json",
+            config.learn.source,
+        )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,7 +66,8 @@ def learn(config: DictConfig) -> float:
         TimeRemainingColumn(),
     )
     with Progress(*columns, transient=True) as bar:
-        cases = _predict(module, samples, str(config.data.get("group_pattern", "(.*)")), bar)
+        pattern = str(config.data.get("group_pattern", "(.*)"))
+        cases = [case for samples in parts.values() for case in _predict(module, samples, pattern, bar)]
         bars: dict[str, Any] = {}
 
         def tell(stage: str, done: int, total: int) -> None:
@@ -75,19 +82,10 @@ def learn(config: DictConfig) -> float:
             "data": f"{Path(str(config.data.get('root', 'synthetic'))).name}, {config.learn.source} images",
         }
         lesson = learn_from(cases, hydra.utils.instantiate(config.learn.settings), origin, tell)
+    lesson.figures |= _part_figures({part: len(samples) for part, samples in parts.items()}, cases)
     _write(lesson, directory)
     figures = lesson.figures["experiences"]
     return figures["iou_after"] - figures["iou_before"]
-
-
-def _samples(data: setup.DataModule, source: str) -> Any:
-    """Whole, unaugmented samples of a part."""
-    part = data.val if source == "val" else data.train
-    if part is None or len(part) == 0:
-        raise UserError("task=learn found no images to learn from. Check data.root")
-    if isinstance(part, SampleDataset):
-        return SampleDataset(part.records, part.label_names)
-    return part
 
 
 @torch.no_grad()
@@ -96,18 +94,30 @@ def _predict(module: SegmentationModule, samples: Any, group_pattern: str, bar: 
     module.eval()
     device = setup.best_device()
     module.to(device)
-    names: dict[str, int] = {}
     cases = []
     for index in bar.track(range(len(samples)), description="initial masks"):
         sample = samples[index]
         if sample.instances is None or sample.instances.patches is None:
             raise UserError(f"{sample.name} has no masks to learn from. task=learn needs outlines, not boxes")
         (initial,) = module.predict_step([sample.to(device)], index)
-        group = names.setdefault(group_of(sample.name, group_pattern), len(names))
-        cases.append(Case(sample.image, initial.to("cpu"), sample.instances, group))
+        group = group_of(PurePosixPath(sample.name).stem, group_pattern)
+        cases.append(Case(sample.image, initial.to("cpu"), sample.instances, zlib.crc32(group.encode())))
     if module.store is not None:
         module.store.tell()
     return cases
+
+
+def _part_figures(counts: dict[str, int], cases: Sequence[Case]) -> dict[str, dict[str, float]]:
+    """Mean IoU of the initial masks of each part: equal where the model has not learned its images by heart."""
+    figures, start = {}, 0
+    for part, count in counts.items():
+        ious = [
+            example.iou(example.crop.crop(example.crop.prob))
+            for example in examples_of(cases[start : start + count], 0)
+        ]
+        figures[f"initial masks of {part} images"] = {"images": count, "iou_before": sum(ious) / max(1, len(ious))}
+        start += count
+    return figures
 
 
 def _write(lesson: Lesson, directory: Path) -> None:
@@ -129,6 +139,9 @@ def _write(lesson: Lesson, directory: Path) -> None:
         draw_states(lesson.knowledge.experiences, names, directory / "figures" / "states.png")
     logger.info("%s", description)
     for name, values in lesson.figures.items():
+        if "iou_after" not in values:
+            logger.info("%s: mean IoU %.4f", name, values["iou_before"])
+            continue
         logger.info(
             "%s, out of sample: mean IoU %.4f -> %.4f, %.1f %% gain more than 0.02, %.1f %% lose more",
             name,
