@@ -46,6 +46,7 @@ class JobRecord:
         status: ``running``, ``done``, ``failed`` or ``interrupted``.
         score: What the task returned.
         seconds: Wall-clock time.
+        cpu_seconds: Processor time of the process that ran it.
         metrics: ``initial`` and ``refined`` of the job's ``metrics.json``.
         error: One line.
         directory: Name of its directory in the sweep's.
@@ -58,6 +59,7 @@ class JobRecord:
     status: str = "running"
     score: float | None = None
     seconds: float | None = None
+    cpu_seconds: float | None = None
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
     error: str | None = None
     directory: str = ""
@@ -139,13 +141,19 @@ def _varied(sweep: Path, overrides: list[str]) -> dict[str, str]:
     return dict(split(item) for item in overrides if item not in common)
 
 
-def run(job: Job, config: DictConfig, task: Callable[[DictConfig], float | None]) -> float | None:
+def run(
+    job: Job,
+    config: DictConfig,
+    task: Callable[[DictConfig], float | None],
+    explain: Callable[[BaseException], str | None] = lambda _: None,
+) -> float | None:
     """Run a job, unless it is done already.
 
     Args:
         job: The job.
         config: Its configuration; its run directory is changed if another job's results are there.
         task: Does the work.
+        explain: The one line that tells a user what to mend, or None where an error is not the user's.
 
     Returns:
         The task's score.
@@ -174,14 +182,15 @@ def run(job: Job, config: DictConfig, task: Callable[[DictConfig], float | None]
     record.directory = own.name
     (own / METRICS).unlink(missing_ok=True)
     record.save(job.sweep)
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     try:
         record.score = task(config)
         record.status = "done"
         record.metrics = _metrics(own)
         return record.score
     except Exception as error:
-        record.status, record.error = "failed", " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())
+        record.status, record.error = "failed", explain(error) or f"{type(error).__name__}: {said}"
         logger.error("job %d (%s) failed: %s", job.number, what, record.error)
         raise
     except BaseException:
@@ -189,6 +198,7 @@ def run(job: Job, config: DictConfig, task: Callable[[DictConfig], float | None]
         raise
     finally:
         record.seconds = round(time.perf_counter() - start, 2)
+        record.cpu_seconds = round(time.process_time() - start_cpu, 2)
         record.save(job.sweep)
         write_table(job.sweep)
 

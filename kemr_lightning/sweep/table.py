@@ -50,12 +50,14 @@ def _csv(records: Sequence[JobRecord]) -> str:
     columns = [f"{group}/{name}" for group in groups for name in FIGURES]
     columns += [f"gain/{name}" for name in FIGURES] if "refined" in groups else []
     text = io.StringIO()
-    table = csv.DictWriter(text, ["job", "directory", "status", *keys, *columns, "score", "seconds", "error"])
+    table = csv.DictWriter(
+        text, ["job", "directory", "status", *keys, *columns, "score", "seconds", "cpu_seconds", "error"]
+    )
     table.writeheader()
     for item in records:
         row: dict[str, Any] = {key: item.varied.get(key, "") for key in keys}
         row |= {"job": item.number, "directory": item.directory, "status": item.status, "score": item.score}
-        row |= {"seconds": item.seconds, "error": item.error or ""}
+        row |= {"seconds": item.seconds, "cpu_seconds": item.cpu_seconds, "error": item.error or ""}
         for group in groups:
             row |= {f"{group}/{name}": value for name, value in item.metrics.get(group, {}).items()}
         if "refined" in item.metrics:
@@ -103,7 +105,7 @@ def conclude(sweep: Path) -> None:
         if item.status != "done":
             logger.warning("job %d %s: %s", item.number, item.status, item.error or "start the sweep again")
     if len(done) < len(records):
-        logger.warning("the same command with hydra.sweep.dir=%s does what is missing", sweep)
+        logger.warning("the same command with %s does what is missing", shlex.quote(f"hydra.sweep.dir={sweep}"))
     best = best_of(records)
     if best is not None:
         logger.info("%s", best_line(best))
@@ -114,7 +116,7 @@ def best_line(best: JobRecord) -> str:
     what = " ".join(f"{key}={value}" for key, value in best.varied.items()) or "the only one"
     figures = ", ".join(f"{name} {value:.2f}" for name in MAPPED if (value := best.final.get(name)) is not None)
     command = shlex.join(["python", "run.py", *best.overrides])
-    return f"best: job {best.number} ({what}) {figures or f'score {best.score}'}. Use its parameters: {command}"
+    return f"best: job {best.number} ({what}): {figures or f'score {best.score}'}. Use its parameters: {command}"
 
 
 def draw_heat_map(records: Sequence[JobRecord], name: str, path: Path) -> bool:

@@ -34,7 +34,7 @@ def run(config: DictConfig) -> float | None:
     _quieten()
     job = jobs.current()
     if job is not None:
-        return jobs.run(job, config, _call)
+        return jobs.run(job, config, _call, user_message)
     try:
         return _call(config)
     except Exception as error:

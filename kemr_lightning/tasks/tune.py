@@ -28,7 +28,7 @@ from kemr_lightning.store import checkpoint_digest, model_digest
 from kemr_lightning.tasks import setup
 from kemr_lightning.tuning.figures import draw_history, draw_importance
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
-from kemr_lightning.tuning.study import FIGURES, PARAMS, Search, open_storage, read_ranges
+from kemr_lightning.tuning.study import CPU, FIGURES, PARAMS, Search, open_storage, read_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -216,13 +216,13 @@ def _table(trials: list[FrozenTrial]) -> str:
     text = io.StringIO()
     params = list(dict.fromkeys(name for trial in trials for name in trial.user_attrs.get(PARAMS, {})))
     table = csv.writer(text)
-    table.writerow(["trial", "state", "seconds", "parts", *params, *SCORES])
+    table.writerow(["trial", "state", "seconds", "cpu_seconds", "parts", *params, *SCORES])
     for trial in sorted(trials, key=lambda item: item.number):
         values, figures = trial.user_attrs.get(PARAMS, {}), trial.user_attrs.get(FIGURES, {})
         seconds = "" if trial.duration is None else f"{trial.duration.total_seconds():.3f}"
         parts = len(trial.intermediate_values) + (trial.state.name == "COMPLETE")
         row = [values.get(name) for name in params] + [figures.get(name) for name in SCORES]
-        table.writerow([trial.number, trial.state.name.lower(), seconds, parts, *row])
+        table.writerow([trial.number, trial.state.name.lower(), seconds, trial.user_attrs.get(CPU, ""), parts, *row])
     return text.getvalue()
 
 

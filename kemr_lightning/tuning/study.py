@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from kemr_lightning.tuning.scoring import Scorer
 logger = logging.getLogger(__name__)
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-PARAMS, FIGURES, PROCESS = "crf", "figures", "process"
+PARAMS, FIGURES, PROCESS, CPU = "crf", "figures", "process", "cpu_seconds"
+"""Names of what trials carry beside their parameters."""
 
 
 @dataclass(frozen=True)
@@ -198,12 +200,14 @@ class Search:
         params = changed(self.refiner.params, values)
         trial.set_user_attr(PARAMS, asdict(params))
         figures: dict[str, float] = {}
+        start = time.process_time()
 
         def refine(image: Any, instances: Any) -> Any:
             return self.refiner(image, instances, params)
 
         for step, figures in enumerate(self.scorer.parts(refine)):
             trial.set_user_attr(FIGURES, figures)
+            trial.set_user_attr(CPU, round(time.process_time() - start, 3))
             value = figures[self.objective]
             if step < len(self.scorer.ends) - 1 and not math.isnan(value):
                 trial.report(value, step)

@@ -54,7 +54,7 @@ def test_the_table_is_whole_after_every_job_and_a_failure_costs_only_itself(tmp_
     table = rows(tmp_path)
     assert [row["status"] for row in table] == ["done", "failed", "done"]
     assert [row["refine.sigma_alpha"] for row in table] == ["2", "3", "5"]
-    assert table[1]["error"] == "bad value"
+    assert table[1]["error"] == "UserError: bad value"
     assert float(table[2]["gain/MaskAP"]) == 20
     best = best_of(read_records(tmp_path))
     assert best is not None

@@ -1,0 +1,98 @@
+"""What a further CRF setting costs, in CPU time, beside a full ``task=test``.
+
+    python benchmarks/sweep.py [--models cascade_mask_rcnn_tiny cascade_mask_rcnn_r101] [--images 4] [--ckpt FILE]
+
+For each model a sweep of three settings is run on synthetic images with an empty store: its first job is a full
+``task=test``, its last one a further setting (W&B run, files and all). Then ``task=tune`` runs a few trials on the
+same store. Without ``--ckpt`` models have random weights, which find as many instances as a model may give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import hydra
+import torch
+
+from kemr_lightning.tasks import setup
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {"cascade_mask_rcnn_tiny": 1 / 4, "cascade_mask_rcnn_r101": 1 / 20}
+
+
+def random_checkpoint(model: str, path: Path) -> Path:
+    """A checkpoint of a model with random weights."""
+    torch.manual_seed(0)
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        weights = ["model.weights=none"] if model.endswith("_r101") else []
+        config = hydra.compose("config", [f"model={model}", "data=synthetic", *weights])
+    module = setup.build_module(config, ["chromosome"])
+    content: dict[str, object] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(content)
+    torch.save(content, path)
+    return path
+
+
+def run(folder: Path, *words: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    command = [sys.executable, str(ROOT / "run.py"), *words, f"paths.runs='{folder}'"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+
+
+def column(path: Path, name: str) -> list[float]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [float(row[name]) for row in csv.DictReader(stream)]
+
+
+def measure(model: str, images: int, size: str, ckpt: Path | None, folder: Path) -> tuple[float, float, float]:
+    """CPU seconds of a full test, of a further job of its sweep and of a trial of ``task=tune``."""
+    file = ckpt or random_checkpoint(model, folder / "random.ckpt")
+    common = [
+        f"ckpt='{file}'",
+        "data=synthetic",
+        f"data.size={size}",
+        f"data.test_images={images}",
+        "data.val_images=1",
+        "data.train_images=1",
+        "data.look=gband",
+    ]
+    sweep, tuned = folder / "sweep", folder / "tuned"
+    run(folder, "-m", "experiment=sigma_sweep", *common, "refine.sigma_alpha=2,2.5,3", f"hydra.sweep.dir='{sweep}'")
+    jobs = column(sweep / "sweep.csv", "cpu_seconds")
+    words = ["tune.source=test", "tune.trials=3", "tune.chunks=1", "search=sigmas", f"hydra.run.dir='{tuned}'"]
+    run(folder, "task=tune", *common, *words)
+    trials = column(tuned / "trials.csv", "cpu_seconds")
+    return jobs[0], jobs[-1], min(trials)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(ALLOWED))
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--size", default="[1280,1024]")
+    parser.add_argument("--ckpt", type=Path, help="for a single model")
+    given = parser.parse_args()
+    print(
+        "model, full test, further job, trial of task=tune (CPU seconds); job and trial as parts of the test; allowed"
+    )
+    for model in given.models:
+        with tempfile.TemporaryDirectory() as folder:
+            full, job, trial = measure(model, given.images, given.size, given.ckpt, Path(folder))
+        allowed = ALLOWED.get(model)
+        limit = "" if allowed is None else f"1/{1 / allowed:.0f}"
+        print(
+            f"{model}, {full:.2f}, {job:.2f}, {trial:.2f}; 1/{full / job:.1f}, 1/{full / trial:.1f}; {limit}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
