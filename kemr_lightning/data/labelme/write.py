@@ -116,9 +116,9 @@ def _shapes(
             x0, y0, x1, y1 = instances.boxes[index].tolist()
             parts: list[dict[str, Any]] = [_part([[x0, y0], [x1, y1]], "rectangle")]
         elif shape_type == "mask":
-            parts = _mask_part(instances.patches[index])
+            parts = mask_shapes(instances.patches[index])
         else:
-            parts = _polygon_parts(instances.patches[index], min_iou)
+            parts = polygon_shapes(instances.patches[index], min_iou)
         group += len(parts) > 1
         score = float(instances.scores[index])
         for part in parts:
@@ -136,13 +136,22 @@ def _part(points: list[list[float]], shape_type: str, mask: str | None = None) -
     return {**shape, "shape_type": shape_type, "flags": {}, "mask": mask}
 
 
-def _polygon_parts(patch: Patch, min_iou: float) -> list[dict[str, Any]]:
+def polygon_shapes(patch: Patch, min_iou: float) -> list[dict[str, Any]]:
+    """A mask as polygon shapes, one for each connected part; label and group are left to the caller.
+
+    Args:
+        patch: The mask.
+        min_iou: Least IoU of each part's polygon with the part.
+    """
     polygons = mask_polygons(patch.binary().detach().cpu().numpy(), min_iou)
     return [_part((polygon + np.array([patch.x0, patch.y0])).tolist(), "polygon") for polygon in polygons]
 
 
-def _mask_part(patch: Patch) -> list[dict[str, Any]]:
-    """A bitmap shape; its second point is the last pixel, not one beyond."""
+def mask_shapes(patch: Patch) -> list[dict[str, Any]]:
+    """A mask as one bitmap shape, none if it is empty; the label is left to the caller.
+
+    The second point is the last pixel, not one beyond: so Labelme wants it.
+    """
     values = patch.binary().detach().cpu().numpy()
     if not values.any():
         return []
