@@ -138,7 +138,8 @@ def upright(
         mask.astype(np.float32), affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
     blended = cover * moved.astype(np.float32) + (1 - cover) * ground
-    return np.rint(blended).clip(0, 255).astype(np.uint8)
+    crop: npt.NDArray[np.uint8] = np.rint(blended).clip(0, 255).astype(np.uint8)
+    return crop
 
 
 def _fill(cut: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

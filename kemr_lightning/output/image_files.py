@@ -236,7 +236,8 @@ def outline_path(patch: Patch) -> str:
     """The outline of a mask as an SVG path in tenths of an image pixel; empty for an empty mask."""
     values = np.pad(patch.values.numpy().astype(np.float32), 1)
     pieces = []
-    for line in find_contours(values, 0.5):
+    lines: list[npt.NDArray[np.float64]] = find_contours(values, 0.5)  # type: ignore[no-untyped-call]
+    for line in lines:
         points = (line[:, ::-1] + np.array([patch.x0 - 0.5, patch.y0 - 0.5])).astype(np.float32)
         simple = cv2.approxPolyDP(points[:-1, None], _SIMPLIFY, True)[:, 0]
         if len(simple) < 3:

@@ -60,7 +60,8 @@ def medial_axis(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> Me
     if not mask.any():
         raise ValueError("an empty mask has no axis")
     padded = np.pad(_largest(mask), 2)
-    path = _longest_path(skeletonize(padded))
+    skeleton: npt.NDArray[np.bool_] = skeletonize(padded)  # type: ignore[no-untyped-call]
+    path = _longest_path(skeleton)
     points = _spaced(_prolonged(_smoothed(path), padded))
     points = points - 2
     length = float(np.hypot(*np.diff(points, axis=0).T).sum())

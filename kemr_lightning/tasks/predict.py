@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import kemr_lightning
 from kemr_lightning.checkpoint import load_module
+from kemr_lightning.data.dataset import LabelMap
 from kemr_lightning.data.inputs import Input, find_inputs
 from kemr_lightning.errors import UserError
 from kemr_lightning.inference import Model, usual_tiling
@@ -56,6 +57,7 @@ def predict(config: DictConfig) -> None:
     inputs = find_inputs(root, config.data.get("format", "labelme"), without=[directory])
     states = StateFolder(directory, run_key(config, checkpoint))
     writer = ImageWriter(directory, root, states, module.label_names, options)
+    label_map = label_map_of(config)
     done: list[tuple[str, ImageState]] = []
     failures: list[Failure] = []
     skipped = 0
@@ -67,7 +69,7 @@ def predict(config: DictConfig) -> None:
                     skipped += 1
                     done.append((item.stem, state.numbered(number, item.image_name)))
                     continue
-                done.append((item.stem, _predict_one(item, number, model, writer, config.data.get("label_map"))))
+                done.append((item.stem, _predict_one(item, number, model, writer, label_map)))
             except (UserError, OSError) as error:
                 failures.append(Failure(item.name, " ".join(str(error).split())))
             except Exception as error:
@@ -86,12 +88,11 @@ def predict(config: DictConfig) -> None:
     setup.report(config, directory, checkpoint)
 
 
-def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, label_map: object) -> ImageState:
+def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, label_map: LabelMap) -> ImageState:
     # Some decoders hand out memory that must not be written to, which PyTorch warns about.
     pixels = np.require(item.load().pixels, requirements="W")
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    names = model.label_names
-    truth = item.truth(names, OmegaConf.to_container(label_map) if isinstance(label_map, DictConfig) else None, size)
+    truth = item.truth(model.label_names, label_map, size)
     start = time.perf_counter()
     prediction = model(torch.from_numpy(pixels), item.name)
     return writer.write(item, number, pixels, prediction, truth, time.perf_counter() - start)
@@ -108,6 +109,14 @@ def run_key(config: DictConfig, checkpoint: Path) -> str:
         OmegaConf.to_container(config.predict, resolve=True),
         str(config.data.get("label_map")),
     )
+
+
+def label_map_of(config: DictConfig) -> LabelMap:
+    """``data.label_map`` as plain values."""
+    given = config.data.get("label_map")
+    if not isinstance(given, DictConfig):
+        return None if given is None else str(given)
+    return {str(name): None if new is None else str(new) for name, new in given.items()}
 
 
 def tiling_of(config: DictConfig, module: SegmentationModule) -> Tiling | None:
