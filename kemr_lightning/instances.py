@@ -94,7 +94,11 @@ class Instances:
 
     def __getitem__(self, index: Tensor | Sequence[int] | slice) -> Instances:
         """Select instances by a boolean mask, an integer tensor, a list of positions or a slice."""
-        where = torch.arange(len(self))[torch.as_tensor(index) if not isinstance(index, slice) else index]
+        if not isinstance(index, slice):
+            index = torch.as_tensor(index)
+            # An empty list becomes a tensor of floats, which selects nothing only after it is made one of positions.
+            index = index.to(torch.int64) if index.numel() == 0 and index.is_floating_point() else index
+        where = torch.arange(len(self))[index]
         on = self.boxes.device
         return Instances(
             self.image_size,

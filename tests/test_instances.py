@@ -83,3 +83,8 @@ def test_detections_are_selected_together():
     assert torch.equal(second.grids, found.grids[1:])
     assert torch.equal(second.regions, found.regions[1:])
     assert second.disagreement is None
+
+
+def test_an_empty_list_selects_nothing() -> None:
+    instances = Instances((4, 4), torch.zeros(2, 4), torch.ones(2), torch.ones(2, dtype=torch.int64), None)
+    assert len(instances[[]]) == 0

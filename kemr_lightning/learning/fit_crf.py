@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kemr_lightning.learning.examples import Example
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.dense_crf import PARAMETER_NAMES, CRFParams
+from kemr_lightning.refinement.dense_crf import PARAMETER_NAMES, CRFParams, refine_packed
 from kemr_lightning.refinement.engines.batched import refine_batched
 
 logger = logging.getLogger(__name__)
@@ -186,8 +186,7 @@ def mean_iou(unaries: Sequence[Unary], params: CRFParams, tolerance: float) -> f
     if not unaries:
         return 0.0
     crops = _pack(unaries)
-    table = params.to_tensor().expand(len(unaries), -1)
-    refined = crops.unpack(refine_batched(crops, table, params.iterations, tolerance))
+    refined = crops.unpack(refine_packed(crops, params, "torch", tolerance))
     ious = [unary.example.iou(unary.example.crop.crop(one)) for unary, one in zip(unaries, refined, strict=True)]
     return sum(ious) / len(ious)
 
