@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_task, write_labelme_root
+
+
+def test_writes_json_and_a_page_and_passes_warnings(
+    labelme_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = run_task(tmp_path / "run", "task=doctor", f"data.root='{labelme_root}'")
+    found = json.loads((run_dir / "doctor.json").read_text())
+    assert (found["images"], found["instances"], found["errors"]) == (8, 32, 0)
+    assert found["parts"]["train"] == {"images": 4, "instances": 16}
+    assert found["labels"] == {"chr": {"count": 32, "becomes": "chromosome", "mapped": True}}
+    assert found["kinds"]["count"]["count"] == 8
+    assert found["warnings"] == sum(kind["count"] for kind in found["kinds"].values())
+    page = (run_dir / "doctor.html").read_text()
+    assert page.count("<figure>") >= 8
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # nothing from elsewhere
+    shown = capsys.readouterr().out
+    assert "unusual number of chromosomes" in shown
+    assert "0 errors" in shown
+
+
+def test_errors_give_exit_code_1_and_everything_is_written(tmp_path: Path) -> None:
+    root = write_labelme_root(tmp_path / "data")
+    (root / "train/train_0.json").write_text("{")
+    with pytest.raises(SystemExit) as stopped:
+        run_task(tmp_path / "run", "task=doctor", f"data.root='{root}'")
+    assert stopped.value.code == 1
+    found = json.loads((tmp_path / "run/doctor.json").read_text())
+    assert [f["file"] for f in found["findings"] if f["severity"] == "error"] == ["train/train_0.json"]
+    assert "train_0.json" in (tmp_path / "run/doctor.html").read_text()
+
+
+def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
+    root = write_labelme_root(tmp_path / "data")
+    (root / "train/<b>.json").write_text("{")
+    with pytest.raises(SystemExit):
+        run_task(tmp_path / "run", "task=doctor", f"data.root='{root}'", "doctor.pictures=0")
+    page = (tmp_path / "run/doctor.html").read_text()
+    assert "&lt;b&gt;" in page
+    assert "<figure>" not in page
+
+
+@pytest.mark.parametrize("overrides", [["data.root=nowhere"], ["data=synthetic"], []])
+def test_nothing_to_look_at_is_an_error_of_one_line(tmp_path: Path, overrides: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_task(tmp_path / "run", "task=doctor", *overrides)
+    assert stopped.value.code == 2
+
+
+def test_the_model_decides_about_anchors(labelme_root: Path, tmp_path: Path) -> None:
+    root = f"data.root='{labelme_root}'"
+    for model, has in (("blendmask_tiny", False), ("cascade_mask_rcnn_r101", True)):
+        run_dir = run_task(tmp_path / model, "task=doctor", root, f"model={model}")
+        assert (json.loads((run_dir / "doctor.json").read_text())["anchors"] is not None) == has
