@@ -21,4 +21,6 @@ def test_quickstart(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
-    assert "refined" in names
+    iou = names["iou"]
+    assert callable(iou)
+    assert iou(names["after"]) > iou(names["before"])

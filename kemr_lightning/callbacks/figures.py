@@ -31,7 +31,7 @@ class FiguresCallback(pl.Callback):
     Args:
         directory: The run directory; None for the trainer's ``default_root_dir``.
         val_images: Number of validation images.
-        test_images: Number of test images.
+        test_images: Number of test images; 0 draws nothing of a test, not even its curves.
         score: Predictions below it are not drawn.
     """
 
@@ -85,7 +85,7 @@ class FiguresCallback(pl.Callback):
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not self.images["test"]:
             return
         extended = _refinement(trainer).extended
         folder = self._folder(trainer)

@@ -132,8 +132,8 @@ def test_files_give_the_metrics(labelme_root: Path, tmp_path: Path, monkeypatch:
             assert truth.patches is not None
             patches = []
             for index, patch in enumerate(truth.patches):
-                values = patch.values.float()
-                values[: index + 1] = 0.1
+                values = 0.3 + 0.4 * patch.values.float()
+                values[: 2 * index + 2] = 0.45
                 patches.append(Patch(patch.x0, patch.y0, values))
             boxes = truth.boxes + torch.linspace(0, 6, len(truth))[:, None]
             scores = torch.linspace(0.95, 0.3, len(truth))
