@@ -2,8 +2,9 @@
 
     python benchmarks/sweep.py [--models cascade_mask_rcnn_tiny cascade_mask_rcnn_r101] [--images 4] [--ckpt FILE]
 
-For each model, on synthetic images: a full ``task=test`` (as a job, so that starting Python does not count), then a sweep
-whose second job is a further setting (W&B run, files and all), then a few trials of ``task=tune``. Without ``--ckpt`` models have random weights, which find as many instances as a model may give.
+For each model, on synthetic images: a full ``task=test`` (as a job, so that starting Python does not count), then a
+sweep whose second job is a further setting (W&B run, files and all), then a few trials of ``task=tune``. Without
+``--ckpt`` models have random weights, which find as many instances as a model may give.
 """
 
 from __future__ import annotations
