@@ -3,8 +3,9 @@
     python benchmarks/sweep.py [--models cascade_mask_rcnn_tiny cascade_mask_rcnn_r101] [--images 4] [--ckpt FILE]
 
 For each model, on synthetic images: a full ``task=test`` (as a job, so that starting Python does not count), then a
-sweep whose second job is a further setting (W&B run, files and all), then a few trials of ``task=tune``. Without
-``--ckpt`` models have random weights, which find as many instances as a model may give.
+sweep, which draws no pictures: its first job makes the predictions, its second one is a further setting (W&B run, files
+and all). Then a few trials of ``task=tune``. Without ``--ckpt`` models have random weights and a score threshold of 0,
+so that there are instances to refine.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def random_checkpoint(model: str, path: Path) -> Path:
     """A checkpoint of a model with random weights."""
     torch.manual_seed(0)
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        weights = ["model.weights=none"] if model.endswith("_r101") else []
+        weights = ["model.weights=none", "++model.heads.score_threshold=0.0"]
         config = hydra.compose("config", [f"model={model}", "data=synthetic", *weights])
     module = setup.build_module(config, ["chromosome"])
     content: dict[str, object] = {"state_dict": module.state_dict()}
@@ -53,8 +54,8 @@ def column(path: Path, name: str) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(stream)]
 
 
-def measure(model: str, images: int, size: str, ckpt: Path | None, folder: Path) -> tuple[float, float, float]:
-    """CPU seconds of a full test, of a further job of its sweep and of a trial of ``task=tune``."""
+def measure(model: str, images: int, size: str, ckpt: Path | None, folder: Path) -> list[float]:
+    """CPU seconds of a full test, of the first and a further job of a sweep and of a trial of ``task=tune``."""
     file = ckpt or random_checkpoint(model, folder / "random.ckpt")
     common = [
         f"ckpt='{file}'",
@@ -73,7 +74,7 @@ def measure(model: str, images: int, size: str, ckpt: Path | None, folder: Path)
     words = ["tune.source=test", "tune.trials=3", "tune.chunks=1", "search=sigmas", f"hydra.run.dir='{tuned}'"]
     run(folder, "task=tune", *common, *words)
     trials = column(tuned / "trials.csv", "cpu_seconds")
-    return full, jobs[-1], min(trials)
+    return [full, jobs[0], jobs[-1], min(trials)]
 
 
 def main() -> None:
@@ -83,16 +84,14 @@ def main() -> None:
     parser.add_argument("--size", default="[1280,1024]")
     parser.add_argument("--ckpt", type=Path, help="for a single model")
     given = parser.parse_args()
-    print(
-        "model, full test, further job, trial of task=tune (CPU seconds); job and trial as parts of the test; allowed"
-    )
+    print("CPU seconds, and parts of the full test; what is allowed of it")
     for model in given.models:
         with tempfile.TemporaryDirectory() as folder:
-            full, job, trial = measure(model, given.images, given.size, given.ckpt, Path(folder))
+            full, first, job, trial = measure(model, given.images, given.size, given.ckpt, Path(folder))
         allowed = ALLOWED.get(model)
-        limit = "" if allowed is None else f"1/{1 / allowed:.0f}"
         print(
-            f"{model}, {full:.2f}, {job:.2f}, {trial:.2f}; 1/{full / job:.1f}, 1/{full / trial:.1f}; {limit}",
+            f"{model}: full test {full:.2f}, first job {first:.2f}, further job {job:.2f} (1/{full / job:.1f}), "
+            f"trial {trial:.2f} (1/{full / trial:.1f}){'' if allowed is None else f'; allowed 1/{1 / allowed:.0f}'}",
             flush=True,
         )
 
