@@ -49,8 +49,12 @@ KINDS: dict[str, Kind] = {
         "same slide or case in two parts, by name",
         "Move all its images to one part; if the names mean something else, set data.group_pattern.",
     ),
-    "same_image": Kind(WARNING, "same image twice in a part", "Keep one, unless it was annotated twice on purpose."),
-    "near_image": Kind(WARNING, "nearly the same image twice in a part", "Keep one, unless both are wanted."),
+    "same_image": Kind(WARNING, "same image twice in a part", "Keep one: a split may put the two on both sides."),
+    "near_image": Kind(
+        WARNING,
+        "nearly the same image twice in a part",
+        "Keep one, unless both are wanted: a split may put them on both sides.",
+    ),
     "off_target": Kind(
         WARNING, "annotations do not lie on the image's chromosomes", "Check that the image is the right one."
     ),
@@ -75,8 +79,8 @@ KINDS: dict[str, Kind] = {
     ),
     "unlabelled": Kind(
         WARNING,
-        "chromosome without an annotation",
-        "Outline it, or crop it away: it is counted as background in training and as false in test figures.",
+        "blob like a chromosome, without an annotation",
+        "Outline chromosomes, or crop them away: they count as background in training and as false in test figures.",
     ),
     "count": Kind(WARNING, "unusual number of chromosomes", "Look for missed, merged and doubled chromosomes."),
     "self_crossing": Kind(

@@ -14,6 +14,12 @@ from kemr_lightning.data.doctor.findings import Box, Finding
 THUMB = 32
 """Side of the thumbnails that are compared."""
 
+BRIGHTEST = 1.8
+"""Times the annotated pixels' height above the ground; what is higher is stain or a mark, no chromosome."""
+
+CLEAR = 0.5
+"""Part of that height by which a blob must stand out from what is right around it."""
+
 FAINT = 8.0
 """Grey levels; annotated pixels that stand out less tell nothing about what a chromosome looks like."""
 
@@ -89,7 +95,9 @@ def unlabelled(
 
     The limit between chromosome and ground lies halfway between the medians of the annotated pixels and of those
     around. What is left beside the annotations, less a rim and thin remains, is called a chromosome if its area is
-    that of one (0.3 to 3 times the typical) and it is as wide as one (half to twice): nuclei and dust are not.
+    that of one (0.3 to 3 times the typical), it is as wide (half to one and a half) and as bright or dark, and it
+    stands
+    alone: most nuclei and their parts, stain and dust are not.
 
     Args:
         pixels: ``(H, W)`` uint8.
@@ -117,9 +125,18 @@ def unlabelled(
         left, top, across, down, size = (int(value) for value in stats[number])
         if not 0.3 * area <= size <= 3 * area:
             continue
-        part = np.pad((parts[top : top + down, left : left + across] == number).astype(np.uint8), 1)
-        thick = 2 * float(cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
-        if 0.5 * width <= thick <= 2 * width:
+        # The surroundings belong to the picture: parts of a nucleus lie on a nucleus.
+        reach = max(4, round(width / 2))
+        rows, columns = (
+            slice(max(0, top - reach), top + down + reach),
+            slice(max(0, left - reach), left + across + reach),
+        )
+        part = parts[rows, columns] == number
+        thick = 2 * float(cv2.distanceTransform(np.pad(part.astype(np.uint8), 1), cv2.DIST_L2, 5).max())
+        ring = _grown(part, reach) & ~_grown(part, max(2, reach // 2)) & ~near[rows, columns]
+        level = float(np.median(lifted[rows, columns][part])) / inside
+        around = float(np.median(lifted[rows, columns][ring])) / inside if ring.any() else 1.0
+        if 0.5 * width <= thick <= 1.5 * width and level <= BRIGHTEST and level - around >= CLEAR:
             blobs.append(((float(left), float(top), float(left + across), float(top + down)), size))
     return blobs
 
