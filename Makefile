@@ -29,8 +29,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(PY) run.py experiment=demo
 
+# One thread each: the processes already fill the cores, and threads that compete for them cost minutes.
 test: $(READY)
-	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-full: $(READY)
 	$(PY) -m pytest -m full $(PYTEST_ARGS)

@@ -14,7 +14,7 @@ from kemr_lightning.refinement import CRFParams, refine_crops, refine_probabilit
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines import automatic, compiled, refine_batched, refine_exact, refine_torch
 from kemr_lightning.refinement.engines.compiled import refine_compiled
-from kemr_lightning.refinement.engines.windows import blur_taps, kaiser_bessel, nodes
+from kemr_lightning.refinement.engines.windows import Layout, blur_taps, kaiser_bessel, nodes
 
 RANGE = [
     CRFParams(2, 9, 3, 3, 0, 5),
@@ -208,22 +208,24 @@ def test_importing_the_package_does_not_import_numba():
 
 def test_window_and_taps_make_a_gaussian():
     """The one-dimensional kernel the grid realises, against the Gaussian, at every pair of positions."""
-    for pitch, worst in ((0.55, 1e-3), (0.8, 4e-3), (1.0, 2e-2)):
-        placed, taps = nodes(60, 5.0, pitch), blur_taps(pitch)[0]
-        spread = np.zeros((60, placed.first[-1] + 4))
+    for count, pitch, worst in ((4, 0.7, 2e-3), (4, 1.0, 2e-2), (6, 0.8, 2e-3), (6, 0.6, 1e-4)):
+        layout = Layout(count, pitch)
+        placed, taps = nodes(60, 5.0, layout), blur_taps(layout)[0]
+        spread = np.zeros((60, placed.first[-1] + count))
         for i in range(60):
-            spread[i, placed.first[i] : placed.first[i] + 4] = placed.weights[4 * i : 4 * i + 4]
-        count = spread.shape[1]
+            spread[i, placed.first[i] : placed.first[i] + count] = placed.weights[count * i : count * (i + 1)]
+        size = spread.shape[1]
         blur = sum(
-            tap * (np.eye(count, k=r) + (np.eye(count, k=-r) if r else 0)) for r, tap in enumerate(taps.astype(float))
+            tap * (np.eye(size, k=r) + (np.eye(size, k=-r) if r else 0)) for r, tap in enumerate(taps.astype(float))
         )
         position = np.arange(60)
         gauss = np.exp(-((position[:, None] - position) ** 2) / 50)
         assert abs(spread @ blur @ spread.T - gauss).max() < worst
 
 
-def test_the_window_ends_at_two_nodes():
-    assert kaiser_bessel(np.array([-2.0, 0.0, 2.0, 3.0]), 8.0).tolist() == [0.0, 1.0, 0.0, 0.0]
+def test_the_window_ends_at_half_its_width():
+    assert kaiser_bessel(np.array([-2.0, 0.0, 2.0, 3.0]), 4, 8.0).tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert kaiser_bessel(np.array([-3.0, 0.0, 3.0]), 6, 12.0).tolist() == [0.0, 1.0, 0.0]
 
 
 def test_the_update_is_pydensecrfs():

@@ -1,8 +1,8 @@
 """Mean field on CPU, compiled: a bilateral grid per crop, and updates of what has changed.
 
-The appearance kernel is a product of three Gaussians (x, y, intensity), each written with a window over four nodes of a
-coarse grid and blur taps between them (`windows`): values are spread onto a three-dimensional grid, the grid is blurred
-along each axis and read back. The cost per pixel does not depend on the sigmas, but for the cells of the grid.
+The appearance kernel is a product of three Gaussians (x, y, intensity), each written with a window over four or six
+nodes of a coarse grid and blur taps between them (`windows`): values are spread onto a three-dimensional grid, the grid
+is blurred along each axis and read back. The cost per pixel does not depend on the sigmas, but for the cells.
 
 The mean field is linear between updates, so only the *change* of ``tanh(z / 2)`` since it was last spread goes through
 the filter. From the second update on that is the rim of the instance: the grid shrinks to the rim's box.
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.engines.simd import gather, spread
-from kemr_lightning.refinement.engines.windows import blur_taps, nodes, pitch_for
+from kemr_lightning.refinement.engines.simd import RING, gather4, gather6, spread4, spread6
+from kemr_lightning.refinement.engines.windows import blur_taps, layout_for, nodes
 
 MOST_CELLS = 12_000_000
 """Float32 cells of the grid at a time; a crop that needs more is filtered in bands of rows."""
@@ -60,15 +60,16 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
     groups: dict[tuple[float, ...], list[int]] = {}
     for which, row in enumerate(table[:, :5].tolist()):
         groups.setdefault(tuple(row), []).append(which)
-    pitches = {row: pitch_for(tolerance, row[3]) for row in groups}
-    if any(pitch is None for pitch in pitches.values()):
+    layouts = {row: layout_for(tolerance, row[3], row[4]) for row in groups}
+    if any(layout is None for layout in layouts.values()):
         return None
     levels = crops.intensity.numpy()
     for row, members in groups.items():
         sigma_alpha, sigma_beta, sigma_gamma, w1, w2 = row
-        pitch = cast(float, pitches[row])
+        layout = layouts[row]
+        assert layout is not None
         longest = int(sizes[members].max())
-        in_space, in_level = nodes(longest, sigma_alpha, pitch), nodes(256, sigma_beta, pitch)
+        in_space, in_level = nodes(longest, sigma_alpha, layout), nodes(256, sigma_beta, layout, vectors=True)
         # What is not spread, or not read back, moves a logit by at most about the tolerance.
         change = 1.5 * tolerance / (max(w1 + w2, 1.0) * (1 + (w1 / 8) ** 2))
         reach = math.ceil(sigma_alpha * math.sqrt(2 * math.log(max(w1 / (8 * tolerance), 8.0))))
@@ -77,7 +78,7 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
         )
         _refine_group(
             levels, z0, refined, starts[members], sizes[members], in_space.first, in_space.weights, in_level.first,
-            in_level.weights, blur_taps(pitch)[0], smoothing, w1, w2, iterations, change, reach,
+            in_level.weights, blur_taps(layout)[0], smoothing, w1, w2, iterations, change, reach,
             math.ceil(4 * sigma_alpha), MOST_CELLS,
         )  # fmt: skip
     return torch.from_numpy(refined)
@@ -145,17 +146,18 @@ def _filter(
     the longest blur tap), so that blurs run without a test; what they push into those cells is never read.
     """
     padding = len(taps) - 1
-    column = level_first[highest] + 4 - level_first[lowest] + padding
-    columns = first[right - 1] + 4 - first[left]
+    nodes, lanes = len(weights) // len(first), len(level_weights) // len(level_first)
+    column = level_first[highest] + nodes - level_first[lowest] + padding
+    columns = first[right - 1] + nodes - first[left]
     row = columns * column
-    rows = first[bottom - 1] + 4 - first[top]
+    rows = first[bottom - 1] + nodes - first[top]
     grid[: (rows + 2 * padding) * row + padding] = np.float32(0)
     in_level = level_first - level_first[lowest]
     in_row = (first[left:right] - first[left]) * column
     touched = np.zeros(rows, dtype=np.bool_)
     for y in range(top, bottom):
         if given[y, 0] < given[y, 1]:
-            touched[first[y] - first[top] : first[y] + 4 - first[top]] = True
+            touched[first[y] - first[top] : first[y] + nodes - first[top]] = True
             # Views of the row that are indexed from 0: LLVM then knows that no index is negative.
             x0, x1 = given[y, 0], given[y, 1]
             some_values, some_levels = values[y * width + x0 : y * width + x1], levels[y * width + x0 : y * width + x1]
@@ -164,18 +166,25 @@ def _filter(
             for i in range(len(some_values)):
                 if some_values[i] != 0:
                     level = np.int64(some_levels[i])
-                    spread(
-                        grid, base + places[i] + in_level[level], column, row, weights, 4 * (x0 + i), weights, 4 * y,
-                        level_weights, 4 * level, some_values, i,
-                    )  # fmt: skip
+                    place = base + places[i] + in_level[level]
+                    if nodes == 4:
+                        spread4(
+                            grid, place, column, row, weights, 4 * (x0 + i), weights, 4 * y, level_weights, 4 * level,
+                            some_values, i,
+                        )  # fmt: skip
+                    else:
+                        spread6(
+                            grid, place, column, row, weights, 6 * (x0 + i), weights, 6 * y, level_weights,
+                            lanes * level, some_values, i,
+                        )  # fmt: skip
 
     # Which columns of nodes are read in each row of nodes: after the blur along y, and before it.
     after, before = np.zeros((rows, 2), dtype=np.int64), np.zeros((rows, 2), dtype=np.int64)
     after[:, 0], before[:, 0] = columns, columns
     for y in range(begin, end):
         if wanted[y, 0] < wanted[y, 1]:
-            low, high = first[wanted[y, 0]] - first[left], first[wanted[y, 1] - 1] + 4 - first[left]
-            for r in range(first[y] - first[top], first[y] + 4 - first[top]):
+            low, high = first[wanted[y, 0]] - first[left], first[wanted[y, 1] - 1] + nodes - first[left]
+            for r in range(first[y] - first[top], first[y] + nodes - first[top]):
                 after[r, 0], after[r, 1] = min(after[r, 0], low), max(after[r, 1], high)
     for r in range(rows):
         for other in range(max(r - padding, 0), min(r + padding + 1, rows)):
@@ -194,18 +203,17 @@ def _filter(
             # The next row's first column reads these cells.
             grid[start + row - padding : start + row] = np.float32(0)
 
-    # Blurred along y only four rows at a time, just before they are read.
+    # Blurred along y only just before they are read, a few rows at a time.
     ring = scratch[row + 2 * padding * column :]
     ready = first[begin] - first[top]
     for y in range(begin, end):
         base = first[y] - first[top]
-        while ready < base + 4:
+        while ready < base + nodes:
             low, length = after[ready, 0], (after[ready, 1] - after[ready, 0]) * column
             if length > 0:
                 start = padding + (padding + ready) * row + low * column
-                _blur(grid, ring[(ready & 3) * row + low * column :], taps, row, start, length)
+                _blur(grid, ring[(ready & (RING - 1)) * row + low * column :], taps, row, start, length)
             ready += 1
-        row0, row1, row2, row3 = (base & 3) * row, (base + 1 & 3) * row, (base + 2 & 3) * row, (base + 3 & 3) * row
         x0, x1 = wanted[y, 0], wanted[y, 1]
         if x0 < x1:
             some_out, some_levels = out[y * width + x0 : y * width + x1], levels[y * width + x0 : y * width + x1]
@@ -213,10 +221,15 @@ def _filter(
             for i in range(len(some_out)):
                 level = np.int64(some_levels[i])
                 place = places[i] + in_level[level]
-                some_out[i] += gather(
-                    ring, row0 + place, row1 + place, row2 + place, row3 + place, column, weights, 4 * (x0 + i),
-                    weights, 4 * y, level_weights, 4 * level,
-                )  # fmt: skip
+                if nodes == 4:
+                    some_out[i] += gather4(
+                        ring, base, place, column, row, weights, 4 * (x0 + i), weights, 4 * y, level_weights, 4 * level
+                    )
+                else:
+                    some_out[i] += gather6(
+                        ring, base, place, column, row, weights, 6 * (x0 + i), weights, 6 * y, level_weights,
+                        lanes * level,
+                    )  # fmt: skip
 
 
 @_kernel
@@ -243,10 +256,11 @@ def _filter_bands(
     if top >= bottom:
         return
     padding = len(taps) - 1
-    row = (first[right - 1] + 4 - first[left]) * (level_first[highest] + 4 - level_first[lowest] + padding)
+    nodes = len(weights) // len(first)
+    row = (first[right - 1] + nodes - first[left]) * (level_first[highest] + nodes - level_first[lowest] + padding)
     band = bottom - top
-    if _cells(first, band, row, padding) > len(grid):
-        while band > 1 and _cells(first, min(band + 2 * far, height), row, padding) > len(grid):
+    if _cells(first, nodes, band, row, padding) > len(grid):
+        while band > 1 and _cells(first, nodes, min(band + 2 * far, height), row, padding) > len(grid):
             band = (band + 1) // 2
     for begin in range(top, bottom, band):
         end = min(begin + band, bottom)
@@ -257,9 +271,9 @@ def _filter_bands(
 
 
 @_kernel
-def _cells(first: NDArray[np.int64], rows: int, row: int, padding: int) -> int:
+def _cells(first: NDArray[np.int64], nodes: int, rows: int, row: int, padding: int) -> int:
     """Cells of a grid over so many rows of pixels, wherever they begin (which may take one node more)."""
-    return int((first[rows - 1] + 5 + 2 * padding) * row + padding)
+    return int((first[rows - 1] + nodes + 1 + 2 * padding) * row + padding)
 
 
 @_kernel
@@ -356,7 +370,7 @@ def _refine_group(
     reach: int, far: int, most_cells: int,
 ) -> None:  # fmt: skip
     """Mean field on crops that share their parameters."""
-    padding = len(taps) - 1
+    padding, nodes = len(taps) - 1, len(weights) // len(first)
     grid, scratch = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float32)
     for which in range(len(starts)):
         height, width = sizes[which, 0], sizes[which, 1]
@@ -364,14 +378,15 @@ def _refine_group(
         levels = all_levels[starts[which] : starts[which] + pixels]
         z0 = all_z0[starts[which] : starts[which] + pixels]
         lowest, highest = int(levels.min()), int(levels.max())
-        column = level_first[highest] + 4 - level_first[lowest] + padding
-        row = (first[width - 1] + 4) * column
-        fewest = _cells(first, min(1 + 2 * far, height), row, padding)
-        cells = min(_cells(first, height, row, padding), max(fewest, most_cells))
+        column = level_first[highest] + nodes - level_first[lowest] + padding
+        row = (first[width - 1] + nodes) * column
+        fewest = _cells(first, nodes, min(1 + 2 * far, height), row, padding)
+        cells = min(_cells(first, nodes, height, row, padding), max(fewest, most_cells))
         if w1 > 0 and cells > len(grid):
             grid = np.empty(cells, dtype=np.float32)
-        if 5 * row + 2 * padding * column > len(scratch):
-            scratch = np.empty(5 * row + 2 * padding * column, dtype=np.float32)
+        rows_needed = (RING + 1) * row + 2 * padding * column
+        if rows_needed > len(scratch):
+            scratch = np.empty(rows_needed, dtype=np.float32)
         given, wanted = np.zeros((height, 2), dtype=np.int64), np.zeros((height, 2), dtype=np.int64)
         updated = np.zeros((height, 2), dtype=np.int64)
         updated[:, 1] = width

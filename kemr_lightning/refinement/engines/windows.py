@@ -1,7 +1,7 @@
 """Interpolation between pixels (or grey levels) and the nodes of a coarse grid, for Gaussian kernels.
 
 A Gaussian of width ``sigma`` on positions ``a, b`` is written ``sum_kl v(a/h - k) m(k - l) v(b/h - l)`` with nodes at
-distance ``h = pitch * sigma``, a window ``v`` over four nodes and blur taps ``m`` between nodes. The window is
+distance ``h = pitch * sigma``, a window ``v`` over four or six nodes and blur taps ``m`` between nodes. The window is
 Kaiser-Bessel's, whose spectrum falls fastest outside the grid's band (the choice of non-uniform FFTs; a cubic B-spline
 is three times less accurate at the same pitch); the taps are the least-squares fit of the product to the Gaussian, so
 they also undo the window's own blur.
@@ -15,17 +15,32 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW_NODES = 4
-"""Nodes a position touches; the compiled kernels are written for it."""
-
-FINEST_PITCH, COARSEST_PITCH = 0.5, 1.0
-"""Range of pitches the windows below are good for, in units of sigma."""
-
-_PITCHES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_SHAPES = (10.0, 9.5, 9.0, 8.5, 7.5, 7.0)
-"""Kaiser-Bessel shape with the least kernel error at each pitch, found by search in steps of 0.5."""
+_SHAPES = {
+    4: ((0.6, 0.7, 0.8, 0.9, 1.0), (9.5, 9.0, 8.5, 7.5, 7.0)),
+    6: ((0.6, 0.65, 0.7, 0.75, 0.8), (13.0, 12.5, 11.5, 12.0, 13.0)),
+}
+"""Pitches, and the Kaiser-Bessel shape with the least kernel error at each, found by search in steps of 0.5."""
 
 Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A grid's make.
+
+    Attributes:
+        nodes: Nodes of the window, 4 or 6.
+        pitch: Distance of nodes in units of sigma.
+    """
+
+    nodes: int
+    pitch: float
+
+
+LAYOUTS = tuple(Layout(4, pitch) for pitch in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)) + tuple(
+    Layout(6, pitch) for pitch in (0.8, 0.75, 0.7, 0.65, 0.6)
+)
+"""From cheap to accurate."""
 
 
 @dataclass(frozen=True)
@@ -33,47 +48,55 @@ class Nodes:
     """Where positions 0, 1, 2 ... lie among the nodes.
 
     Attributes:
-        first: ``(n,)`` int64, the first of the four nodes each position touches.
-        weights: ``(n * 4,)`` float32, its weights on them.
+        first: ``(n,)`` int64, the first of the nodes each position touches.
+        weights: ``(n * w,)`` float32, its weights on them; w is the number of nodes, or of a vector's lanes.
     """
 
     first: NDArray[np.int64]
     weights: Float32
 
 
-def kaiser_bessel(distance: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """The window at ``distance`` (in nodes) from its centre; zero from two nodes on."""
-    inside = np.clip(1 - (2 * distance / WINDOW_NODES) ** 2, 0, None)
+def kaiser_bessel(distance: NDArray[np.float64], count: int, shape: float) -> NDArray[np.float64]:
+    """A window over ``count`` nodes at ``distance`` (in nodes) from its centre; zero from half its width on."""
+    inside = np.clip(1 - (2 * distance / count) ** 2, 0, None)
     return np.asarray(np.where(inside > 0, np.i0(shape * np.sqrt(inside)) / np.i0(shape), 0.0))
 
 
-def nodes(count: int, sigma: float, pitch: float) -> Nodes:
-    """Nodes and weights of the positions ``0 .. count - 1``; node k lies at ``(k - 1) * pitch * sigma``."""
-    position = np.arange(count) / (pitch * sigma)
+def nodes(count: int, sigma: float, layout: Layout, vectors: bool = False) -> Nodes:
+    """Nodes and weights of the positions ``0 .. count - 1``.
+
+    Node k lies at ``(k + 1 - layout.nodes / 2) * pitch * sigma``. With ``vectors`` the weights of a position are padded
+    with zeros to a whole vector of 4 or 8.
+    """
+    position = np.arange(count) / (layout.pitch * sigma)
     first = np.floor(position).astype(np.int64)
-    distance = (position - first)[:, None] - (np.arange(WINDOW_NODES) - 1)
-    return Nodes(first, kaiser_bessel(distance, _shape(pitch)).astype(np.float32).ravel())
+    touched = np.arange(layout.nodes) + 1 - layout.nodes // 2
+    weights = kaiser_bessel((position - first)[:, None] - touched, layout.nodes, _shape(layout))
+    if vectors:
+        weights = np.pad(weights, ((0, 0), (0, -layout.nodes % 4)))
+    return Nodes(first, weights.astype(np.float32).ravel())
 
 
 @lru_cache(maxsize=256)
-def blur_taps(pitch: float) -> tuple[Float32, float]:
-    """Blur taps for a pitch, and the root mean square error of the kernel they give.
+def blur_taps(layout: Layout) -> tuple[Float32, float]:
+    """Blur taps of a grid, and the root mean square error of the kernel they give.
 
     Returns:
         ``(R + 1,)`` float32 taps at distances 0 .. R, R at least 2, and the error relative to the
         Gaussian's own root mean square.
     """
-    sigma = 1 / pitch  # In nodes.
+    sigma = 1 / layout.pitch  # In nodes.
     reach = max(3, int(np.ceil(4.0 * sigma)) - 2)
     parts = 16  # Positions in a node's distance; all positions are multiples of 1 / parts.
     half = parts * int(np.ceil(5 * sigma))
     start, offset = np.arange(parts)[:, None], np.arange(-half, half + 1)[None, :]
-    window = kaiser_bessel(np.arange(-2 * parts, 2 * parts + 1) / parts, _shape(pitch))
+    edge = parts * layout.nodes // 2
+    window = kaiser_bessel(np.arange(-edge, edge + 1) / parts, layout.nodes, _shape(layout))
     matrix = np.zeros((parts, offset.size, reach + 1))
-    for node in range(-1, 3):
-        touched = window[np.clip(start - node * parts, -2 * parts, 2 * parts) + 2 * parts]
+    for node in range(1 - layout.nodes // 2, layout.nodes // 2 + 1):
+        touched = window[np.clip(start - node * parts, -edge, edge) + edge]
         for step in range(-reach, reach + 1):
-            there = np.clip(start + offset - (node + step) * parts, -2 * parts, 2 * parts) + 2 * parts
+            there = np.clip(start + offset - (node + step) * parts, -edge, edge) + edge
             matrix[:, :, abs(step)] += touched * window[there]
     target = np.exp(-((offset / parts) ** 2) / (2 * sigma**2)).repeat(parts, axis=0).ravel()
     columns = matrix.reshape(-1, reach + 1)
@@ -88,18 +111,16 @@ def blur_taps(pitch: float) -> tuple[Float32, float]:
 
 
 @lru_cache(maxsize=256)
-def pitch_for(tolerance: float, w1: float) -> float | None:
-    """The coarsest pitch that keeps refined probabilities within the tolerance, or None if the finest does not.
+def layout_for(tolerance: float, w1: float, w2: float = 0.0) -> Layout | None:
+    """The cheapest grid that keeps refined probabilities within the tolerance, or None if the best does not.
 
-    The kernel's error times w1 is an error of the logit; undecided pixels, which large w1 makes many, amplify it again.
-    The factor is set by measurement (docs/engines.md).
+    The kernel's error times w1 is an error of the logit. Strong kernels leave pixels that could go either way, and
+    there any error is amplified: from a sum of weights of about nine on, rapidly. The factors are set by measurement
+    (docs/engines.md).
     """
-    allowed = 1.4 * tolerance / (max(w1, 0.1) * (1 + 1.9 * (w1 / 16) ** 2))
-    for pitch in np.arange(COARSEST_PITCH, FINEST_PITCH - 1e-9, -0.05).round(2).tolist():
-        if blur_taps(pitch)[1] <= allowed:
-            return float(pitch)
-    return None
+    allowed = 1.4 * tolerance / (max(w1, 0.1) * (1 + ((w1 + w2 / 2) / 8.5) ** 3.5))
+    return next((layout for layout in LAYOUTS if blur_taps(layout)[1] <= allowed), None)
 
 
-def _shape(pitch: float) -> float:
-    return float(np.interp(pitch, _PITCHES, _SHAPES))
+def _shape(layout: Layout) -> float:
+    return float(np.interp(layout.pitch, *_SHAPES[layout.nodes]))
