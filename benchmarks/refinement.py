@@ -26,8 +26,7 @@ from kemr_lightning.data.synthetic import metaphase
 from kemr_lightning.instances import Instances, Patch
 from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.engines import refine_batched, refine_exact
-from kemr_lightning.refinement.engines.compiled import refine_compiled
+from kemr_lightning.refinement.engines import refine_batched, refine_exact, refine_torch
 from kemr_lightning.refinement.engines.reference import refine_one
 
 DEFAULT = CRFParams()
@@ -104,15 +103,14 @@ def by_library(library: Any, crops: Crops, params: CRFParams, colour: bool) -> t
 def compare(library: Any, crops: Crops, params: CRFParams, repeats: int) -> float:
     """Print one line; return how many times less CPU time the torch engine takes."""
     table = params.to_tensor().repeat(len(crops), 1)
-    ours = cpu_seconds(lambda: refine_compiled(crops, table, params.iterations, 0.01), 2 * repeats + 1)
+    ours = cpu_seconds(lambda: refine_torch(crops, table, params.iterations, 0.01), 2 * repeats + 1)
     forms = {
         colour: cpu_seconds(lambda c=colour: by_library(library, crops, params, c), repeats) for colour in (True, False)
     }
     small = crops.select([i for i, area in enumerate(crops.areas) if area <= SMALL][:12])
     rows = table[: len(small)]
     exact = refine_exact(small, rows, params.iterations, 0.01)
-    refined = refine_compiled(small, rows, params.iterations, 0.01)
-    assert refined is not None, "the default tolerance is within the compiled engine's reach"
+    refined = refine_torch(small, rows, params.iterations, 0.01)
     theirs = by_library(library, small, params, min(forms, key=forms.__getitem__))
     times = min(forms.values()) / ours
     name = f"{params.sigma_alpha:>4g}{params.sigma_beta:>4g}{params.sigma_gamma:>3g}{params.w1:>4g}{params.w2:>3g}"
