@@ -1,7 +1,7 @@
 """Labelme itself opens, changes and saves what is predicted; ``KEMR_LABELME`` names a Python that has Labelme 6.
 
-    python -m venv /tmp/labelme && /tmp/labelme/bin/pip install 'labelme>=6'
-    KEMR_LABELME=/tmp/labelme/bin/python pytest tests/labelme_program
+    python -m venv labelme-env && labelme-env/bin/pip install 'labelme>=6'
+    KEMR_LABELME=labelme-env/bin/python pytest tests/labelme_program
 
 ``KEMR_KEEP_SCREENSHOT=FILE.png`` keeps the screenshot. It runs under ``xvfb-run`` where there is one, else in Qt's
 own off-screen mode.
