@@ -34,7 +34,13 @@ def random_checkpoint(model: str, path: Path) -> Path:
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         weights = ["model.weights=none", "++model.heads.score_threshold=0.0"]
         config = hydra.compose("config", [f"model={model}", "data=synthetic", *weights])
-    module = setup.build_module(config, ["chromosome"])
+    module = setup.build_module(config, ["chromosome"]).eval()
+    # Normalise by the statistics of an image, or a hundred random layers end in numbers that no box comes from.
+    norms = [layer.train() for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for layer in norms:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        module.detector([torch.rand(1, 256, 320)])
     content: dict[str, object] = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(content)
     torch.save(content, path)
