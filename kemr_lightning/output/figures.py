@@ -90,7 +90,7 @@ def mask_picture(
         return figure.add_axes((x / total[0], y / total[1], w / total[0], h / total[1]))
 
     main = place(edge, legend, wide, tall)
-    _show(main, image, layers, (0, 0, width, height), 0.9, round(tall * DPI))
+    show(main, image, layers, (0, 0, width, height), 0.9, round(tall * DPI))
     main.set_title(
         f"{sample.name}{_verdict(sample, refined or initial, score)}", loc="left", pad=5, fontsize=9, color="#222222"
     )
@@ -102,11 +102,11 @@ def mask_picture(
         row, column = number % 2, number // 2
         x = edge + wide + gap + column * (side + gap)
         axes = place(x, legend + (1 - row) * (side + caption), side, side)
-        _show(axes, image, layers, window, 1.6, round(side * DPI))
+        show(axes, image, layers, window, 1.6, round(side * DPI))
         axes.set_title(f"{number + 1}   {label}", loc="left", pad=5, fontsize=9, color="#222222")
     handles = [Line2D([], [], color=COLOURS[name], linewidth=2.2, label=NAMES[name]) for name in layers]
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=3, frameon=False, fontsize=10)
-    _save(figure, path, DPI)
+    save(figure, path, DPI)
 
 
 DPI = 170
@@ -133,7 +133,7 @@ def _verdict(sample: Sample, final: Instances, score: float) -> str:
     return f"    {len(found.truth)} annotated, {len(found.pairs)} found, {wrong} wrong"
 
 
-def _show(
+def show(
     axes: Axes,
     image: NDArray[np.uint8],
     layers: Mapping[str, list[NDArray[np.float64]]],
@@ -141,7 +141,16 @@ def _show(
     linewidth: float,
     pixels: int,
 ) -> None:
-    """Draw a window of an image, ``pixels`` high, and the lines in it."""
+    """Draw a window of an image and the lines in it.
+
+    Args:
+        axes: Where.
+        image: ``(H, W)`` uint8.
+        layers: Lines ``(k, 2)`` of ``(x, y)`` by their name in `COLOURS`.
+        window: ``(x0, y0, x1, y1)`` in pixels of the image.
+        linewidth: In points.
+        pixels: Height in pixels of the picture.
+    """
     x0, y0, x1, y1 = window
     # Pillow resamples a window to the pixels of the picture many times faster than matplotlib the whole image.
     enlarged = Image.fromarray(image).resize(
@@ -189,15 +198,16 @@ def _details(
     ranked.sort(key=lambda entry: -entry[0])
     views: list[tuple[tuple[float, float, float, float], str]] = []
     for _, index, caption in ranked:
-        window = _square_about(truth.boxes[index].tolist(), sample.image_size)
-        if all(_apart(window, other) for other, _ in views):
+        window = square_about(truth.boxes[index].tolist(), sample.image_size)
+        if all(apart(window, other) for other, _ in views):
             views.append((window, caption))
         if len(views) == count:
             break
     return views
 
 
-def _square_about(box: Sequence[float], image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+def square_about(box: Sequence[float], image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A square window of an image about a box ``(x0, y0, x1, y1)``, a third larger and inside the image."""
     height, width = image_size
     x0, y0, x1, y1 = box
     side = min(max(x1 - x0, y1 - y0, 24) * 1.35, width, height)
@@ -206,8 +216,8 @@ def _square_about(box: Sequence[float], image_size: tuple[int, int]) -> tuple[fl
     return left, top, left + side, top + side
 
 
-def _apart(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether the centre of neither window lies in the other."""
+def apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether the centre of neither window ``(x0, y0, x1, y1)`` lies in the other."""
     for inner, outer in ((first, second), (second, first)):
         x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2
         if outer[0] < x < outer[2] and outer[1] < y < outer[3]:
@@ -228,59 +238,69 @@ def count_map(instances: Instances, score: float = 0.0) -> NDArray[np.uint8]:
 def _axes(size: tuple[float, float] = (6.4, 4.6)) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    _tidy(axes)
+    tidy(axes)
     return figure, axes
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Leave out what a curve does not need."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def precision_recall(extended: Mapping[str, Any], path: Path, ious: Sequence[float] = (0.5, 0.75, 0.85)) -> None:
-    """Draw precision over recall, initial against refined, at some IoU thresholds.
+def precision_recall(
+    extended: Mapping[str, Any],
+    path: Path,
+    ious: Sequence[float] = (0.5, 0.75, 0.85),
+    names: Mapping[str, str] = NAMES,
+    colours: Mapping[str, str] = COLOURS,
+) -> None:
+    """Draw precision over recall of some sets of predictions, at some IoU thresholds.
 
     Args:
-        extended: ``initial`` and, if there is one, ``refined``, as `extended_figures` gives them.
+        extended: By key, as `extended_figures` gives them; of a run, ``initial`` and, if there is one, ``refined``.
         path: The PNG to write.
-        ious: Thresholds.
+        ious: Thresholds, three at most.
+        names: What each key is called in the legend, in its order.
+        colours: The colour of each key.
     """
     figure, axes = _axes()
     dashes: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
     styles = dict(zip(ious, dashes, strict=False))
-    kind = _kind(extended)
-    for name in _present(extended):
+    kind, present = _kind(extended), [key for key in names if key in extended]
+    for key in present:
         for iou, style in styles.items():
-            curve = np.array(extended[name][kind]["curves"][f"{iou:.2f}"]) * 100
-            axes.plot(RECALL_POINTS * 100, curve, style, color=COLOURS[name], linewidth=1.8)
-    handles = [Line2D([], [], color=COLOURS[name], linewidth=2, label=NAMES[name]) for name in _present(extended)]
+            curve = np.array(extended[key][kind]["curves"][f"{iou:.2f}"]) * 100
+            axes.plot(RECALL_POINTS * 100, curve, style, color=colours[key], linewidth=1.8)
+    handles = [Line2D([], [], color=colours[key], linewidth=2, label=names[key]) for key in present]
     handles += [Line2D([], [], color="#555555", linestyle=s, label=f"IoU {iou:.2f}") for iou, s in styles.items()]
     axes.legend(handles=handles, frameon=False, loc="lower left")
     axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 101), title=f"{kind} precision")
-    _save(figure, path, 150)
+    save(figure, path, 150)
 
 
-def ap_over_iou(extended: Mapping[str, Any], path: Path) -> None:
-    """Draw AP over the IoU threshold, initial against refined; arguments as in `precision_recall`."""
+def ap_over_iou(
+    extended: Mapping[str, Any],
+    path: Path,
+    names: Mapping[str, str] = NAMES,
+    colours: Mapping[str, str] = COLOURS,
+) -> None:
+    """Draw AP over the IoU threshold; arguments as in `precision_recall`."""
     figure, axes = _axes()
     kind = _kind(extended)
-    for name in _present(extended):
-        values = [extended[name][kind][f"AP{round(iou * 100)}"] for iou in IOU_THRESHOLDS]
-        label = f"{NAMES[name]}, mean {extended[name][kind]['AP']:.2f}"
-        axes.plot(IOU_THRESHOLDS, values, "o-", color=COLOURS[name], linewidth=1.8, markersize=4, label=label)
+    for key in (key for key in names if key in extended):
+        values = [extended[key][kind][f"AP{round(iou * 100)}"] for iou in IOU_THRESHOLDS]
+        label = f"{names[key]}, mean {extended[key][kind]['AP']:.2f}"
+        axes.plot(IOU_THRESHOLDS, values, "o-", color=colours[key], linewidth=1.8, markersize=4, label=label)
     axes.legend(frameon=False, loc="lower left")
     axes.set(xlabel="IoU threshold", ylabel="AP (%)", ylim=(0, 101), title=f"{kind} AP")
     axes.set_xticks(IOU_THRESHOLDS)
-    _save(figure, path, 150)
+    save(figure, path, 150)
 
 
 def _kind(extended: Mapping[str, Any]) -> str:
-    return "mask" if "mask" in extended["initial"] else "box"
-
-
-def _present(extended: Mapping[str, Any]) -> list[str]:
-    return [name for name in ("initial", "refined") if name in extended]
+    return "mask" if all("mask" in figures for figures in extended.values()) else "box"
 
 
 def training_curves(metrics_csv: Path, path: Path) -> bool:
@@ -316,8 +336,8 @@ def training_curves(metrics_csv: Path, path: Path) -> bool:
     if right.lines:
         right.legend(frameon=False, fontsize=8)
     for axes in (left, right):
-        _tidy(axes)
-    _save(figure, path, 150)
+        tidy(axes)
+    save(figure, path, 150)
     return True
 
 
@@ -353,7 +373,8 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return means
 
 
-def _save(figure: Figure, path: Path, dpi: int) -> None:
+def save(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a picture, whole or not at all."""
     FigureCanvasAgg(figure)
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=dpi, pil_kwargs={"compress_level": 3})
