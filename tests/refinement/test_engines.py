@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.errors import UserError
 from kemr_lightning.refinement import CRFParams, refine_crops, refine_probability
 from kemr_lightning.refinement.crops import Crops
@@ -61,8 +64,11 @@ def table(params: CRFParams, crops: Crops = CROPS) -> torch.Tensor:
 
 
 def mean_iou(a: torch.Tensor, b: torch.Tensor, crops: Crops = CROPS) -> float:
-    pairs = zip((a >= 0.5).split(crops.areas), (b >= 0.5).split(crops.areas), strict=True)
-    return float(np.mean([float((p & q).sum() / (p | q).sum()) for p, q in pairs]))
+    ious = []
+    for p, q in zip((a >= 0.5).split(crops.areas), (b >= 0.5).split(crops.areas), strict=True):
+        union = int((p | q).sum())
+        ious.append(int((p & q).sum()) / union if union else 1.0)
+    return float(np.mean(ious))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +84,36 @@ def test_close_to_brute_force_over_the_range(run, params, oracle):
     assert mean_iou(refined, oracle[params]) >= 0.995
 
 
-@pytest.mark.parametrize("params", RANGE[::3], ids=str)
+@pytest.mark.parametrize("params", RANGE, ids=str)
 def test_a_tighter_tolerance_reaches_a_thousandth(params, oracle):
     refined = refine_torch(CROPS, table(params), params.iterations, 1e-3)
     assert float((refined - oracle[params]).abs().max()) <= 1e-3
+
+
+@pytest.mark.skipif("KEMR_REAL_DATA" not in os.environ, reason="needs real images")
+@pytest.mark.parametrize("folder", ["bioimlab/train", "mfish"])
+def test_close_to_brute_force_on_real_images(folder):
+    path = sorted(Path(os.environ["KEMR_REAL_DATA"], folder).glob("*.json"))[0]
+    read = read_labelme(path)
+    image = torch.from_numpy(read.image.copy())
+    pairs = []
+    for patch in read.instances.patches:
+        x0, y0, x1, y1 = patch.window
+        height, width = y1 - y0 + 20, x1 - x0 + 20
+        inside = x0 >= 10 and y0 >= 10 and y1 + 10 <= image.shape[0] and x1 + 10 <= image.shape[1]
+        if inside and height * width <= 80 * 80 and len(pairs) < 4:
+            mask = np.zeros((height, width))
+            mask[11 : height - 9, 9 : width - 11] = patch.values.numpy()
+            soft = gaussian_filter(mask, 2.0).clip(0.002, 0.998).astype(np.float32)
+            pairs.append((image[y0 - 10 : y1 + 10, x0 - 10 : x1 + 10].contiguous(), torch.from_numpy(soft)))
+    assert len(pairs) == 4
+    crops = Crops.pack([crop for crop, _ in pairs], [prob for _, prob in pairs])
+    for params in RANGE:
+        exact = refine_exact(crops, table(params, crops), 5, 0)
+        for tolerance, allowed in ((0.01, 0.02), (1e-3, 1e-3)):
+            refined = refine_torch(crops, table(params, crops), 5, tolerance)
+            assert float((refined - exact).abs().max()) <= allowed, params
+            assert mean_iou(refined, exact, crops) >= 0.995, params
 
 
 def test_the_crf_moves_these_masks():

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines.simd import RING, gather4, gather6, spread4, spread6
-from kemr_lightning.refinement.engines.windows import blur_taps, layout_for, nodes
+from kemr_lightning.refinement.engines.windows import blur_taps, layout_for, nodes, stricter
 
 MOST_CELLS = 12_000_000
 """Float32 cells of the grid at a time; a crop that needs more is filtered in bands of rows."""
@@ -71,7 +71,7 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
         longest = int(sizes[members].max())
         in_space, in_level = nodes(longest, sigma_alpha, layout), nodes(256, sigma_beta, layout, vectors=True)
         # What is not spread, or not read back, moves a logit by at most about the tolerance.
-        change = 1.5 * tolerance / (max(w1 + w2, 1.0) * (1 + (w1 / 8) ** 2))
+        change = 1.5 * stricter(tolerance) / (max(w1 + w2, 1.0) * (1 + (w1 / 8) ** 2))
         reach = math.ceil(sigma_alpha * math.sqrt(2 * math.log(max(w1 / (8 * tolerance), 8.0))))
         smoothing = np.exp(-(np.arange(2 * math.ceil(2 * sigma_gamma) + 1) ** 2) / (2 * sigma_gamma**2)).astype(
             np.float32
