@@ -92,8 +92,9 @@ class SegmentationModule(pl.LightningModule):
                 "Lower optimizer.lr, or add warm-up steps to the schedule"
             )
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(values, on_step=True, on_epoch=False, batch_size=len(batch))
-        self.log("train/loss", total.detach(), on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch))
+        how = {"on_step": True, "on_epoch": False, "batch_size": len(batch), "sync_dist": True}
+        self.log_dict(values, **how)
+        self.log("train/loss", total.detach(), prog_bar=True, **how)
         return total
 
     def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:  # noqa: ARG002

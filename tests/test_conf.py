@@ -30,7 +30,7 @@ def test_every_task_names_a_function(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["model", "data", "refine", "callbacks", "logger", "optimizer", "scheduler", "trainer"]
+    "group", ["model", "data", "refine", "callbacks", "logger", "optimizer", "scheduler", "trainer", "budget"]
 )
 def test_every_option_of_a_group_composes(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
@@ -63,6 +63,14 @@ def test_paper_schedules(scheduler: str, first: int, second: int) -> None:
     schedule = hydra.utils.instantiate(config.scheduler)(optimizer, 36_000)
     (factor,) = schedule.lr_lambdas
     assert [factor(step) for step in (0, first - 1, first, second - 1, second)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("experiment", ["kemr_tiny", "kemr_r101", "demo"])
+def test_several_processes_train_as_long_as_one(experiment: str) -> None:
+    alone, together = compose(f"experiment={experiment}"), compose(f"experiment={experiment}", "trainer=ddp")
+    for key, value in alone.trainer.items():
+        if key != "devices":
+            assert together.trainer[key] == value
 
 
 def test_only_kemr_refines() -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record, SampleDataset, map_labels, names_of
 from kemr_lightning.data.folder import LabelmeSource, raise_faults, unannotated_records
+from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Sample
@@ -33,43 +33,6 @@ class Source(Protocol):
 
 SOURCES: Mapping[str, Callable[[Path], Source]] = {"labelme": LabelmeSource, "coco": CocoSource}
 """Annotation formats."""
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """A seeded order of ``(index, epoch)`` for training: the same seed and epoch give the same samples.
-
-    Lightning calls `set_epoch` before every epoch, also after a resume.
-    """
-
-    def __init__(self, length: int, seed: int, samples: int | None = None) -> None:
-        """Cover ``length`` items.
-
-        Args:
-            length: Number of images.
-            seed: Seed of the order.
-            samples: Samples in an epoch; None takes every image once. More take every image several times, each time
-                augmented anew.
-        """
-        self.length = length
-        self.seed = seed
-        self.samples = length if samples is None else samples
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is of."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        # Rounds are counted through all epochs, so that no two samples of a run are alike.
-        rounds = -(-self.samples // self.length)
-        left = self.samples
-        for number in range(self.epoch * rounds, (self.epoch + 1) * rounds):
-            order = np.random.default_rng([self.seed, number]).permutation(self.length).tolist()
-            yield from ((index, number) for index in order[:left])
-            left -= self.length
 
 
 def as_list(samples: list[Sample]) -> list[Sample]:
@@ -108,7 +71,7 @@ class SegmentationDataModule(LightningDataModule):
             format: ``"labelme"`` or ``"coco"``.
             augmentation: For training images; None trains on whole images as they are.
             resize: ``(width, height)`` that images are fitted into, or None. Only training images are resized here.
-            batch_size: Training images in a batch; evaluation has 1, images differing in size.
+            batch_size: Training images in a batch of one process; evaluation has 1, images differing in size.
             num_workers: Worker processes of the training loader; evaluation uses as many.
             label_map: See `kemr_lightning.data.dataset.LabelMap`.
             group_pattern: See `kemr_lightning.data.split.group_of`.
@@ -263,19 +226,19 @@ class SegmentationDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Seeded, shuffled training batches."""
         dataset = _prepared(self.train, "train")
-        sampler = EpochSampler(len(dataset), self.seed, self.epoch_samples)
+        sampler = EpochSampler(len(dataset), self.seed, self.epoch_samples, Share.under(self.trainer))
         return self._loader(dataset, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Validation images in order, one a batch."""
+        """This process's share of the validation images in order, one a batch."""
         return self._loader(_prepared(self.val, "val"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Test images in order, one a batch."""
+        """This process's share of the test images in order, one a batch."""
         return self._loader(_prepared(self.test, "test"))
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """All images of the folder in order, one a batch."""
+        """This process's share of the folder's images in order, one a batch."""
         return self._loader(_prepared(self.predict, "predict"))
 
     def _loader(
@@ -284,7 +247,7 @@ class SegmentationDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=sampler,
+            sampler=ShareSampler(len(dataset), Share.under(self.trainer)) if sampler is None else sampler,
             num_workers=self.num_workers,
             collate_fn=as_list,
             drop_last=sampler is not None and len(sampler) >= batch_size,

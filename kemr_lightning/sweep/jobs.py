@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kemr_lightning.distributed import is_first
 from kemr_lightning.output.coco_results import METRICS
 from kemr_lightning.output.files import write_json
 from kemr_lightning.store import checkpoint_digest
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 JOB_FILE = "job.json"
 MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own copy of the sweep's configuration, written before its first job."""
+
+LAST = "checkpoints/last.ckpt"
+"""Where a training that was interrupted goes on from."""
 
 TAG_LENGTH = 64
 """W&B's limit."""
@@ -151,7 +155,8 @@ def run(
 
     Args:
         job: The job.
-        config: Its configuration; its run directory is changed if another job's results are there.
+        config: Its configuration; its run directory is changed if another job's results are there, and ``ckpt`` where a
+            training has been begun.
         task: Does the work.
         explain: The one line that tells a user what to mend, or None where an error is not the user's.
 
@@ -172,13 +177,14 @@ def run(
         write_table(job.sweep)
         return done.score
     record = JobRecord(job.number, job.overrides, job.varied, identity)
-    own = Path(config.paths.run_dir)
-    taken = any(item.directory == own.name and item.identity != identity for item in records)
-    if taken:
-        # The sweep was started again with more values: its jobs are counted differently now.
-        own = own.with_name(f"{own.name}-{identity[:8]}")
-        with open_dict(config):
-            config.paths.run_dir = str(own)
+    own = _directory(Path(config.paths.run_dir), identity, records)
+    with open_dict(config):
+        config.paths.run_dir = str(own)
+        if config.get("ckpt") is None and _trains(config) and (own / LAST).is_file():
+            logger.info("job %d (%s) was interrupted: it goes on from %s", job.number, what, own / LAST)
+            config.ckpt = str(own / LAST)
+    if not is_first():
+        return task(config)  # one of several processes of the job, of which the first keeps the record
     record.directory = own.name
     (own / METRICS).unlink(missing_ok=True)
     record.save(job.sweep)
@@ -201,6 +207,22 @@ def run(
         record.cpu_seconds = round(time.process_time() - start_cpu, 2)
         record.save(job.sweep)
         write_table(job.sweep)
+
+
+def _directory(usual: Path, identity: str, records: list[JobRecord]) -> Path:
+    """Where a job runs: where it was begun, else in the usual directory unless that is another job's.
+
+    A sweep that is started again with more values counts its jobs differently.
+    """
+    begun = next((item.directory for item in records if item.identity == identity), None)
+    if begun is not None:
+        return usual.with_name(begun)
+    taken = any(item.directory == usual.name for item in records)
+    return usual.with_name(f"{usual.name}-{identity[:8]}") if taken else usual
+
+
+def _trains(config: DictConfig) -> bool:
+    return "task" in config and config.task.name == "train"
 
 
 def _identity(job: Job, config: DictConfig) -> str:

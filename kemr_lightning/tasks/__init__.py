@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from kemr_lightning.distributed import quieten_others
 from kemr_lightning.errors import UserError
 from kemr_lightning.sweep import jobs
 
@@ -32,6 +33,7 @@ def run(config: DictConfig) -> float | None:
             raises the error itself: `SystemExit` would end the jobs that follow.
     """
     _quieten()
+    quieten_others()
     job = jobs.current()
     if job is not None:
         return jobs.run(job, config, _call, user_message)

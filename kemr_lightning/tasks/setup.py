@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
+from kemr_lightning.distributed import is_first
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Instances
 from kemr_lightning.module import SegmentationModule
@@ -40,6 +42,8 @@ CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BY_NAME = ("last", "best")
 
+REQUEUE_FILES = "hpc_ckpt_*.ckpt"
+"""Lightning's, in the run directory."""
 
 def start(config: DictConfig) -> Path:
     """Seed every generator, check what every task needs and write the resolved configuration.
@@ -59,7 +63,8 @@ def start(config: DictConfig) -> Path:
         )
     pl.seed_everything(config.seed, workers=True, verbose=False)
     directory = Path(config.paths.run_dir)
-    write_text(directory / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
+    if is_first():
+        write_text(directory / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
     return directory
 
 
@@ -173,8 +178,16 @@ def build_trainer(
     interval, steps = settings.val_check_interval, settings.max_steps
     if isinstance(interval, int) and 0 < steps < interval:
         settings.val_check_interval = steps
+
+    Raises:
+        UserError: A job of a sweep is to start processes of its own.
     callbacks = []
     for name, node in (config.callbacks or {}).items():
+    if settings.get("strategy") is not None and jobs.current() is not None and "SLURM_PROCID" not in os.environ:
+        raise UserError(
+            "trainer=ddp starts its processes with the command that was given, which for a sweep is the sweep. "
+            "Use hydra/launcher=submitit_slurm, or trainer=default"
+        )
         if node is not None:
             callbacks.append(hydra.utils.instantiate(node, **({"refiner": refiner} if name == "refinement" else {})))
     loggers: list[Logger] = []
@@ -244,6 +257,35 @@ def needed_checkpoint(config: DictConfig) -> Path:
     Returns:
         Its file.
 
+def requeued_checkpoint(config: DictConfig) -> Path | None:
+    """What a training goes on from when Slurm has started its job again in the same run directory.
+
+    Args:
+        config: The composed configuration.
+
+    Returns:
+        The newest of ``checkpoints/last.ckpt`` and what Lightning saved when Slurm announced the job's end; None in a
+        job's first attempt, or where nothing was saved.
+    """
+    if not int(os.environ.get("SLURM_RESTART_COUNT", "0")):
+        return None
+    directory = Path(config.paths.run_dir)
+    found = [file for file in (directory / CHECKPOINTS / "last.ckpt",) if file.is_file()]
+    found += directory.glob(REQUEUE_FILES)
+    newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is not None:
+        logger.info("the job was requeued: going on from %s", newest)
+    return newest
+
+
+def forget_requeue(trainer: pl.Trainer) -> None:
+    """Delete what Lightning saved for a requeued training once that is over: it would be tested instead of the best."""
+    if is_first():
+        for file in Path(trainer.default_root_dir).glob(REQUEUE_FILES):
+            file.unlink(missing_ok=True)
+    trainer.strategy.barrier()
+
+
     Raises:
         UserError: There is none.
     """
@@ -309,3 +351,5 @@ def report(config: DictConfig, directory: Path, checkpoint: Path | None) -> None
     """
     commands = next_after(config.task.name, directory, checkpoint, config.data.get("root"))
     print_summary(directory, commands)
+    if not is_first():
+        return

@@ -29,7 +29,11 @@ def train(config: DictConfig) -> float | None:
         UserError: Something in the configuration or the data has to be mended; nothing was trained.
     """
     directory = setup.start(config)
-    resume = setup.find_checkpoint(config)
+    resume = setup.requeued_checkpoint(config)
+    if resume is not None:
+        config.init = None
+    else:
+        resume = setup.find_checkpoint(config)
     if resume is not None and config.init is not None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
     data = setup.build_data(config, "fit")
@@ -44,6 +48,7 @@ def train(config: DictConfig) -> float | None:
         trainer = setup.build_trainer(config, refiner)
         fit(trainer, module, data, resume)
         best = load_best(trainer, module)
+        setup.forget_requeue(trainer)
         trainer.test(module, datamodule=data, verbose=False)
     setup.report(config, directory, best)
     return _best_score(trainer)

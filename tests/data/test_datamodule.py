@@ -14,7 +14,7 @@ from PIL import Image
 
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.augment import Augmentation
-from kemr_lightning.data.datamodule import EpochSampler, SegmentationDataModule
+from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.dataset import Record, SampleDataset, map_labels, names_of
 from kemr_lightning.data.image import IntensityImage
 from kemr_lightning.errors import UserError
@@ -274,17 +274,6 @@ def test_training_batches_follow_seed_and_epoch(flat: Path, workers: int) -> Non
     later, other = epoch(1), epoch(0, seed=1)
     by_name = {sample.name: sample.image for sample in first}
     assert not any(torch.equal(by_name.get(sample.name, torch.zeros(0)), sample.image) for sample in later + other)
-
-
-def test_long_epochs_take_every_image_equally() -> None:
-    sampler = EpochSampler(5, seed=1, samples=12)
-    keys = list(sampler)
-    assert len(keys) == len(sampler) == 12
-    assert len(set(keys)) == 12
-    assert sorted(index for index, _ in keys[:5]) == sorted(index for index, _ in keys[5:10]) == list(range(5))
-    sampler.set_epoch(1)
-    assert not set(sampler) & set(keys)
-    assert len(list(EpochSampler(5, seed=1, samples=3))) == 3
 
 
 def decoded(pixels: np.ndarray) -> Callable[[], IntensityImage]:

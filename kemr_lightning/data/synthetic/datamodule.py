@@ -9,7 +9,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from kemr_lightning.data.augment import Augmentation
-from kemr_lightning.data.datamodule import EpochSampler, as_list
+from kemr_lightning.data.datamodule import as_list
+from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Sample
@@ -51,7 +52,7 @@ class SyntheticDataModule(LightningDataModule):
             label_map: ``"single"``, or None for 24 classes.
             augmentation: For training images; None trains on whole images as they are.
             resize: ``(width, height)`` that training images are fitted into.
-            batch_size: Training images in a batch; evaluation has 1.
+            batch_size: Training images in a batch of one process; evaluation has 1.
             num_workers: Worker processes of every loader.
             epoch_samples: Training samples in an epoch; None takes every image once.
             cache_mb: Memory for images made, per data set and process.
@@ -101,19 +102,19 @@ class SyntheticDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Seeded, shuffled training batches."""
-        sampler = EpochSampler(len(self.train), self.seed, self.epoch_samples)
+        sampler = EpochSampler(len(self.train), self.seed, self.epoch_samples, Share.under(self.trainer))
         return self._loader(self.train, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Validation images in order, one a batch."""
+        """This process's share of the validation images in order, one a batch."""
         return self._loader(self.val)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Test images in order, one a batch."""
+        """This process's share of the test images in order, one a batch."""
         return self._loader(self.test)
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """Test images in order, one a batch."""
+        """This process's share of the test images in order, one a batch."""
         return self._loader(self.test)
 
     def _loader(
@@ -122,7 +123,7 @@ class SyntheticDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=sampler,
+            sampler=ShareSampler(len(dataset), Share.under(self.trainer)) if sampler is None else sampler,
             num_workers=self.num_workers,
             collate_fn=as_list,
             drop_last=sampler is not None and len(sampler) >= batch_size,

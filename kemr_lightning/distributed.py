@@ -1,0 +1,90 @@
+"""Several processes that train one model: which of them writes, and normalisation over the whole batch."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from typing_extensions import override
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files; the only process is."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def quieten_others() -> None:
+    """Let processes other than the first report errors only: all else they would say again."""
+    if not is_first():
+        logging.getLogger().setLevel(logging.ERROR)
+
+
+class BatchNormOverProcesses(nn.BatchNorm2d):
+    """Batch normalisation with the mean and variance of all processes' batches, on any device.
+
+    PyTorch's `SyncBatchNorm` does the same with its own kernels, which exist for GPUs only. Gradients flow through the
+    statistics to every process. In evaluation mode, and in a single process, it is a plain `BatchNorm2d`.
+    """
+
+    @override
+    def forward(self, input: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> the same, B and H x W may differ between the processes."""
+        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+            return super().forward(input)
+        # float64: E[x^2] - E[x]^2 in float32 loses the variance of features far from zero.
+        wide = input.double()
+        count = wide.new_full((1,), input.numel() / input.shape[1])
+        own = torch.cat([wide.sum(dim=(0, 2, 3)), wide.square().sum(dim=(0, 2, 3)), count])
+        total = cast(Tensor, all_reduce(own))
+        number = total[-1]
+        mean, square = (total[:-1] / number).chunk(2)
+        variance = (square - mean.square()).clamp(min=0)
+        self._follow(mean.detach(), variance.detach() * (number / (number - 1).clamp(min=1)).detach())
+        scale = (variance + self.eps).rsqrt()
+        shift = -mean * scale
+        scale, shift = scale.to(input.dtype), shift.to(input.dtype)
+        if self.affine:
+            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        return input * scale[:, None, None] + shift[:, None, None]
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics as `BatchNorm2d` does, with the unbiased variance."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        part = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), part)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), part)
+
+
+class BatchNormSync(TorchSyncBatchNorm):
+    """Lightning's plug-in that lets `BatchNorm2d` see the whole batch: PyTorch's layers on GPUs, ours elsewhere.
+
+    With it every process has the same running statistics, so that shares of validation images are scored by one and
+    the same model, and a step is what it would be in one process.
+    """
+
+    @override
+    def apply(self, model: nn.Module) -> nn.Module:
+        if dist.is_initialized() and dist.get_backend() == "nccl":
+            return super().apply(model)
+        return _exchange(model, nn.BatchNorm2d, BatchNormOverProcesses)
+
+    @override
+    def revert(self, model: nn.Module) -> nn.Module:
+        return super().revert(_exchange(model, BatchNormOverProcesses, nn.BatchNorm2d))
+
+
+def _exchange(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
+    """Layers of one class made layers of another that has the same attributes."""
+    for layer in model.modules():
+        if type(layer) is old:
+            layer.__class__ = new
+    return model
