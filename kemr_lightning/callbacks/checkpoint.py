@@ -1,0 +1,38 @@
+"""Checkpoints: the best validated model, and the state of the training to go on from."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from typing_extensions import override
+
+
+class CheckpointCallback(ModelCheckpoint):
+    """Lightning's checkpoint callback whose ``last.ckpt`` is what its name says.
+
+    Lightning's own writes it only together with a better model: a training that was interrupted long after its best
+    validation would go on from there. Here it follows every validation, better or not, and the end of the training.
+    """
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._follow(trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        # The end is saved here: at `on_train_end` averaged weights have taken the place of the trained ones.
+        if self._should_save_on_train_epoch_end(trainer) or _is_ending(trainer):
+            self._follow(trainer)
+
+    def _follow(self, trainer: pl.Trainer) -> None:
+        """Save ``last.ckpt`` unless this step is saved."""
+        if self.save_last and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+def _is_ending(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that ends is the last: all steps are done, or time is up."""
+    return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
