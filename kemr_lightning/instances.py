@@ -92,13 +92,17 @@ class Instances:
     def __iter__(self) -> Iterator[Instances]:
         return (self[[index]] for index in range(len(self)))
 
-    def __getitem__(self, index: Tensor | Sequence[int] | slice) -> Instances:
-        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice."""
+    def positions(self, index: Tensor | Sequence[int] | slice) -> Tensor:
+        """The positions ``(K,)`` int64, on the CPU, that an index as of ``instances[index]`` stands for."""
         if not isinstance(index, slice):
-            index = torch.as_tensor(index)
+            index = torch.as_tensor(index, device="cpu")
             # An empty list becomes a tensor of floats, which selects nothing only after it is made one of positions.
             index = index.to(torch.int64) if index.numel() == 0 and index.is_floating_point() else index
-        where = torch.arange(len(self))[index]
+        return torch.arange(len(self))[index]
+
+    def __getitem__(self, index: Tensor | Sequence[int] | slice) -> Instances:
+        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice."""
+        where = self.positions(index)
         on = self.boxes.device
         return Instances(
             self.image_size,

@@ -22,6 +22,9 @@ from kemr_lightning.instances import Instances, Patch
 Polygon = npt.NDArray[np.float64]
 """``(K, 2)`` float64 corners ``(x, y)``; coordinates are those of pixel corners, as everywhere in the package."""
 
+FARTHEST = 1e5
+"""Corners farther out than this many pixels, and images that are larger, are taken for damage."""
+
 # pycocotools rounds corners to fifths of a pixel before it draws.
 _FIFTHS = 5
 

@@ -20,8 +20,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from kemr_lightning import rle
-from kemr_lightning.data.annotation import Annotation, polygon_area
+from kemr_lightning.data.annotation import FARTHEST, Annotation, polygon_area
 from kemr_lightning.data.dataset import Record
+from kemr_lightning.data.folder import refuse_twins
 from kemr_lightning.data.image import image_size, read_image
 from kemr_lightning.data.split import SPLITS
 from kemr_lightning.errors import UserError
@@ -164,7 +165,9 @@ def _records(files: Sequence[Path], root: Path, folder: Path) -> list[Record]:
     if skipped:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(skipped.items()))
         log.warning("%s: annotations that are no instances, left out: %s", folder, counts)
-    return sorted(records, key=lambda record: record.name)
+    records.sort(key=lambda record: record.name)
+    refuse_twins(records, "listed twice in the COCO files. Keep one of the entries.")
+    return records
 
 
 @dataclass(frozen=True)
@@ -191,18 +194,22 @@ def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
         folder: Where the part's images are looked for besides the JSON's folder and the root.
 
     Raises:
-        UserError: The file cannot be read at all, or its categories cannot.
+        UserError: The file cannot be read at all, or ids of its images or categories or a stated size make no sense.
     """
     records: list[Record] = []
     faults: list[str] = []
     skipped: Counter[str] = Counter()
     document = _read(path)
     names = _categories(path, document)
-    by_image: dict[Any, list[Annotation]] = {image.get("id"): [] for image in document["images"]}
-    sizes = {image.get("id"): (image.get("height"), image.get("width")) for image in document["images"]}
+    by_image: dict[Any, list[Annotation]] = {}
+    sizes: dict[Any, tuple[int, int] | None] = {}
+    for image in document["images"]:
+        _check_id(path, image, by_image)
+        by_image[image["id"]] = []
+        sizes[image["id"]] = _stated_size(path, image)
     for raw in document["annotations"]:
         try:
-            parsed = _annotation(path, raw, names, by_image, sizes)
+            parsed = _annotation(path, raw, names, sizes)
         except UserError as error:
             faults.append(str(error))
             continue
@@ -212,7 +219,7 @@ def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
             by_image[raw["image_id"]].append(parsed)
     for image in document["images"]:
         try:
-            records.append(_record(path, image, by_image[image.get("id")], root, folder))
+            records.append(_record(path, image, sizes[image["id"]], by_image[image["id"]], root, folder))
         except UserError as error:
             faults.append(str(error))
     return CocoContents(records, faults, skipped)
@@ -241,18 +248,34 @@ def _categories(path: Path, document: Mapping[str, Any]) -> dict[Any, str]:
         raise UserError(f"{path}: a category lacks its id or name. Export it again.") from error
 
 
+def _check_id(path: Path, image: Mapping[str, Any], known: Mapping[Any, object]) -> None:
+    number = image.get("id")
+    if not isinstance(number, int | float | str):
+        raise UserError(f"{path}: image {image.get('file_name')!r} has no id. Export it again.")
+    if number in known:
+        raise UserError(f"{path}: two images have the id {number!r}. Export it again.")
+
+
+def _stated_size(path: Path, image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """``(H, W)`` that the file says an image has, or None."""
+    height, width = image.get("height"), image.get("width")
+    if height is None or width is None:
+        return None
+    if not all(isinstance(side, int | float) and 0 < side < FARTHEST and side == int(side) for side in (height, width)):
+        raise UserError(
+            f"{path}: image {image.get('file_name')!r} of size {width!r} x {height!r} makes no sense. Correct the size."
+        )
+    return int(height), int(width)
+
+
 def _annotation(
-    path: Path,
-    raw: Mapping[str, Any],
-    names: Mapping[Any, str],
-    images: Mapping[Any, object],
-    sizes: Mapping[Any, tuple[Any, Any]],
+    path: Path, raw: Mapping[str, Any], names: Mapping[Any, str], sizes: Mapping[Any, tuple[int, int] | None]
 ) -> Annotation | str:
     """One annotation, or why it is none."""
     where = f"{path}: annotation {raw.get('id')}"
-    if raw.get("image_id") not in images:
+    if not isinstance(raw.get("image_id"), int | float | str) or raw["image_id"] not in sizes:
         raise UserError(f"{where} is of image {raw.get('image_id')!r}, which is not listed. Export it again.")
-    if raw.get("category_id") not in names:
+    if not isinstance(raw.get("category_id"), int | float | str) or raw["category_id"] not in names:
         raise UserError(f"{where} has category {raw.get('category_id')!r}, which is not listed. Export it again.")
     if raw.get("iscrowd"):
         return "crowd"
@@ -262,29 +285,36 @@ def _annotation(
         if isinstance(shape, dict):
             height, width = (int(side) for side in shape["size"])
             stated = sizes[raw["image_id"]]
-            if None not in stated and (height, width) != stated:
+            if stated is not None and (height, width) != stated:
                 raise UserError(
                     f"{where}: its mask is {width}x{height}, its image {stated[1]}x{stated[0]}. Export again."
                 )
+            if isinstance(shape["counts"], list) and sum(shape["counts"]) != height * width:
+                raise ValueError("run lengths do not add up to the size")
             coded = coco_mask.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
             patch = rle.decode(rle.RLE(size=[height, width], counts=coded["counts"]))
             return Annotation(label, patches=(patch,)) if bool(patch.values.any()) else "degenerate"
         if shape:
             outlines = [np.array(part, dtype=np.float64).reshape(-1, 2) for part in shape]
-            if not all(np.isfinite(outline).all() for outline in outlines):
-                raise ValueError("not finite")
+            if not all((np.abs(outline) <= FARTHEST).all() for outline in outlines):
+                raise ValueError("not finite, or far beyond any image")
             polygons = tuple(outline for outline in outlines if len(outline) >= 3 and polygon_area(outline) > 0)
             return Annotation(label, polygons=polygons) if polygons else "degenerate"
         x, y, across, down = (float(value) for value in raw["bbox"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UserError(f"{where} has a segmentation or bbox that is not COCO's. Export it again.") from error
-    if not np.isfinite([x, y, across, down]).all() or across <= 0 or down <= 0:
+    if not (np.abs([x, y, across, down]) <= FARTHEST).all() or across <= 0 or down <= 0:
         return "degenerate"
     return Annotation(label, box=(x, y, x + across, y + down))
 
 
 def _record(
-    path: Path, image: Mapping[str, Any], annotations: Sequence[Annotation], root: Path, folder: Path
+    path: Path,
+    image: Mapping[str, Any],
+    stated: tuple[int, int] | None,
+    annotations: Sequence[Annotation],
+    root: Path,
+    folder: Path,
 ) -> Record:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
@@ -293,16 +323,13 @@ def _record(
     if found is None:
         raise UserError(f"{path}: image {name!r} is not there. Put it beside the JSON or into images/.")
     orient = True
-    if image.get("height") is not None and image.get("width") is not None:
-        stated, size = (int(image["height"]), int(image["width"])), image_size(found)
-        if stated != size:
-            raw = read_image(found, orient=False).pixels.shape
-            if raw != stated:
-                raise UserError(
-                    f"{path}: image {name!r} is {size[1]}x{size[0]}, the file says {stated[1]}x{stated[0]}. "
-                    "Use the image that was annotated."
-                )
-            orient = False
+    if stated is not None and stated != (size := image_size(found)):
+        if read_image(found, orient=False).pixels.shape != stated:
+            raise UserError(
+                f"{path}: image {name!r} is {size[1]}x{size[0]}, the file says {stated[1]}x{stated[0]}. "
+                "Use the image that was annotated."
+            )
+        orient = False
     case = image.get("case")
     return Record(
         name=found.relative_to(root).as_posix(),
@@ -320,7 +347,8 @@ def _find(name: str, path: Path, root: Path, folder: Path) -> Path | None:
     for candidate in (name, Path(name).name):
         for place in places:
             there = Path(os.path.normpath(place.absolute() / candidate))
-            if there.is_relative_to(limit) and there.is_file():
+            # `os.path.isfile` is False for names that no file system takes, where `Path.is_file` raises.
+            if there.is_relative_to(limit) and os.path.isfile(there):  # noqa: PTH113
                 return root / there.relative_to(limit)
     return None
 

@@ -79,7 +79,7 @@ def labelme_records(root: Path, folder: Path) -> list[Record]:
     if alone := sum(path not in used for path in walk(folder, IMAGE_SUFFIXES)):
         log.info("%s: %d images without annotations are not used", folder, alone)
     records.sort(key=lambda record: record.name)
-    _refuse_twins(records)
+    refuse_twins(records, "annotated by two JSON files. Keep one of them.")
     return records
 
 
@@ -145,10 +145,19 @@ def unannotated_records(root: Path, folder: Path) -> list[Record]:
     return sorted(records, key=lambda record: record.name)
 
 
-def _refuse_twins(records: Sequence[Record]) -> None:
+def refuse_twins(records: Sequence[Record], fault: str) -> None:
+    """Refuse an image that is there twice: it would be trained on and scored twice.
+
+    Args:
+        records: Sorted by name.
+        fault: What is wrong with such an image and the cure, after "NAME is".
+
+    Raises:
+        UserError: There is one.
+    """
     for before, after in itertools.pairwise(records):
         if before.name == after.name:
-            raise UserError(f"{after.name} is annotated by two JSON files. Keep one of them.")
+            raise UserError(f"{after.name} is {fault}")
 
 
 def raise_faults(faults: Sequence[str], folder: Path) -> None:

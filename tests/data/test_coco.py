@@ -132,6 +132,21 @@ def test_images_may_not_leave_the_root(tmp_path: Path) -> None:
         read_coco(path)
 
 
+def test_an_image_is_there_once(tmp_path: Path) -> None:
+    """Twice, it would be trained on and scored twice, and could lie on both sides of a split."""
+    path = write(tmp_path / "a", document([], names=("one.png", "one.png")))
+    with pytest.raises(UserError, match=r"one\.png is listed twice"):
+        read_coco(path)
+    write(tmp_path / "b", document([{}]))
+    write(tmp_path / "b", document([{}]), "copy.json")
+    with pytest.raises(UserError, match=r"one\.png is listed twice"):
+        CocoSource(tmp_path / "b").read("all")
+    same_id = document([], names=("one.png", "two.png"))
+    same_id["images"][1]["id"] = 10
+    with pytest.raises(UserError, match="two images have the id 10"):
+        read_coco(write(tmp_path / "c", same_id, images=("one.png", "two.png")))
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -145,6 +160,12 @@ def test_images_may_not_leave_the_root(tmp_path: Path) -> None:
         {"segmentation": 7},
         {"segmentation": {"counts": [1]}},
         {"segmentation": {"size": [9, 9], "counts": [81]}},
+        {"segmentation": {"size": [40, 60], "counts": [10, 20]}},
+        {"segmentation": {"size": [40, 60], "counts": [-10, 2410]}},
+        {"segmentation": {"size": [40, 60], "counts": "é"}},
+        {"segmentation": [[1e12, 1, 9, 2e12, 3, 9]]},
+        {"image_id": [10]},
+        {"category_id": {}},
     ],
 )
 def test_broken_annotations_are_named(tmp_path: Path, broken: dict[str, Any]) -> None:
@@ -163,6 +184,11 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         CocoSource(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"gone\.png"):
         read_coco(write(tmp_path, document([], names=("gone.png",)), images=()))
+    for key, value in (("height", "x"), ("height", float("inf")), ("width", -1), ("id", [1]), ("id", None)):
+        wrong = document([])
+        wrong["images"][0][key] = value
+        with pytest.raises(UserError, match=r"one\.png"):
+            read_coco(write(tmp_path, wrong))
     wrong = document([])
     wrong["images"][0]["height"] = 41
     with pytest.raises(UserError, match="60x41"):

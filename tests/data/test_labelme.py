@@ -16,6 +16,7 @@ from kemr_lightning.data.labelme import (
     MissingImageError,
     NotLabelmeError,
     check_image,
+    find_image,
     load_image,
     parse_labelme,
     read_labelme,
@@ -302,6 +303,7 @@ def test_binary_is_named(tmp_path: Path) -> None:
         {"label": "a", "points": [[1, float("nan")], [3, 4], [5, 6]]},
         {"label": "a", "points": [[1, float("inf")], [3, 4], [5, 6]]},
         {"label": "a", "points": [[1, 1e12], [3, 4], [5, 6]]},
+        {"label": "a", "points": [[1, 10**400], [3, 4], [5, 6]]},
         {"label": "a", "points": [["x", "y"], [3, 4], [5, 6]]},
         {"label": "a", "points": TRIANGLE, "group_id": [1]},
         {"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "mask"},
@@ -315,18 +317,56 @@ def test_a_broken_shape_is_named_by_its_number(tmp_path: Path, broken: Any) -> N
         parse_labelme(path)
 
 
-@pytest.mark.parametrize("height", [0, -4, "40", 40.5])
+@pytest.mark.parametrize("height", [0, -4, "40", 40.5, float("inf"), float("nan"), 10**400])
 def test_a_senseless_size_is_refused(tmp_path: Path, height: Any) -> None:
     with pytest.raises(UserError, match="imageHeight"):
         parse_labelme(write_labelme_file(tmp_path, imageHeight=height))
 
 
 def test_broken_embedded_data_is_named(tmp_path: Path) -> None:
-    for data in ("AAAA", "*"):
+    for data in ("AAAA", "*", 5, ["AAAA"]):
         path = write_labelme_file(tmp_path, imageData=data)
         (tmp_path / "one.png").unlink()
         with pytest.raises(UserError, match=r"one\.json"):
             read_labelme(path)
+
+
+@pytest.mark.parametrize("stated", ["a" * 5000 + ".png", "no\0file.png", "."])
+def test_a_path_that_no_file_can_have_finds_the_image_of_the_same_name(tmp_path: Path, stated: str) -> None:
+    image, instances = read_labelme(write_labelme_file(tmp_path, imagePath=stated))
+    assert image.shape == (40, 60)
+    assert len(instances) == 1
+
+
+def test_a_description_is_text_whatever_it_looks_like(tmp_path: Path) -> None:
+    path = write_labelme_file(tmp_path, shapes=[shape(TRIANGLE, description="[" * 100_000)])
+    assert read_labelme(path).instances.scores.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_images_in_a_folder_beside_that_of_the_files_have_plain_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path("my data") if relative else tmp_path / "my data"
+    path = write_labelme_file(root / "json", imagePath="../images/one.png")
+    (root / "images").mkdir()
+    (root / "json" / "one.png").rename(root / "images" / "one.png")
+    assert find_image(parse_labelme(path), root) == (root / "images" / "one.png", None)
+    assert find_image(parse_labelme(path), None)[0] is None  # the JSON's own folder may not be left
+
+
+# --- selecting
+
+
+def test_selected_instances_keep_their_annotations(tmp_path: Path) -> None:
+    shapes = [shape([[x, 5], [x + 8, 5], [x + 8, 9]], label=f"c{x}") for x in (5, 20, 35)]
+    instances = read_labelme(write_labelme_file(tmp_path, shapes=shapes)).instances
+    for index in ([2, 0], torch.tensor([True, False, True]), slice(0, 3, 2), []):
+        part = instances[index]
+        assert len(part) == (0 if index == [] else 2)
+        names = [part.label_names[label - 1] for label in part.labels.tolist()]
+        assert [annotation.label for annotation in part.annotations] == names
 
 
 # --- writing

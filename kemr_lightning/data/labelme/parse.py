@@ -16,13 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kemr_lightning.data.annotation import Annotation, Polygon, clip_patch, polygon_area
+from kemr_lightning.data.annotation import FARTHEST, Annotation, Polygon, clip_patch, polygon_area
 from kemr_lightning.data.image import decode_mask
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Patch
-
-FARTHEST = 1e5
-"""Corners farther out than this many pixels are taken for damage."""
 
 NO_INSTANCE = ("point", "points", "line", "linestrip")
 """Shape types that enclose nothing: counted and reported."""
@@ -175,7 +172,7 @@ def _parse_shape(where: str, raw: object) -> _Shape:
         raise UserError(f"{where} has no label. Give it one in Labelme.")
     try:
         corners = np.array(points, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where} has points that are not numbers. Save the file again in Labelme.") from error
     if corners.size == 0:
         corners = corners.reshape(0, 2)
@@ -263,7 +260,7 @@ def _score(description: str) -> float | None:
     """The score in a description such as ``{"score": 0.97}``, the form Labelme's own predictions have."""
     try:
         value = json.loads(description)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     score = value.get("score") if isinstance(value, dict) else None
     return float(score) if isinstance(score, int | float) and 0 <= score <= 1 else None
@@ -274,7 +271,7 @@ def _stated_size(path: Path, document: Mapping[str, Any]) -> tuple[int, int] | N
     width = first_of(document, "imageWidth", "image_width")
     if height is None or width is None:
         return None
-    if not all(isinstance(value, int | float) and value > 0 and value == int(value) for value in (height, width)):
+    if not all(isinstance(side, int | float) and 0 < side < FARTHEST and side == int(side) for side in (height, width)):
         raise UserError(
             f"{path}: image size {width!r} x {height!r} makes no sense. Correct imageWidth and imageHeight."
         )

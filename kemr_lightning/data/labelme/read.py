@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +37,8 @@ class LabelmeInstances(Instances):
 
     def __getitem__(self, index: torch.Tensor | Sequence[int] | slice) -> LabelmeInstances:
         """Select instances as `Instances` does."""
-        where = torch.arange(len(self))[torch.as_tensor(index) if not isinstance(index, slice) else index].tolist()
         part = super().__getitem__(index)
+        where = self.positions(index).tolist()
         chosen = tuple(self.annotations[position] for position in where)
         return LabelmeInstances(
             *(part.image_size, part.boxes, part.scores, part.labels, part.patches, part.disagreement),
@@ -155,13 +154,15 @@ def find_image(file: LabelmeFile, root: Path | None = None) -> tuple[Path | None
     root = folder if root is None else root
     stated = (file.image_path or "").replace("\\", "/")
     if stated:
+        limit = os.path.normpath(root.absolute())
         there = Path(os.path.normpath(folder.absolute() / stated))
-        inside = there.is_relative_to(os.path.normpath(root.absolute()))
+        inside = there.is_relative_to(limit)
         absolute = stated.startswith("/") or stated[1:2] == ":"
-        if inside and there.is_file():
-            return folder / stated if not absolute else there, None
+        # `os.path.isfile` is False for names that no file system takes, where `Path.is_file` raises.
+        if inside and os.path.isfile(there):  # noqa: PTH113
+            return root / there.relative_to(limit), None
         beside = folder / Path(stated).name
-        if Path(stated).name and beside.is_file():
+        if Path(stated).name and os.path.isfile(beside):  # noqa: PTH113
             why = "is elsewhere" if not inside or absolute else "is missing"
             return beside, f"{file.path}: imagePath {file.image_path!r} {why}; using {beside.name} beside the JSON."
     if file.embedded:
@@ -185,7 +186,7 @@ def _load_image(
         name, orient = f"the image in {file.path}", False
         try:
             data = base64.b64decode(first_of(document, "imageData", "image_data"))
-        except (binascii.Error, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f"{file.path}: imageData is not base64. Save the file again in Labelme.") from error
     else:
         raise _missing(file)
