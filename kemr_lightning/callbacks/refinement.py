@@ -81,7 +81,8 @@ class RefinementCallback(pl.Callback):
         """The last batch, for callbacks that come after this one."""
         self.seconds_per_image = 0.0
         """What refining took in the last epoch, mean."""
-        self._spent, self._images = 0.0, 0
+        self.seconds: list[float] = []
+        """What refining took for each image of the epoch so far."""
 
     @override
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -161,7 +162,7 @@ class RefinementCallback(pl.Callback):
         return found
 
     def _restart(self, pl_module: pl.LightningModule) -> None:
-        self.latest, self._spent, self._images = [], 0.0, 0
+        self.latest, self.seconds = [], []
         for metric in self.metrics.values():
             metric.to(pl_module.device)
             metric.reset()
@@ -171,8 +172,7 @@ class RefinementCallback(pl.Callback):
         for instances, sample in zip(outputs, batch, strict=True):
             start = time.perf_counter()
             refined = None if self.refiner is None else self.refiner(sample.image, instances)
-            self._spent += time.perf_counter() - start
-            self._images += 1
+            self.seconds.append(time.perf_counter() - start)
             outcomes.append(Outcome(sample, instances, refined))
         return outcomes
 
@@ -196,7 +196,7 @@ class RefinementCallback(pl.Callback):
             self.figures["gain"] = {name: value - self.figures["initial"][name] for name, value in final.items()}
         values = {f"{stage}/{group}/{name}": v for group, row in self.figures.items() for name, v in row.items()}
         values |= {f"{stage}/{name}": value for name, value in final.items()}
-        self.seconds_per_image = self._spent / max(self._images, 1)
+        self.seconds_per_image = sum(self.seconds) / max(len(self.seconds), 1)
         if self.refiner is not None:
             values[f"{stage}/refinement_seconds_per_image"] = self.seconds_per_image
         # Every process has the same figures: the metric has gathered them already.
