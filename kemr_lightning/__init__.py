@@ -17,6 +17,7 @@ def load(
     checkpoint: str | Path,
     knowledge: str | Path | None = None,
     refine: CRFParams | Literal["default"] | None = "default",
+    views: int = 1,
 ) -> Model:
     """Load a trained model for use from Python.
 
@@ -24,6 +25,7 @@ def load(
         checkpoint: A ``.ckpt`` file that a training run wrote.
         knowledge: A Neural Knowledge DNA file that refines the masks.
         refine: Without knowledge: parameters of the CRF that refines them; None for the detector's own masks.
+        views: Turned and mirrored looks at an image that are averaged, 1 to 8: better, and as much slower.
 
     Returns:
         A model whose ``predict(image)`` takes a path, a PIL image or an array and returns `Instances`.
@@ -35,4 +37,4 @@ def load(
     from kemr_lightning.inference import Model
     from kemr_lightning.refinement import CRFParams
 
-    return Model.load(checkpoint, CRFParams() if refine == "default" else refine, knowledge)
+    return Model.load(checkpoint, CRFParams() if refine == "default" else refine, knowledge, views)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tiling import Tiling, predict_tiles
+
+logger = logging.getLogger(__name__)
+
+UNLIKELY = 0.3
+"""Scores below which a detection is hardly ever a chromosome."""
 
 ARRAY_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "F")
 """PIL modes whose arrays are intensities or RGB; others (palettes, CMYK, ...) are converted first."""
@@ -65,11 +71,15 @@ class Model:
         self.module = module.eval()
         self.refiner = refiner
         self.tiling = tiling
+        self._limit_told = False
 
     @classmethod
-    def load(cls, checkpoint: str | Path, refine: CRFParams | None, knowledge: str | Path | None = None) -> Model:
+    def load(
+        cls, checkpoint: str | Path, refine: CRFParams | None, knowledge: str | Path | None = None, views: int = 1
+    ) -> Model:
         """See `kemr_lightning.load`."""
         module = load_module(checkpoint)
+        module.look_in(views)
         refiner: Callable[[Tensor, Instances], Instances] | None = None
         if knowledge is not None:
             known = Knowledge.load(knowledge)
@@ -112,7 +122,11 @@ class Model:
             name: What to call it in messages.
         """
         limit = getattr(self.module.detector, "max_detections", None)
-        initial, cut = predict_tiles(functools.partial(self._detect, name), pixels, self.tiling, limit)
+        full: list[Instances] = []
+        detect = functools.partial(self._detect, name)
+        initial, cut = predict_tiles(detect, pixels, self.tiling, limit, full.append)
+        if full:
+            self._warn_at_limit(name, full)
         refined = None
         if self.refiner is not None:
             device = self.module.device
@@ -120,8 +134,24 @@ class Model:
         return Prediction(initial.to("cpu"), refined, cut)
 
     def _detect(self, name: str, pixels: Tensor) -> Instances:
-        (instances,) = self.module.predict_step([Sample(pixels.to(self.module.device), name, 1)], 0)
+        (instances,) = self.module.find([Sample(pixels.to(self.module.device), name, 1)])
         return instances
+
+    def _warn_at_limit(self, name: str, full: Sequence[Instances]) -> None:
+        """Say that an image, or a tile that is not cut further, has as many instances as the model gives at most.
+
+        The model gives those of the highest scores, so whatever it left out is below the lowest. Where that is too low
+        to matter it is said once.
+        """
+        lowest = max(float(instances.scores.min()) for instances in full)
+        if lowest < UNLIKELY and self._limit_told:
+            return
+        self._limit_told = True
+        cure = ". A smaller predict.tile, or a model built with a higher `detections`, shows them"
+        logger.warning(
+            "%s: the model has given as many detections as it can (%d); what it left out has scores below %.2f%s",
+            *(name, len(full[0]), lowest, cure if lowest >= UNLIKELY else ""),
+        )
 
 
 def usual_tiling(module: SegmentationModule) -> Tiling | None:

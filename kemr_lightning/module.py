@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from kemr_lightning.errors import UserError
 from kemr_lightning.geometry import fitted_size, resize_image, to_instances
 from kemr_lightning.instances import Detections, Instances, Sample
+from kemr_lightning.models.detector import TwoStageDetector
+from kemr_lightning.models.views import VIEWS, detect_in_views
 from kemr_lightning.store import PredictionStore
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,8 @@ class SegmentationModule(pl.LightningModule):
         self.label_names = list(label_names)
         self.input_size = None if input_size is None else [int(side) for side in input_size]
         self.limit_reached = False
+        self.views = 1
+        """Turned and mirrored looks at an image that a prediction averages (`kemr_lightning.models.views`)."""
         self.store: PredictionStore | None = None
         """Where predictions are kept; only for weights that do not change, those of a checkpoint."""
 
@@ -107,11 +112,15 @@ class SegmentationModule(pl.LightningModule):
         Returns:
             One `Instances` per sample, sorted by falling score, patches of float32 probabilities.
         """
-        result = []
-        for sample, found in zip(batch, self._detect(batch), strict=True):
-            self._warn_at_limit(sample.name, len(found.boxes))
-            result.append(to_instances(found, fitted_size(sample.image_size, self.input_size), sample.image_size))
-        return result
+        found = self.find(batch)
+        for sample, instances in zip(batch, found, strict=True):
+            self._warn_at_limit(sample.name, len(instances))
+        return found
+
+    def find(self, batch: list[Sample]) -> list[Instances]:
+        """As `predict_step`, without its warning, for callers that deal with the limit of detections themselves."""
+        pairs = zip(batch, self._detect(batch), strict=True)
+        return [to_instances(d, fitted_size(s.image_size, self.input_size), s.image_size) for s, d in pairs]
 
     def _detect(self, batch: list[Sample]) -> list[Detections]:
         """The detector's output for each image; the detector is only asked for images that are not in the store."""
@@ -119,12 +128,40 @@ class SegmentationModule(pl.LightningModule):
         missing = [sample for sample, known in zip(batch, stored, strict=True) if known is None]
         fresh: list[Detections] = []
         if missing:
-            fresh = self.detector([model_input(sample.image, self.input_size) for sample in missing])
+            fresh = self._look([model_input(sample.image, self.input_size) for sample in missing])
         if self.store is not None:
             for sample, found in zip(missing, fresh, strict=True):
                 self.store.put(sample, found)
         computed = iter(fresh)
         return [next(computed) if known is None else known for known in stored]
+
+    def _look(self, images: list[Tensor]) -> list[Detections]:
+        """The detector's output, or the average of several views; validation while training looks once, to be quick."""
+        if self.views == 1 or self._fitting:
+            found: list[Detections] = self.detector(images)
+            return found
+        detector = self.detector
+        assert isinstance(detector, TwoStageDetector)
+        return [detect_in_views(detector, image, self.views) for image in images]
+
+    def look_in(self, views: int) -> None:
+        """Set how many views of an image a prediction averages.
+
+        Args:
+            views: 1 (the image as it is) to 8.
+
+        Raises:
+            UserError: Another number, or a detector that cannot.
+        """
+        if not 1 <= views <= len(VIEWS):
+            raise UserError(f"views={views} is not possible. Use 1 (the image as it is) to {len(VIEWS)}")
+        if views > 1 and not isinstance(self.detector, TwoStageDetector):
+            raise UserError(f"views={views}: {type(self.detector).__name__} looks at an image once. Use views=1")
+        self.views = views
+
+    @property
+    def _fitting(self) -> bool:
+        return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
     def _warn_at_limit(self, name: str, count: int) -> None:
         """Say once that an image has as many detections as the detector gives at most: it may hold more objects.
@@ -132,8 +169,7 @@ class SegmentationModule(pl.LightningModule):
         A model that has hardly learned calls everything an object, so validation while training says nothing.
         """
         limit = getattr(self.detector, "max_detections", None)
-        fitting = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
-        if limit is not None and count >= limit and not (self.limit_reached or fitting):
+        if limit is not None and count >= limit and not (self.limit_reached or self._fitting):
             self.limit_reached = True
             logger.warning(
                 "%s has %d detections, the most this model gives; it and others may hold more objects. "

@@ -137,6 +137,7 @@ def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
         "model": module.config,
         "input_size": module.input_size,
         "label_names": module.label_names,
+        "views": module.views,
         "code": _code_digest(),
     }
     return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()

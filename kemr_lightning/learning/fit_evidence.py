@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.learning.examples import Example
-from kemr_lightning.learning.losses import mask_loss
+from kemr_lightning.learning.losses import area_offset, mask_loss
 from kemr_lightning.refinement.evidence import EvidenceNet, evidence_features, pad_features
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ def fit_evidence(
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> EvidenceNet:
     """Train the network with AdamW under a one-cycle schedule; quarter turns and flips of crops as augmentation.
+
+    It learns the shape of outlines, not how tight they are drawn: see `area_offset`.
 
     Args:
         examples: What to learn from.
@@ -45,7 +47,7 @@ def fit_evidence(
         raise ValueError("no examples to learn from")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = EvidenceNet(width)
+        network = EvidenceNet(width).to(memory_format=torch.channels_last)
     chance = torch.Generator().manual_seed(seed)
     features = [evidence_features(example.crop) for example in examples]
     # Sorted by area with some disorder: little padding, and yet other batches in every epoch.
@@ -64,7 +66,8 @@ def fit_evidence(
             target = _pad([examples[i].target for i in index], valid)
             turns, flip = int(torch.randint(4, (1,), generator=chance)), bool(torch.randint(2, (1,), generator=chance))
             stacked, target, valid = (_turn(each, turns, flip) for each in (stacked, target, valid))
-            loss = mask_loss(network(stacked, valid), target, valid)
+            logits = network(stacked.contiguous(memory_format=torch.channels_last), valid)
+            loss = mask_loss(logits + area_offset(logits, target, valid), target, valid)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

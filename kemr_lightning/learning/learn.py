@@ -3,6 +3,9 @@
 Nothing judges itself: the evidence network is cross-fitted over groups of images, so that the CRF is fitted to, and
 experiences are gathered from, corrected masks of images the network has not seen; the rule by which experiences decide
 is chosen with the experiences of an image's own group left out.
+
+Each fitted way to refine becomes two actions: a *bold* one, restrained as gains most, and a *careful* one, restrained
+so that few masks are harmed (`kemr_lightning.refinement.restraint`). Experiences choose among them and keeping.
 """
 
 from __future__ import annotations
@@ -10,30 +13,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kemr_lightning.errors import UserError
+from kemr_lightning.learning.choice import choose_reasoning, gain_figures, restrained
 from kemr_lightning.learning.examples import Case, Example, examples_of, folds
 from kemr_lightning.learning.fit_crf import Fit, Unary, fit_crf
 from kemr_lightning.learning.fit_evidence import fit_evidence
 from kemr_lightning.refinement.actions import Action, act, unite_states
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.evidence import EvidenceNet, corrected_logits
-from kemr_lightning.refinement.experiences import HARM, Experienced, Experiences, Reasoning
+from kemr_lightning.refinement.experiences import Experiences
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 
 logger = logging.getLogger(__name__)
-
-NEIGHBOURS = (20, 40, 80, 160)
-LEAST_GAIN = (0.0, 0.002, 0.005)
-MOST_HARM = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 1.0)
-HARM_ALLOWED = 0.015
-"""Part of the instances that a rule may harm on the learning images; a little below the 2 % that are promised."""
 
 VALIDATION_EXAMPLES = 120
 """Masks that choose among the CRF's parameters."""
@@ -130,9 +127,9 @@ def learn(
         fits = _fit_action(examples, logits, settings, name, tell)
         lesson.fits[name] = fits
         actions.append(Action(name, fits[0].params, uses))
-    actions.append(Action("gentle crf", CRFParams(iterations=settings.iterations), False))
     crops = [example.crop for example in examples]
     results = [act(a, crops, None, "torch", 0.01, corrected if a.evidence else None) for a in actions]
+    actions, results = restrained(examples, actions, results)
     return _conclude(cases, examples, actions, results, evidence, settings, origin, lesson)
 
 
@@ -253,48 +250,6 @@ def _states_of(cases: Sequence[Case], examples: Sequence[Example]) -> Tensor:
         initial = cases[example.case].initial
         rows.append(describe_states([example.crop], initial[[example.index]])[0])
     return torch.stack(rows)
-
-
-def choose_reasoning(
-    experiences: Experiences, states: list[Tensor], after: Sequence[Tensor], before: Tensor, groups: Tensor
-) -> tuple[Reasoning, Tensor]:
-    """The rule that gains most and harms at most `HARM_ALLOWED` of the instances, each judged without its own group.
-
-    Args:
-        experiences: All of them.
-        states: Per action, ``(E, S)``.
-        after: Per action, ``(E,)`` IoU.
-        before: ``(E,)`` IoU.
-        groups: ``(E,)`` group numbers.
-
-    Returns:
-        The rule and its decisions ``(E,)``. Where none harms so few, the one that harms fewest.
-    """
-    experienced = Experienced(experiences, len(states) + 1)
-    ious = torch.stack([before, *after])
-    best: tuple[tuple[bool, float], Reasoning, Tensor] | None = None
-    for neighbours, gain, harm in product(NEIGHBOURS, LEAST_GAIN, MOST_HARM):
-        rule = Reasoning(neighbours, gain, harm)
-        decisions = experienced.decide(states, rule, groups)
-        won = ious[decisions, torch.arange(len(before))] - before
-        harmed = float((won < -HARM).float().mean())
-        allowed = harmed <= HARM_ALLOWED
-        rank = (allowed, float(won.mean()) if allowed else -harmed)
-        if best is None or rank > best[0]:
-            best = (rank, rule, decisions)
-    assert best is not None
-    return best[1], best[2]
-
-
-def gain_figures(before: Tensor, after: Tensor) -> dict[str, float]:
-    """Mean IoU before and after, and the parts that gained and lost more than `HARM`."""
-    won = after - before
-    return {
-        "iou_before": float(before.mean()),
-        "iou_after": float(after.mean()),
-        "gained": float((won > HARM).float().mean()),
-        "lost": float((won < -HARM).float().mean()),
-    }
 
 
 def without_experiences(knowledge: Knowledge) -> Knowledge:

@@ -291,6 +291,26 @@ class CascadeHeads(nn.Module):
             for each, size in zip(found, image_sizes, strict=True)
         ]
 
+    def judge(
+        self, features: OrderedDict[str, Tensor], boxes: Tensor, labels: Tensor, image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """What the last stage makes of given boxes of one image.
+
+        Args:
+            features: The backbone's maps of that image.
+            boxes: ``(N, 4)``.
+            labels: ``(N,)`` int64 from 1.
+            image_size: ``(H, W)`` before padding.
+
+        Returns:
+            ``(N, classes + 1)`` logits and ``(N, 4)`` refined boxes, clipped to the image.
+        """
+        last = self.stages[-1]
+        assert isinstance(last, BoxStage)
+        logits, deltas = last(self._pool_boxes(features, [boxes]))
+        refined: Tensor = last.coder.decode_single(last.deltas_of(deltas, labels), boxes)
+        return logits, clip_boxes_to_image(refined, image_size)
+
     def _select(
         self, stage: BoxStage, boxes: Tensor, scores: Tensor, deltas: Tensor, image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:

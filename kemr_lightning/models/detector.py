@@ -93,17 +93,32 @@ class TwoStageDetector(nn.Module):
             raise ValueError("a detector in training mode needs targets")
         batch = batch_images(images, self.divisor, self.mean, self.std)
         features: OrderedDict[str, Tensor] = self.backbone(batch.tensors)
-        levels = OrderedDict((name, feature) for name, feature in features.items() if name != "fine")
-        rpn_targets = None
-        if self.training and targets is not None:
-            rpn_targets = [{"boxes": target.boxes} for target in targets]
-        proposals, losses = self.rpn(batch, levels, rpn_targets)
         if not self.training:
-            detections: list[Detections] = self.heads(features, proposals, batch.image_sizes)
-            return detections
+            return self.detect(features, batch)
+        assert targets is not None
+        proposals, losses = self.rpn(batch, _levels(features), [{"boxes": target.boxes} for target in targets])
         losses = {
             "loss_rpn_objectness": losses["loss_objectness"],
             "loss_rpn_box": losses["loss_rpn_box_reg"],
         }
         head_losses: dict[str, Tensor] = self.heads(features, proposals, batch.image_sizes, targets)
         return losses | head_losses
+
+    def detect(self, features: OrderedDict[str, Tensor], batch: ImageList) -> list[Detections]:
+        """Detections of images whose feature maps are there already.
+
+        Args:
+            features: The backbone's maps of the batch.
+            batch: See `batch_images`.
+
+        Returns:
+            One `Detections` per image.
+        """
+        proposals, _ = self.rpn(batch, _levels(features), None)
+        found: list[Detections] = self.heads(features, proposals, batch.image_sizes)
+        return found
+
+
+def _levels(features: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """The pyramid without the map for outlines."""
+    return OrderedDict((name, feature) for name, feature in features.items() if name != "fine")

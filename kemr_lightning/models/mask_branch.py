@@ -121,15 +121,21 @@ class MaskBranch(nn.Module):
             Per image: grids ``(K_i, M, M)`` float32 in [0, 1], regions ``(K_i, 4)``, and, with several heads, their
             disagreement ``(K_i,)`` (see `Instances`).
         """
-        regions = [grow_boxes(box, self.growth, self.margin) for box in boxes]
         counts = [len(box) for box in boxes]
-        pooled, fine = self._pool(features, regions)
-        own = torch.cat(list(labels)) - 1
-        index = torch.arange(len(own), device=own.device)
-        probabilities = torch.stack([head(pooled, fine)[index, own].float().sigmoid() for head in self.heads])
+        probabilities, regions = self.probabilities(features, boxes, labels)
         mean = probabilities.mean(dim=0)
         grids = list(torch.split(mean, counts))
         if len(self.heads) == 1:
             return grids, regions, None
         spread = (probabilities - mean).square().mean(dim=0).sqrt().mean(dim=(1, 2))
         return grids, regions, list(torch.split(spread, counts))
+
+    def probabilities(
+        self, features: OrderedDict[str, Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Masks of detected boxes by each head: ``(heads, sum of K_i, M, M)`` in [0, 1], and the regions per image."""
+        regions = [grow_boxes(box, self.growth, self.margin) for box in boxes]
+        pooled, fine = self._pool(features, regions)
+        own = torch.cat(list(labels)) - 1
+        index = torch.arange(len(own), device=own.device)
+        return torch.stack([head(pooled, fine)[index, own].float().sigmoid() for head in self.heads]), regions

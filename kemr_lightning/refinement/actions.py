@@ -12,6 +12,7 @@ from kemr_lightning.instances import Instances, Patch
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.dense_crf import CRFParams, refine_packed
 from kemr_lightning.refinement.evidence import EvidenceNet, corrected_logits
+from kemr_lightning.refinement.restraint import FREE, Restraint
 from kemr_lightning.refinement.surroundings import Surroundings
 
 
@@ -23,11 +24,18 @@ class Action:
         name: For people.
         params: The CRF's parameters.
         evidence: Whether the evidence network corrects the unary first.
+        restraint: How far it may take a mask.
     """
 
     name: str
     params: CRFParams
     evidence: bool
+    restraint: Restraint = FREE
+
+    @property
+    def free(self) -> Action:
+        """The same without restraint."""
+        return replace(self, restraint=FREE)
 
 
 def act(
@@ -66,7 +74,42 @@ def act(
         probabilities = [crop.prob for crop in crops]
     packed = Crops.pack([crop.intensity for crop in crops], probabilities)
     refined = packed.unpack(refine_packed(packed, action.params, engine, tolerance))
-    return [crop.crop(values) for crop, values in zip(crops, refined, strict=True)]
+    return [
+        action.restraint(crop.crop(crop.prob), crop.crop(values)) for crop, values in zip(crops, refined, strict=True)
+    ]
+
+
+def act_all(
+    actions: Sequence[Action],
+    crops: Sequence[Surroundings],
+    evidence: EvidenceNet | None,
+    engine: str,
+    tolerance: float,
+) -> list[list[Tensor]]:
+    """Refine all given instances in every way; what actions have in common is computed once.
+
+    Args:
+        actions: The ways.
+        crops: The instances.
+        evidence: As in `act`.
+        engine: As in `act`.
+        tolerance: As in `act`.
+
+    Returns:
+        Per action what `act` returns.
+    """
+    logits = None
+    if evidence is not None and any(action.evidence for action in actions):
+        logits = corrected_logits(evidence, crops)
+    free: dict[tuple[CRFParams, bool], list[Tensor]] = {}
+    results = []
+    for action in actions:
+        key = (action.params, action.evidence)
+        if key not in free:
+            free[key] = act(action.free, crops, evidence, engine, tolerance, logits)
+        masks = zip(crops, free[key], strict=True)
+        results.append([action.restraint(crop.crop(crop.prob), values) for crop, values in masks])
+    return results
 
 
 def with_masks(instances: Instances, masks: Sequence[Tensor]) -> Instances:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.instances import Instances
-from kemr_lightning.refinement.actions import act, unite_states, with_masks
+from kemr_lightning.refinement.actions import act, act_all, unite_states, with_masks
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, RefinementError, check_engine, to_intensity
-from kemr_lightning.refinement.evidence import corrected_logits
 from kemr_lightning.refinement.experiences import Experienced
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
@@ -66,15 +65,10 @@ class KnowingRefiner:
                 raise RefinementError(f"instance {index}: its probability contains NaN.")
         knowledge = self.knowledge
         crops = surroundings(to_intensity(image), instances, knowledge.margin)
-        logits = None
-        if knowledge.evidence is not None and any(action.evidence for action in knowledge.actions):
-            logits = corrected_logits(knowledge.evidence, crops)
         if self._experienced is None:
-            masks = act(knowledge.actions[0], crops, knowledge.evidence, self.engine, self.tolerance, logits)
+            masks = act(knowledge.actions[0], crops, knowledge.evidence, self.engine, self.tolerance)
             return with_masks(instances, masks), torch.ones(len(instances), dtype=torch.int64)
-        results = [
-            act(action, crops, knowledge.evidence, self.engine, self.tolerance, logits) for action in knowledge.actions
-        ]
+        results = act_all(knowledge.actions, crops, knowledge.evidence, self.engine, self.tolerance)
         states = describe_states(crops, instances)
         initial = [patch.values.float() for patch in instances.patches]
         asked = [

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,12 +27,13 @@ from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.dense_crf import CRFParams, RefinementError
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import HARM, Experiences, Reasoning
+from kemr_lightning.refinement.restraint import Restraint
 from kemr_lightning.refinement.states import STATE_NAMES
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "kemr_lightning.knowledge"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Knowledge:
             path: Where; its folder is made. An existing file is replaced only when the new one is complete.
         """
         document = {
-            "actions": [{"name": a.name, "evidence": a.evidence, "crf": asdict(a.params)} for a in self.actions],
+            "actions": [_written(action) for action in self.actions],
             "evidence_width": None if self.evidence is None else self.evidence.width,
             "reasoning": asdict(self.reasoning),
             "margin": self.margin,
@@ -137,7 +139,7 @@ class Knowledge:
             evidence.eval().requires_grad_(False)
         remembered = _under("experiences.", tensors)
         return cls(
-            tuple(Action(a["name"], CRFParams(**a["crf"]), bool(a["evidence"])) for a in document["actions"]),
+            tuple(_read(action) for action in document["actions"]),
             evidence,
             Experiences(**remembered) if remembered else None,
             Reasoning(**document["reasoning"]),
@@ -178,7 +180,8 @@ class Knowledge:
             lines.append(f"    evidence network: {weights} weights, width {self.evidence.width}")
         lines += ["  States", f"    {', '.join(STATE_NAMES)}", "  Actions", "    0 keep the initial mask"]
         for number, action in enumerate(self.actions, start=1):
-            lines.append(f"    {number} {action.name}{' (unary corrected by evidence)' if action.evidence else ''}")
+            evidence = "unary corrected by evidence, " if action.evidence else ""
+            lines.append(f"    {number} {action.name} ({evidence}{action.restraint})")
         lines.append("  Experiences")
         if self.experiences is None:
             lines.append("    none: action 1 is always taken")
@@ -208,6 +211,19 @@ def file_digest(path: str | Path) -> str:
 def from_params(params: CRFParams, origin: Mapping[str, Any] | None = None) -> Knowledge:
     """Knowledge that is one parameter set, without experiences: what a sweep or `task=tune` finds."""
     return Knowledge((Action("crf", params, False),), origin=dict(origin or {}))
+
+
+def _written(action: Action) -> dict[str, Any]:
+    """As plain JSON, which has no infinity: an area without bound is null."""
+    area = action.restraint.area
+    restraint = {"step": action.restraint.step, "area": None if area == math.inf else area}
+    return {"name": action.name, "evidence": action.evidence, "crf": asdict(action.params), "restraint": restraint}
+
+
+def _read(written: Mapping[str, Any]) -> Action:
+    area = written["restraint"]["area"]
+    restraint = Restraint(float(written["restraint"]["step"]), math.inf if area is None else float(area))
+    return Action(written["name"], CRFParams(**written["crf"]), bool(written["evidence"]), restraint)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from kemr_lightning.instances import Instances
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.files import write_text
 from kemr_lightning.output.summary import next_after, print_summary
+from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.store import PredictionStore, checkpoint_digest
 from kemr_lightning.sweep import jobs
 from kemr_lightning.tasks.knowledge import use_knowledge
@@ -41,9 +42,9 @@ DataModule = SegmentationDataModule | SyntheticDataModule
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BY_NAME = ("last", "best")
-
 REQUEUE_FILES = "hpc_ckpt_*.ckpt"
 """Lightning's, in the run directory."""
+
 
 def start(config: DictConfig) -> Path:
     """Seed every generator, check what every task needs and write the resolved configuration.
@@ -68,13 +69,16 @@ def start(config: DictConfig) -> Path:
     return directory
 
 
-def build_data(config: DictConfig, stage: str, label_names: list[str] | None = None) -> DataModule:
+def build_data(
+    config: DictConfig, stage: str, label_names: list[str] | None = None, earlier_names: Sequence[str] = ()
+) -> DataModule:
     """Build the data module and read the annotations, so that every fault in them shows before anything else runs.
 
     Args:
         config: The composed configuration.
         stage: ``"fit"``, ``"test"`` or ``"predict"``.
         label_names: Those of a checkpoint, which then decide what label 1, 2, ... mean.
+        earlier_names: Those of a checkpoint that a training starts from: they do so if the data have no others.
 
     Returns:
         The data module, set up for the stage.
@@ -87,6 +91,7 @@ def build_data(config: DictConfig, stage: str, label_names: list[str] | None = N
         data.label_names = label_names
     if isinstance(data, SegmentationDataModule):
         data.score_all = stage == "test"
+        data.earlier_names = list(earlier_names)
     data.setup(stage)
     return data
 
@@ -132,7 +137,7 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     if not isinstance(resolved, dict):
         raise UserError("model is not a mapping. Choose one of conf/model (model=NAME)")
     description = {str(key): value for key, value in resolved.items()} | {"num_classes": len(label_names)}
-    return SegmentationModule(
+    module = SegmentationModule(
         hydra.utils.instantiate(description if pretrained else without_weights(description), _convert_="all"),
         hydra.utils.instantiate(config.optimizer),
         hydra.utils.instantiate(config.scheduler),
@@ -140,6 +145,8 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
         label_names,
         config.data.get("resize"),
     )
+    module.look_in(config.views)
+    return module
 
 
 def build_refiner(config: DictConfig, checkpoint: Path | None = None) -> RefineImage | None:
@@ -173,21 +180,21 @@ def build_trainer(
 
     Returns:
         The trainer.
-    """
-    settings = config.trainer.copy()
-    interval, steps = settings.val_check_interval, settings.max_steps
-    if isinstance(interval, int) and 0 < steps < interval:
-        settings.val_check_interval = steps
 
     Raises:
         UserError: A job of a sweep is to start processes of its own.
-    callbacks = []
-    for name, node in (config.callbacks or {}).items():
+    """
+    settings = config.trainer.copy()
     if settings.get("strategy") is not None and jobs.current() is not None and "SLURM_PROCID" not in os.environ:
         raise UserError(
             "trainer=ddp starts its processes with the command that was given, which for a sweep is the sweep. "
             "Use hydra/launcher=submitit_slurm, or trainer=default"
         )
+    interval, steps = settings.val_check_interval, settings.max_steps
+    if isinstance(interval, int) and 0 < steps < interval:
+        settings.val_check_interval = steps
+    callbacks = []
+    for name, node in (config.callbacks or {}).items():
         if node is not None:
             callbacks.append(hydra.utils.instantiate(node, **({"refiner": refiner} if name == "refinement" else {})))
     loggers: list[Logger] = []
@@ -199,18 +206,22 @@ def build_trainer(
 
 def build_loggers(config: DictConfig) -> list[Logger]:
     """The configured loggers, for a trainer or for a task that logs by itself."""
-    return [_build_logger(node) for node in (config.logger or {}).values() if node is not None]
+    return [_build_logger(node, config) for node in (config.logger or {}).values() if node is not None]
 
 
-def _build_logger(node: DictConfig) -> Logger:
-    """A logger; that of W&B has a sweep's name as group and the job's overrides as configuration and tags."""
+def _build_logger(node: DictConfig, config: DictConfig) -> Logger:
+    """A logger; that of W&B has the configuration, a sweep's name as group and the job's overrides as tags."""
     built = hydra.utils.instantiate(node, _partial_=True)
-    job = jobs.current()
-    if job is None or built.func is not WandbLogger:
+    if built.func is not RunLogger:
         return cast(Logger, built())
+    settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    job = jobs.current()
+    if job is None:
+        return RunLogger(**{**built.keywords, "config": settings})
     name = f"{node.get('name') or job.group} {job.number}"
     tags = [*(node.get("tags") or ()), *job.tags]
-    return WandbLogger(**{**built.keywords, "name": name, "group": job.group, "tags": tags, "config": job.settings()})
+    settings |= job.settings()
+    return RunLogger(**{**built.keywords, "name": name, "group": job.group, "tags": tags, "config": settings})
 
 
 def find_checkpoint(config: DictConfig) -> Path | None:
@@ -248,15 +259,6 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     return newest
 
 
-def needed_checkpoint(config: DictConfig) -> Path:
-    """The trained model that a task other than training works with.
-
-    Args:
-        config: The composed configuration; ``ckpt`` says which.
-
-    Returns:
-        Its file.
-
 def requeued_checkpoint(config: DictConfig) -> Path | None:
     """What a training goes on from when Slurm has started its job again in the same run directory.
 
@@ -286,6 +288,15 @@ def forget_requeue(trainer: pl.Trainer) -> None:
     trainer.strategy.barrier()
 
 
+def needed_checkpoint(config: DictConfig) -> Path:
+    """The trained model that a task other than training works with.
+
+    Args:
+        config: The composed configuration; ``ckpt`` says which.
+
+    Returns:
+        Its file.
+
     Raises:
         UserError: There is none.
     """
@@ -313,6 +324,7 @@ def trained_module(config: DictConfig) -> SegmentationModule:
     if jobs.current() is not None:
         _kept[key] = module
     module.limit_reached = False
+    module.look_in(config.views)
     root = config.paths.get("store")
     module.store = None if root is None else PredictionStore.of(root, checkpoint, module)
     return module
@@ -333,12 +345,8 @@ def logging_closed() -> Iterator[None]:
     try:
         yield
     finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            job = jobs.current()
-            if job is not None:
-                wandb.run.summary.update(job.settings())
-            wandb.finish(exit_code=1 if sys.exc_info()[0] else 0)
+        job = jobs.current()
+        finish_run({} if job is None else job.settings(), failed=sys.exc_info()[0] is not None)
 
 
 def report(config: DictConfig, directory: Path, checkpoint: Path | None) -> None:
@@ -349,7 +357,7 @@ def report(config: DictConfig, directory: Path, checkpoint: Path | None) -> None
         directory: The run directory.
         checkpoint: The model to go on with, or None if the run has left none.
     """
-    commands = next_after(config.task.name, directory, checkpoint, config.data.get("root"))
-    print_summary(directory, commands)
     if not is_first():
         return
+    commands = next_after(config.task.name, directory, checkpoint, config.data.get("root"))
+    print_summary(directory, commands)

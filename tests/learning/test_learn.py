@@ -6,11 +6,9 @@ import torch
 from kemr_lightning.errors import UserError
 from kemr_lightning.learning.examples import examples_of
 from kemr_lightning.learning.fit_evidence import fit_evidence
-from kemr_lightning.learning.learn import LearnSettings, choose_reasoning, gain_figures, learn
+from kemr_lightning.learning.learn import LearnSettings, learn
 from kemr_lightning.refinement.evidence import corrected_logits
-from kemr_lightning.refinement.experiences import Experiences
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
-from kemr_lightning.refinement.states import STATE_NAMES
 from tests.learning.scenes import rods
 
 
@@ -52,24 +50,6 @@ def test_learned_knowledge_improves_images_it_has_not_seen() -> None:
         for found in (case.initial, refined)
     )
     assert sum(new) > sum(old)
-
-
-def test_the_rule_forbids_what_harms_others() -> None:
-    # Action 1 gains 0.1 where state 0 is 0 and loses 0.1 where it is 1; each group has both kinds.
-    states = torch.zeros(80, len(STATE_NAMES))
-    states[1::2, 0] = 1
-    before = torch.full((80,), 0.8)
-    after = torch.where(states[:, 0] == 0, 0.9, 0.7)
-    groups = torch.arange(80) // 8
-    experiences = Experiences(states, torch.ones(80, dtype=torch.int64), before, after, groups)
-    _, decisions = choose_reasoning(experiences, [states], [after], before, groups)
-    assert torch.equal(decisions, (states[:, 0] == 0).long())
-
-
-def test_gain_figures_by_hand() -> None:
-    figures = gain_figures(torch.tensor([0.5, 0.5, 0.5, 0.5]), torch.tensor([0.6, 0.4, 0.51, 0.5]))
-    assert figures["iou_after"] == pytest.approx(0.5025)
-    assert (figures["gained"], figures["lost"]) == (0.25, 0.25)
 
 
 def test_too_little_to_learn_from_is_said() -> None:

@@ -17,6 +17,7 @@ from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import Experiences, Reasoning
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge, file_digest, from_params
+from kemr_lightning.refinement.restraint import Restraint
 from kemr_lightning.refinement.states import STATE_NAMES
 
 PARAMS = CRFParams(2.0, 15.0, 2.0, 4.0, 0.5, 3, 1.5)
@@ -32,7 +33,7 @@ def _knowledge(gain: float = 0.1) -> Knowledge:
         torch.tensor([0.7 + gain] * count + [0.7 + gain / 2] * count),
         torch.arange(2 * count),
     )
-    actions = (Action("evidence + crf", PARAMS, True), Action("crf", CRFParams(), False))
+    actions = (Action("evidence + crf", PARAMS, True, Restraint(0.5, 0.02)), Action("crf", CRFParams(), False))
     origin = {"checkpoint": "best.ckpt", "checkpoint_sha256": "0" * 64, "images": 3}
     return Knowledge(actions, EvidenceNet(4).eval(), experiences, Reasoning(5, 0.01, 0.2), 6, origin)
 
@@ -119,7 +120,7 @@ def test_bad_files_are_named_with_a_cure(tmp_path: Path) -> None:
     save_file(load_file(good), old, metadata={"format": "kemr_lightning.knowledge", "version": "99", "document": "{}"})
     torn = tmp_path / "torn.safetensors"
     save_file(
-        {}, torn, metadata={"format": "kemr_lightning.knowledge", "version": "1", "document": json.dumps({"a": 1})}
+        {}, torn, metadata={"format": "kemr_lightning.knowledge", "version": "2", "document": json.dumps({"a": 1})}
     )
     for path, words in (
         (tmp_path / "none.safetensors", "does not exist"),

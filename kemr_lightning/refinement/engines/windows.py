@@ -118,13 +118,13 @@ def layout_for(tolerance: float, w1: float, w2: float = 0.0) -> Layout | None:
     there any error is amplified: from a sum of weights of about nine on, rapidly. The factors are set by measurement
     (docs/engines.md).
     """
-    allowed = 1.4 * stricter(tolerance) / (max(w1, 0.1) * (1 + ((w1 + w2) / 8.5) ** 3.5))
+    allowed = 1.4 * stricter(tolerance) / (max(w1 + w2 / 2, 0.1) * (1 + ((w1 + w2) / 8.5) ** 3.5))
     return next((layout for layout in LAYOUTS if blur_taps(layout)[1] <= allowed), None)
 
 
 def stricter(tolerance: float) -> float:
     """The tolerance to work with: a tenth of the default asks for a twentieth, so that the worst pixel keeps it too."""
-    return tolerance * min(1.0, (tolerance / 0.01) ** 0.3)
+    return tolerance * float(min(1.0, (tolerance / 0.01) ** 0.3))
 
 
 def _shape(layout: Layout) -> float:

@@ -1,0 +1,83 @@
+"""How far an action may take a mask: part of the way, and only so much larger or smaller.
+
+Annotators differ in how tight they draw: one outlines the core of every chromosome of an image, another its blurred
+rim, and an image does not show by which. A refinement that moves the whole outline outwards or inwards bets on one of
+them, and what it wins on one image it loses on the next. A change of shape at an almost constant area (an end that
+grows back, a neighbour's corner that goes) is right for both. So an action can be bound to nearly keep a mask's area:
+of the refined logits, as many pixels as allowed are taken, the highest first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LOGIT_BOUND = 1e-5
+"""Probabilities are clipped by it before their logits are taken, as in the CRF."""
+
+
+@dataclass(frozen=True)
+class Restraint:
+    """Bounds on what an action does to a mask.
+
+    Attributes:
+        step: Part of the way from the initial to the refined logits, in (0, 1].
+        area: Largest change of the mask's pixels at 0.5, as a part of the initial number, >= 0; inf does not bind.
+    """
+
+    step: float = 1.0
+    area: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step <= 1:
+            raise ValueError(f"step must be in (0, 1], not {self.step}")
+        if not self.area >= 0:
+            raise ValueError(f"area must be >= 0, not {self.area}")
+
+    def __call__(self, initial: Tensor, refined: Tensor) -> Tensor:
+        """Restrain a refined mask.
+
+        Args:
+            initial: ``(h, w)`` float probabilities.
+            refined: ``(h, w)`` float probabilities after the action.
+
+        Returns:
+            ``(h, w)`` float32 probabilities. An empty initial mask stays as it is where the area is bound.
+        """
+        if self.step == 1 and self.area == math.inf:
+            return refined
+        logits = torch.lerp(_logit(initial), _logit(refined), self.step)
+        if self.area < math.inf:
+            pixels = int((initial >= 0.5).sum())
+            if pixels == 0:
+                return initial.float()
+            logits = logits - _threshold(logits, pixels * (1 - self.area), pixels * (1 + self.area))
+        return torch.sigmoid(logits)
+
+    def __str__(self) -> str:
+        parts = [] if self.step == 1 else [f"{self.step:g} of the way"]
+        parts += [] if self.area == math.inf else [f"area within {self.area:.0%}"]
+        return ", ".join(parts) or "free"
+
+
+FREE = Restraint()
+"""Does not bind."""
+
+
+def _logit(prob: Tensor) -> Tensor:
+    return torch.logit(prob.float(), eps=LOGIT_BOUND)
+
+
+def _threshold(logits: Tensor, fewest: float, most: float) -> float:
+    """The logit nearest to 0 above which lie from ``fewest`` to ``most`` pixels, up to rounding and ties."""
+    count = int((logits >= 0).sum())
+    wanted = min(max(count, round(fewest)), max(round(most), 1))
+    if wanted == count:
+        return 0.0
+    ordered = logits.flatten().sort(descending=True).values
+    if wanted >= len(ordered):
+        return float(ordered[-1])
+    return float((ordered[wanted - 1] + ordered[wanted]) / 2)
