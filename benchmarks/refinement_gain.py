@@ -1,4 +1,4 @@
-"""What refinement gains on annotated images: none, shipped default, learned parameters, evidence, experiences.
+"""What refinement gains on annotated images: none, default, learned parameters, evidence, restraint, experiences.
 
     python benchmarks/refinement_gain.py --checkpoint FILE --knowledge FILE --root DIR --out DIR
 
@@ -32,6 +32,7 @@ from kemr_lightning.metrics.matching import match, summarise
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.refinement import CRFParams, Refiner
+from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
 
@@ -41,21 +42,29 @@ HARM = 0.02
 
 
 def variants(knowledge: Knowledge) -> dict[str, Refine | None]:
-    """The ways to refine that are compared, by name."""
+    """The ways to refine that are compared, by name; one action alone, or all of them chosen among by experience."""
+
+    def alone(action: Action) -> KnowingRefiner:
+        return KnowingRefiner(replace(knowledge, actions=(action,), experiences=None))
+
     table: dict[str, Refine | None] = {"no refinement": None, "default parameters": Refiner(CRFParams())}
-    for evidence, name in ((False, "learned parameters"), (True, "learned parameters + evidence")):
-        actions = tuple(action for action in knowledge.actions if action.evidence == evidence)
+    for evidence, name in ((False, "learned parameters"), (True, "learned + evidence")):
+        actions = [action for action in knowledge.actions if action.evidence == evidence]
         if actions:
-            table[name] = KnowingRefiner(replace(knowledge, actions=actions[:1], experiences=None))
+            table[name] = alone(actions[0].free)
+        careful = next((action for action in actions if action.name.startswith("careful")), None)
+        if careful is not None:
+            table[f"{name}, careful"] = alone(careful)
     if knowledge.experiences is not None:
         table["learned + experiences"] = KnowingRefiner(knowledge)
     return table
 
 
 @torch.no_grad()
-def predict(checkpoint: Path, root: Path) -> tuple[list[tuple[Tensor, Instances, Instances]], list[str]]:
+def predict(checkpoint: Path, root: Path, views: int) -> tuple[list[tuple[Tensor, Instances, Instances]], list[str]]:
     """Initial instances of every test image of a folder: (image, predicted, annotated), and their groups."""
     module = load_module(checkpoint)
+    module.look_in(views)
     data = SegmentationDataModule(root)
     data.label_names = module.label_names
     data.score_all = True
@@ -186,11 +195,12 @@ def main() -> None:
     parser.add_argument("--knowledge", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--views", type=int, default=1, help="turned looks at an image that are averaged")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     knowledge = Knowledge.load(options.knowledge)
     knowledge.warn_unless_from(options.checkpoint)
-    cases, groups = predict(options.checkpoint, options.root)
+    cases, groups = predict(options.checkpoint, options.root, options.views)
     result, moved = evaluate(cases, groups, variants(knowledge))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "gain.json").write_text(json.dumps(result, indent=1))
