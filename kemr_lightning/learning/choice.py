@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kemr_lightning.learning.examples import Example
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.experiences import HARM, Experienced, Experiences, Reasoning
+from kemr_lightning.refinement.experiences import HARM, Experienced, Experiences, Reasoning, best_action
 from kemr_lightning.refinement.restraint import Restraint
 
 NEIGHBOURS = (20, 40, 80, 160)
@@ -89,12 +89,16 @@ def choose_reasoning(
     experienced = Experienced(experiences, len(states) + 1)
     ious = torch.stack([before, *after])
     best: tuple[tuple[bool, float], Reasoning, Tensor] | None = None
-    for neighbours, gain, harm in product(NEIGHBOURS, LEAST_GAIN, MOST_HARM):
-        rule = Reasoning(neighbours, gain, harm)
-        decisions = experienced.decide(states, rule, groups)
-        standing = rank(ious[decisions, torch.arange(len(before))] - before)
-        if best is None or standing > best[0]:
-            best = (standing, rule, decisions)
+    for neighbours in NEIGHBOURS:
+        expected = [
+            experienced.expect(state, number, neighbours, groups) for number, state in enumerate(states, start=1)
+        ]
+        for gain, harm in product(LEAST_GAIN, MOST_HARM):
+            rule = Reasoning(neighbours, gain, harm)
+            decisions = best_action(expected, rule)
+            standing = rank(ious[decisions, torch.arange(len(before))] - before)
+            if best is None or standing > best[0]:
+                best = (standing, rule, decisions)
     assert best is not None
     return best[1], best[2]
 

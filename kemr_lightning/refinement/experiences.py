@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,12 +121,27 @@ class Experienced:
         Returns:
             ``(N,)`` int64: the admissible action with the largest expected gain, 0 where none is admissible.
         """
-        count = len(states[0]) if states else 0
-        best = torch.full((count,), reasoning.least_gain)
-        action = torch.zeros(count, dtype=torch.int64)
-        for number, state in enumerate(states, start=1):
-            gain, harm = self.expect(state, number, reasoning.neighbours, images)
-            better = (gain > best) & (harm <= reasoning.most_harm)
-            best = torch.where(better, gain, best)
-            action = torch.where(better, number, action)
-        return action
+        expected = [
+            self.expect(state, number, reasoning.neighbours, images) for number, state in enumerate(states, start=1)
+        ]
+        return best_action(expected, reasoning)
+
+
+def best_action(expected: Sequence[tuple[Tensor, Tensor]], reasoning: Reasoning) -> Tensor:
+    """Choose among actions of which it is known what to expect.
+
+    Args:
+        expected: For each action but the first (which keeps), what `Experienced.expect` returns, ``(N,)`` each.
+        reasoning: The rule's settings.
+
+    Returns:
+        ``(N,)`` int64: the admissible action with the largest expected gain, 0 where none is admissible.
+    """
+    count = len(expected[0][0]) if expected else 0
+    best = torch.full((count,), reasoning.least_gain)
+    action = torch.zeros(count, dtype=torch.int64)
+    for number, (gain, harm) in enumerate(expected, start=1):
+        better = (gain > best) & (harm <= reasoning.most_harm)
+        best = torch.where(better, gain, best)
+        action = torch.where(better, number, action)
+    return action
