@@ -8,13 +8,16 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
 import torch.distributed as dist
+from omegaconf import OmegaConf
 from torch import nn
 
 from kemr_lightning.distributed import BatchNormOverProcesses, BatchNormSync
-from tests.conftest import SMALL, hash_seed, run_task, write_image
+from kemr_lightning.instances import Instances, Patch
+from tests.conftest import SMALL, compose, hash_seed, run_task, write_image
 from tests.test_run import command
 
 SIZES = ((1, 3, 6, 5), (2, 3, 4, 7))
@@ -73,6 +76,21 @@ def test_layers_become_plain_again() -> None:
     sync = BatchNormSync()
     assert isinstance(sync.apply(model)[1][0], BatchNormOverProcesses)  # type: ignore[index]
     assert type(sync.revert(model)[1][0]) is nn.BatchNorm2d  # type: ignore[index]
+
+
+@pytest.mark.parametrize("model", ["cascade_mask_rcnn_tiny", "mask_rcnn_tiny", "blendmask_tiny"])
+@pytest.mark.parametrize("count", [0, 1])
+def test_every_weight_has_a_gradient_whatever_is_on_the_image(model: str, count: int) -> None:
+    # A process that lacked one would leave the others waiting.
+    config = compose(f"model={model}")
+    description = {**OmegaConf.to_container(config.model, resolve=True), "num_classes": 1}  # type: ignore[dict-item]
+    detector = hydra.utils.instantiate(description, _convert_="all").train()
+    patches = [Patch(20, 30, torch.ones(9, 25, dtype=torch.bool))][:count]
+    boxes = torch.tensor([[20.0, 30.0, 45.0, 39.0]])[:count]
+    target = Instances((96, 96), boxes, torch.ones(count), torch.ones(count, dtype=torch.int64), patches)
+    sum(detector([torch.rand(1, 96, 96)], [target]).values()).backward()
+    without = [name for name, weight in detector.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert without == []
 
 
 STEPS = 6

@@ -39,7 +39,10 @@ class Share:
 class ShareSampler(Sampler[int]):
     """Every ``of``-th image, beginning with the rank's: no image twice, none left out.
 
-    Processes may have different numbers of images, so nothing that waits for the others may happen per batch.
+    Processes may have different numbers of images, so nothing that waits for the others may happen per batch. A process
+    without an image would be left out of the epoch altogether, and the others would wait for it at its end: where there
+    are more processes than images, those left over look at an image of another one. The metric, which knows images by
+    their ids, counts it once.
 
     Args:
         length: Number of images.
@@ -48,7 +51,8 @@ class ShareSampler(Sampler[int]):
 
     def __init__(self, length: int, share: Share | None = None) -> None:
         share = share or Share()
-        self.positions = range(share.rank, length, share.of)
+        first = share.rank if share.rank < length or length == 0 else share.rank % length
+        self.positions = range(first, length, share.of)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -80,6 +84,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.samples = length if samples is None else samples
         self.share = share or Share()
         self.epoch = 0
+        self.skip = 0
+        """Own samples that the next iteration passes over."""
         if self.samples < self.share.of:
             raise UserError(
                 f"an epoch of {self.samples} training samples cannot be shared by {self.share.of} processes. "
@@ -94,7 +100,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.samples // self.share.of
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return islice(self._order(), self.share.rank, len(self) * self.share.of, self.share.of)
+        first = self.share.rank + self.skip * self.share.of
+        return islice(self._order(), first, len(self) * self.share.of, self.share.of)
 
     def _order(self) -> Iterator[tuple[int, int]]:
         """The samples of all processes."""

@@ -42,8 +42,6 @@ DataModule = SegmentationDataModule | SyntheticDataModule
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BY_NAME = ("last", "best")
-REQUEUE_FILES = "hpc_ckpt_*.ckpt"
-"""Lightning's, in the run directory."""
 
 
 def start(config: DictConfig) -> Path:
@@ -266,26 +264,13 @@ def requeued_checkpoint(config: DictConfig) -> Path | None:
         config: The composed configuration.
 
     Returns:
-        The newest of ``checkpoints/last.ckpt`` and what Lightning saved when Slurm announced the job's end; None in a
-        job's first attempt, or where nothing was saved.
+        ``checkpoints/last.ckpt``; None in a job's first attempt, or where nothing was saved.
     """
-    if not int(os.environ.get("SLURM_RESTART_COUNT", "0")):
+    last = Path(config.paths.run_dir) / CHECKPOINTS / "last.ckpt"
+    if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) or not last.is_file():
         return None
-    directory = Path(config.paths.run_dir)
-    found = [file for file in (directory / CHECKPOINTS / "last.ckpt",) if file.is_file()]
-    found += directory.glob(REQUEUE_FILES)
-    newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
-    if newest is not None:
-        logger.info("the job was requeued: going on from %s", newest)
-    return newest
-
-
-def forget_requeue(trainer: pl.Trainer) -> None:
-    """Delete what Lightning saved for a requeued training once that is over: it would be tested instead of the best."""
-    if is_first():
-        for file in Path(trainer.default_root_dir).glob(REQUEUE_FILES):
-            file.unlink(missing_ok=True)
-    trainer.strategy.barrier()
+    logger.info("the job was queued again: going on from %s", last)
+    return last
 
 
 def needed_checkpoint(config: DictConfig) -> Path:

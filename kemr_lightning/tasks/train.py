@@ -48,7 +48,6 @@ def train(config: DictConfig) -> float | None:
         trainer = setup.build_trainer(config, refiner)
         fit(trainer, module, data, resume)
         best = load_best(trainer, module)
-        setup.forget_requeue(trainer)
         trainer.test(module, datamodule=data, verbose=False)
     setup.report(config, directory, best)
     return _best_score(trainer)

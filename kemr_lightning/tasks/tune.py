@@ -90,7 +90,8 @@ def tune(config: DictConfig) -> float:
             found = _write(search, config, directory, checkpoint, initial, configured) if search.ended() else None
             if found is not None:
                 _log_results(directory, found, search, loggers, failed=sys.exc_info()[0] is not None)
-    assert found is not None
+    if found is None:
+        raise UserError(f"tune.timeout={config.tune.timeout} was over before a trial was. Give more seconds")
     return float(found["best"][objective])
 
 

@@ -1,0 +1,86 @@
+"""A training under Slurm whose time is up is saved between two steps and queued again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from typing_extensions import override
+
+logger = logging.getLogger(__name__)
+
+SIGNAL = signal.SIGUSR1
+JOB = "SLURM_JOB_ID"
+
+
+class RequeueCallback(pl.Callback):
+    """At SIGUSR1 (``sbatch --signal=SIGUSR1@180``) saves ``last.ckpt`` after the running step and requeues the job.
+
+    Lightning's own handler, which is not installed where there is one already, saves at once, wherever the processes
+    are: when one is still in its forward pass and another waits for its gradients, both wait for ever. Here all agree
+    between two steps. Outside Slurm nothing is done. It comes after callbacks that change what is saved.
+
+    Args:
+        directory: Where ``last.ckpt`` goes.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.path = Path(directory) / "last.ckpt"
+        self.asked = False
+        self._installed = False
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and JOB in os.environ and threading.current_thread() is threading.main_thread():
+            there = signal.getsignal(SIGNAL)
+            left = isinstance(getattr(there, "__self__", None), RequeueCallback)  # by a training that has failed
+            if there in (signal.SIG_DFL, None) or left:
+                signal.signal(SIGNAL, self._ask)
+                self._installed = True
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._installed:
+            signal.signal(SIGNAL, signal.SIG_DFL)
+            self._installed = False
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._installed or not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+            return
+        self.asked = False
+        trainer.save_checkpoint(self.path)
+        done = trainer.strategy.broadcast(requeue(os.environ[JOB]) if trainer.is_global_zero else False)
+        if done:
+            logger.warning("step %d is saved and job %s queued again", trainer.global_step, os.environ[JOB])
+            raise SystemExit(0)
+
+    def _ask(self, number: int, frame: Any) -> None:  # noqa: ARG002
+        self.asked = True
+
+
+def requeue(job: str) -> bool:
+    """Ask Slurm to run a job again, from its beginning and under its number.
+
+    Args:
+        job: ``SLURM_JOB_ID``.
+
+    Returns:
+        Whether it will. If not, the reason is logged.
+    """
+    try:
+        asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    except OSError as error:
+        logger.warning("job %s cannot be queued again: %s", job, error)
+        return False
+    if asked.returncode:
+        logger.warning("job %s cannot be queued again: %s", job, " ".join((asked.stdout + asked.stderr).split()))
+    return asked.returncode == 0
