@@ -52,9 +52,8 @@ def variants(knowledge: Knowledge) -> dict[str, Refine | None]:
         actions = [action for action in knowledge.actions if action.evidence == evidence]
         if actions:
             table[name] = alone(actions[0].free)
-        careful = next((action for action in actions if action.name.startswith("careful")), None)
-        if careful is not None:
-            table[f"{name}, careful"] = alone(careful)
+            # Actions are in the order of what they gained, so the last is the most careful.
+            table[f"{name}, restrained"] = alone(actions[-1])
     if knowledge.experiences is not None:
         table["learned + experiences"] = KnowingRefiner(knowledge)
     return table

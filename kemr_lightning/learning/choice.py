@@ -15,23 +15,25 @@ from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.experiences import HARM, Experienced, Experiences, Reasoning, best_action
 from kemr_lightning.refinement.restraint import Restraint
 
-NEIGHBOURS = (20, 40, 80, 160)
-LEAST_GAIN = (0.0, 0.002, 0.005)
-MOST_HARM = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 1.0)
+NEIGHBOURS = (40, 80, 160, 320, 640)
+PRICES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0)
+"""Of a harmed mask, see `Reasoning`."""
+
 HARM_ALLOWED = 0.015
 """Part of the instances that a rule may harm on the learning images; a little below the 2 % that are promised."""
 
 GAINED_PER_HARMED = 6.0
 """Instances that a rule has to gain for each one it harms; a little above the five that are promised."""
 
-STEPS = (0.5, 0.75, 1.0)
+STEPS = (0.25, 0.5, 0.75, 1.0)
 AREAS = (0.0, 0.01, 0.02, 0.03, math.inf)
+RESTRAINT_PRICES = (0.0, 0.1, 0.2, 0.4, 0.8)
 
 
 def restrained(
     examples: Sequence[Example], actions: Sequence[Action], results: Sequence[Sequence[Tensor]]
 ) -> tuple[list[Action], list[list[Tensor]]]:
-    """Two restraints of every action, chosen by what they do to the examples.
+    """Every action in several restraints, from bold to careful: what is worth most at rising prices of a harmed mask.
 
     Args:
         examples: What to judge by.
@@ -39,25 +41,29 @@ def restrained(
         results: Their masks, per action one ``(h, w)`` per example.
 
     Returns:
-        Bold and careful actions and their masks. The careful one gains most of those that are `allowed`, or harms
-        fewest; where it is also the bold one, there is only one.
+        Restrained actions, named after action and restraint, and their masks.
     """
-    before = torch.tensor([example.iou(example.crop.crop(example.crop.prob)) for example in examples])
     initial = [example.crop.crop(example.crop.prob) for example in examples]
+    before = _ious(examples, initial)
     chosen_actions, chosen_results = [], []
     for action, masks in zip(actions, results, strict=True):
-        trials = []
+
+        def bound(restraint: Restraint, masks: Sequence[Tensor] = masks) -> list[Tensor]:
+            return [restraint(old, new) for old, new in zip(initial, masks, strict=True)]
+
+        worth = []
         for restraint in (Restraint(step, area) for step, area in product(STEPS, AREAS)):
-            bound = [restraint(old, new) for old, new in zip(initial, masks, strict=True)]
-            won = torch.tensor([e.iou(mask) for e, mask in zip(examples, bound, strict=True)]) - before
-            trials.append((restraint, bound, won))
-        bold = max(trials, key=lambda trial: float(trial[2].mean()))
-        careful = max(trials, key=lambda trial: rank(trial[2]))
-        for kind, (restraint, bound, _) in (("bold", bold), ("careful", careful)):
-            if kind == "bold" or restraint != bold[0]:
-                chosen_actions.append(replace(action, name=f"{kind} {action.name}", restraint=restraint))
-                chosen_results.append(bound)
+            won = _ious(examples, bound(restraint)) - before
+            worth.append((restraint, float(won.mean()), float((won < -HARM).float().mean())))
+        best = [max(worth, key=lambda row, p=price: row[1] - p * row[2])[0] for price in RESTRAINT_PRICES]  # type: ignore[misc]
+        for restraint in dict.fromkeys(best):
+            chosen_actions.append(replace(action, name=f"{action.name}, {restraint}", restraint=restraint))
+            chosen_results.append(bound(restraint))
     return chosen_actions, chosen_results
+
+
+def _ious(examples: Sequence[Example], masks: Sequence[Tensor]) -> Tensor:
+    return torch.tensor([example.iou(mask) for example, mask in zip(examples, masks, strict=True)])
 
 
 def rank(won: Tensor) -> tuple[bool, float]:
@@ -93,8 +99,8 @@ def choose_reasoning(
         expected = [
             experienced.expect(state, number, neighbours, groups) for number, state in enumerate(states, start=1)
         ]
-        for gain, harm in product(LEAST_GAIN, MOST_HARM):
-            rule = Reasoning(neighbours, gain, harm)
+        for price in PRICES:
+            rule = Reasoning(neighbours, price)
             decisions = best_action(expected, rule)
             standing = rank(ious[decisions, torch.arange(len(before))] - before)
             if best is None or standing > best[0]:

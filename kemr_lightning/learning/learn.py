@@ -4,8 +4,8 @@ Nothing judges itself: the evidence network is cross-fitted over groups of image
 experiences are gathered from, corrected masks of images the network has not seen; the rule by which experiences decide
 is chosen with the experiences of an image's own group left out.
 
-Each fitted way to refine becomes two actions: a *bold* one, restrained as gains most, and a *careful* one, restrained
-so that few masks are harmed (`kemr_lightning.refinement.restraint`). Experiences choose among them and keeping.
+Each fitted way to refine becomes several actions, from a bold one that gains most to a careful one that harms next to
+nothing (`kemr_lightning.refinement.restraint`). Experiences choose among them and keeping the mask.
 """
 
 from __future__ import annotations

@@ -52,15 +52,15 @@ class Experiences:
 class Reasoning:
     """How experiences decide.
 
+    An action is worth the mean IoU that its neighbours gained, less ``price`` times the part of them that was harmed.
+
     Attributes:
         neighbours: Experiences asked per instance and action.
-        least_gain: Mean IoU they must have gained for the action to be taken.
-        most_harm: Part of them that may have lost more than `HARM`.
+        price: Of a harmed mask, as the mean IoU that would make up for it.
     """
 
     neighbours: int = 40
-    least_gain: float = 0.0
-    most_harm: float = 0.05
+    price: float = 0.2
 
 
 class Experienced:
@@ -119,7 +119,7 @@ class Experienced:
             images: See `expect`.
 
         Returns:
-            ``(N,)`` int64: the admissible action with the largest expected gain, 0 where none is admissible.
+            ``(N,)`` int64, see `best_action`.
         """
         expected = [
             self.expect(state, number, reasoning.neighbours, images) for number, state in enumerate(states, start=1)
@@ -135,13 +135,9 @@ def best_action(expected: Sequence[tuple[Tensor, Tensor]], reasoning: Reasoning)
         reasoning: The rule's settings.
 
     Returns:
-        ``(N,)`` int64: the admissible action with the largest expected gain, 0 where none is admissible.
+        ``(N,)`` int64: the action that is worth most, 0 where none is worth more than keeping the mask.
     """
-    count = len(expected[0][0]) if expected else 0
-    best = torch.full((count,), reasoning.least_gain)
-    action = torch.zeros(count, dtype=torch.int64)
-    for number, (gain, harm) in enumerate(expected, start=1):
-        better = (gain > best) & (harm <= reasoning.most_harm)
-        best = torch.where(better, gain, best)
-        action = torch.where(better, number, action)
-    return action
+    if not expected:
+        return torch.zeros(0, dtype=torch.int64)
+    worth = torch.stack([gain - reasoning.price * harm for gain, harm in expected])
+    return torch.cat([torch.zeros_like(worth[:1]), worth]).argmax(dim=0)

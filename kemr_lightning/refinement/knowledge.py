@@ -196,8 +196,8 @@ class Knowledge:
                 )
         rule = self.reasoning
         lines.append(
-            f"    asked: the {rule.neighbours} nearest per action; taken if they gained more than {rule.least_gain:g} "
-            f"and at most {rule.most_harm:.1%} of them lost more than {HARM}"
+            f"    asked: the {rule.neighbours} nearest per action; that action is taken which gained most, less "
+            f"{rule.price:g} times the part of them that lost more than {HARM}; none, if that is below 0"
         )
         return "\n".join(lines)
 

@@ -29,7 +29,7 @@ def test_experiences_decide_by_the_likest_instances() -> None:
     assert experienced.decide([asked], Reasoning(neighbours=5)).tolist() == [1, 0]
 
 
-def test_harm_forbids_an_action_that_gains_on_average() -> None:
+def test_a_price_on_harm_forbids_an_action_that_gains_on_average() -> None:
     states = torch.zeros(10, WIDTH)
     before = torch.full((10,), 0.5)
     after = torch.tensor([0.9] * 8 + [0.4] * 2)  # mean gain +0.3, a fifth harmed
@@ -37,8 +37,9 @@ def test_harm_forbids_an_action_that_gains_on_average() -> None:
         Experiences(states, torch.ones(10, dtype=torch.int64), before, after, torch.arange(10)), 2
     )
     asked = torch.zeros(1, WIDTH)
-    assert experienced.decide([asked], Reasoning(10, 0.0, 0.25)).tolist() == [1]
-    assert experienced.decide([asked], Reasoning(10, 0.0, 0.1)).tolist() == [0]
+    # Worth 0.3 - 0.2 x price.
+    assert experienced.decide([asked], Reasoning(10, 1.4)).tolist() == [1]
+    assert experienced.decide([asked], Reasoning(10, 1.6)).tolist() == [0]
 
 
 def test_own_images_can_be_left_out() -> None:

@@ -35,7 +35,7 @@ def _knowledge(gain: float = 0.1) -> Knowledge:
     )
     actions = (Action("evidence + crf", PARAMS, True, Restraint(0.5, 0.02)), Action("crf", CRFParams(), False))
     origin = {"checkpoint": "best.ckpt", "checkpoint_sha256": "0" * 64, "images": 3}
-    return Knowledge(actions, EvidenceNet(4).eval(), experiences, Reasoning(5, 0.01, 0.2), 6, origin)
+    return Knowledge(actions, EvidenceNet(4).eval(), experiences, Reasoning(5, 0.2), 6, origin)
 
 
 def _scene() -> tuple[torch.Tensor, Instances]:
@@ -82,7 +82,7 @@ def test_one_parameter_set_is_knowledge_and_refines_as_the_refiner_does() -> Non
         assert torch.allclose(a.values, b.values, atol=2e-2)
 
 
-@pytest.mark.parametrize(("gain", "action"), [(0.1, 1), (-0.1, 0), (0.005, 0)])
+@pytest.mark.parametrize(("gain", "action"), [(0.1, 1), (-0.1, 0), (-0.005, 0)])
 def test_experiences_decide_whether_a_mask_changes(gain: float, action: int) -> None:
     image, instances = _scene()
     refined, actions = KnowingRefiner(_knowledge(gain)).decide(image, instances)
