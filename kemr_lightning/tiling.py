@@ -68,7 +68,11 @@ class Tiling:
 
 
 def predict_tiles(
-    predict: Callable[[Tensor], Instances], image: Tensor, tiling: Tiling | None, limit: int | None = None
+    predict: Callable[[Tensor], Instances],
+    image: Tensor,
+    tiling: Tiling | None,
+    limit: int | None = None,
+    on_full: Callable[[Instances], None] | None = None,
 ) -> tuple[Instances, Tensor]:
     """Predict an image, in tiles if it is large.
 
@@ -78,6 +82,7 @@ def predict_tiles(
         tiling: How to cut; None never does.
         limit: Most instances that ``predict`` gives. A tile that has as many is cut into smaller ones, as long as these
             are well larger than the overlap: it may hold more.
+        on_full: Called with the instances of an image or a tile that has as many and is not cut further.
 
     Returns:
         The instances of the whole image by falling score, and ``(N,)`` bool: which are probably cut by a tile's border.
@@ -86,25 +91,35 @@ def predict_tiles(
     windows = [] if tiling is None else tiling.windows(size)
     if len(windows) < 2:
         instances = predict(image)
+        if on_full is not None and limit is not None and len(instances) >= limit:
+            on_full(instances)
         return instances, torch.zeros(len(instances), dtype=torch.bool)
     assert tiling is not None
-    found = (tile for window in windows for tile in _predict_tile(predict, image, window, tiling, limit))
+    found = (tile for window in windows for tile in _predict_tile(predict, image, window, tiling, limit, on_full))
     return merge_tiles(found, size)
 
 
 def _predict_tile(
-    predict: Callable[[Tensor], Instances], image: Tensor, window: Window, tiling: Tiling, limit: int | None
+    predict: Callable[[Tensor], Instances],
+    image: Tensor,
+    window: Window,
+    tiling: Tiling,
+    limit: int | None,
+    on_full: Callable[[Instances], None] | None,
 ) -> Iterator[tuple[Window, Instances]]:
     x0, y0, x1, y1 = window
     instances = predict(image[y0:y1, x0:x1]).to("cpu")
     smaller = (tiling.side + tiling.overlap) // 2
-    if limit is None or len(instances) < limit or smaller < max(2 * tiling.overlap, 64):
+    full = limit is not None and len(instances) >= limit
+    if not full or smaller < max(2 * tiling.overlap, 64):
+        if full and on_full is not None:
+            on_full(instances)
         yield window, instances
         return
     inner = Tiling(smaller, tiling.overlap)
     for left, top, right, bottom in inner.windows((y1 - y0, x1 - x0)):
         part = (x0 + left, y0 + top, x0 + right, y0 + bottom)
-        yield from _predict_tile(predict, image, part, inner, limit)
+        yield from _predict_tile(predict, image, part, inner, limit, on_full)
 
 
 @dataclass

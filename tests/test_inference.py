@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from kemr_lightning.inference import Model, usual_tiling
-from kemr_lightning.instances import Instances
+from kemr_lightning.instances import Instances, Sample
 from kemr_lightning.tiling import Tiling
 from tests.conftest import rods
 from tests.output.predicted import BrightModule, bright_parts, grow
@@ -59,6 +59,59 @@ def test_large_images_are_cut_and_put_together() -> None:
     assert len(cut.module.seen) > 4  # type: ignore[arg-type]
     refined = model(tiling=Tiling(128, 60), refiner=lambda pixels, instances: instances).predict(image)
     assert same(refined, found)
+
+
+class Limited:
+    """A detector that says how much it gives at most."""
+
+    def __init__(self, most: int) -> None:
+        self.max_detections = most
+
+
+class LimitedModule(BrightModule):
+    """Finds bright parts, the best few of each image."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.detector = Limited(most)  # type: ignore[assignment]
+
+    def find(self, batch: list[Sample]) -> list[Instances]:
+        return [found[: self.detector.max_detections] for found in super().find(batch)]  # type: ignore[attr-defined]
+
+
+def test_the_limit_is_told_where_it_costs_something(caplog: pytest.LogCaptureFixture) -> None:
+    image = torch.from_numpy(np.tile(rods(3)[0], (3, 3)))  # 96 x 128 pixels with 4 rods, nine times
+    single = rods(3)[0]
+    parts = len(bright_parts(single))
+
+    def told(most: int, tiling: Tiling | None, *names: str) -> list[str]:
+        caplog.clear()
+        limited = Model(LimitedModule(most), None, tiling)  # type: ignore[arg-type]
+        for name in names:
+            limited(image, name)
+        return [record.getMessage() for record in caplog.records]
+
+    # Scores fall from 0.98 to 0.4, so that what is left out of half is likely: each image is named.
+    for lines in (told(9, None, "a.png", "b.png"), told(2, Tiling(128, 64), "a.png", "b.png")):
+        assert [line.split(":")[0] for line in lines] == ["a.png", "b.png"]
+        assert "predict.tile" in lines[0]
+    # Tiles that are full and cut further show everything in the end.
+    assert told(3 * parts, Tiling(256, 48), "a.png") == []
+
+
+def test_a_limit_of_unlikely_detections_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Unsure(LimitedModule):
+        def find(self, batch: list[Sample]) -> list[Instances]:
+            (found,) = super().find(batch)
+            found.scores = found.scores * 0.2
+            return [found]
+
+    limited = Model(Unsure(1))  # type: ignore[arg-type]
+    for name in ("a.png", "b.png"):
+        limited(torch.from_numpy(rods(3)[0]), name)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("a.png: the model has given as many detections as it can (1)")
+    assert "predict.tile" not in record.getMessage()
 
 
 def test_models_with_an_input_size_see_images_whole() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from kemr_lightning.instances import Instances, Sample
-from kemr_lightning.metrics.matching import match, summarise
+from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes, summarise
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
 from kemr_lightning.output.coco_results import CocoResultsWriter
@@ -77,6 +77,10 @@ class RefinementCallback(pl.Callback):
         """The last epoch's ``initial``, ``refined`` and ``gain``, each name -> percent."""
         self.extended: dict[str, dict[str, Any]] = {}
         """The last test's further figures: `extended_figures` and, with masks, ``errors`` of each of them."""
+        self.records: dict[str, list[ImageRecord]] = {}
+        """The last test's images of all processes, with their ``initial`` and ``refined`` predictions."""
+        self.matches: dict[str, list[ImageMatch]] = {}
+        """What became of their annotations, in the same order."""
         self.latest: list[Outcome] = []
         """The last batch, for callbacks that come after this one."""
         self.seconds_per_image = 0.0
@@ -142,23 +146,26 @@ class RefinementCallback(pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log(pl_module, "test")
         # Gathering needs every process, writing only one.
-        records = {name: metric.gathered() for name, metric in self.metrics.items()}
-        self.extended = {name: self._details(items) for name, items in records.items()}
+        self.records = {name: metric.gathered() for name, metric in self.metrics.items()}
+        names = self.label_names
+        if names is None:
+            names = getattr(getattr(trainer, "datamodule", None), "label_names", None) or ()
+        self.extended = {name: self._details(name, items, names) for name, items in self.records.items()}
         if trainer.is_global_zero:
-            names = self.label_names
-            if names is None:
-                names = getattr(getattr(trainer, "datamodule", None), "label_names", None) or ()
             directory = self.directory or Path(trainer.default_root_dir)
             figures = {name: self.figures[name] for name in self.metrics}
             CocoResultsWriter(directory, names).write(
-                records["initial"], records.get("refined"), figures, self.extended
+                self.records["initial"], self.records.get("refined"), figures, self.extended
             )
 
-    def _details(self, records: Sequence[ImageRecord]) -> dict[str, Any]:
-        metric = self.metrics["initial"]
-        found = extended_figures(records, metric.ia_score, metric.ia_iou)
-        if "mask" in found:
-            found["errors"] = summarise([match(item, metric.ia_score, metric.ia_iou) for item in records])
+    def _details(self, name: str, records: Sequence[ImageRecord], label_names: Sequence[str]) -> dict[str, Any]:
+        metric = self.metrics[name]
+        found = extended_figures(records, metric.ia_score, metric.ia_iou, label_names)
+        of_masks = "mask" in found
+        matching = match if of_masks else match_boxes
+        self.matches[name] = [matching(item, metric.ia_score, metric.ia_iou) for item in records]
+        if of_masks:
+            found["errors"] = summarise(self.matches[name])
         return found
 
     def _restart(self, pl_module: pl.LightningModule) -> None:
@@ -201,3 +208,15 @@ class RefinementCallback(pl.Callback):
             values[f"{stage}/refinement_seconds_per_image"] = self.seconds_per_image
         # Every process has the same figures: the metric has gathered them already.
         pl_module.log_dict(values)
+
+
+def refinement_of(trainer: pl.Trainer) -> RefinementCallback:
+    """The trainer's `RefinementCallback`, for callbacks that show what it has refined.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RefinementCallback):
+            return callback
+    raise ValueError("there is no RefinementCallback whose outcomes could be shown: put one before this callback")

@@ -101,6 +101,9 @@ class SegmentationDataModule(LightningDataModule):
         """Set by a task that only scores: a folder without parts is then tested whole."""
         self.label_names: list[str] = []
         """Name of label 1, 2, …: known after `setup`, or set before it to those of a checkpoint."""
+        self.earlier_names: list[str] = []
+        """Those of a checkpoint that a training starts from: kept where they cover the data's, so that its weights for
+        a class go on with that class, also if some classes do not occur."""
         self.train: SampleDataset | None = None
         self.val: SampleDataset | None = None
         self.test: SampleDataset | None = None
@@ -150,14 +153,17 @@ class SegmentationDataModule(LightningDataModule):
         """Choose the class names, unless they are chosen: then say which of the data's are not among them."""
         present = names_of([record for records in parts.values() for record in records])
         if not self.label_names:
-            self.label_names = present
+            covered = len(self.earlier_names) > 1 and set(present) <= set(self.earlier_names)
+            self.label_names = list(self.earlier_names) if covered else present
         elif len(self.label_names) > 1 and (unknown := sorted(set(present) - set(self.label_names))):
             log.warning("labels %s are not among the model's %s: left out", unknown, self.label_names)
 
     def _records(self, part: str) -> list[Record]:
         """The records of one part, its labels renamed."""
         if part not in self._renamed:
-            records = map_labels(self._choose(part), self.label_map)
+            # single, the default, is for models of one class; those of several keep the labels.
+            several = len(self.label_names) > 1 and self.label_map == "single"
+            records = map_labels(self._choose(part), None if several else self.label_map)
             if len(self.label_names) == 1:
                 records = map_labels(records, dict.fromkeys(names_of(records), self.label_names[0]))
             self._renamed[part] = records

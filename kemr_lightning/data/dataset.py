@@ -78,9 +78,15 @@ def map_labels(records: Sequence[Record], label_map: LabelMap) -> list[Record]:
     return renamed
 
 
+def label_order(name: str) -> tuple[int, int, str]:
+    """Key to sort class names by: numbers by size, then the others by the alphabet (1, 2, ... 22, X, Y)."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
 def names_of(records: Sequence[Record]) -> list[str]:
-    """The class names that occur, sorted."""
-    return sorted({annotation.label for record in records for annotation in record.annotations or ()})
+    """The class names that occur, sorted by `label_order`."""
+    names = {annotation.label for record in records for annotation in record.annotations or ()}
+    return sorted(names, key=label_order)
 
 
 _THREADS = 4

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from kemr_lightning.errors import UserError
 
@@ -27,7 +28,23 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WINDOW = (0.1, 99.9)
 """Percentiles of a deep image's intensities that become 0 and 255."""
 
+LARGEST = 500_000_000
+"""Pixels up to which an image is taken for a scan; beyond twice as many it is refused as a decompression bomb."""
+
+Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow knows this limit for all of a process only, and has a lower one.
+
 _EXIF_ORIENTATION = 0x0112
+_UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What turns an upright image back to how it is stored, by EXIF orientation."""
+
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _DEEP_MODES = ("I", "F")
@@ -114,7 +131,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
-            width, height = image.size
+            # Of TIFFs some versions of Pillow give the upright size: the tags say what is stored.
+            stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
+            width, height = (int(side) for side in stored)
             # Asking a PNG for EXIF data that does not come before its pixels would decode it.
             turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5
     except UnidentifiedImageError:
@@ -123,6 +142,24 @@ def image_size(path: str | Path) -> tuple[int, int]:
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot open image {path} ({_one_line(error)}). Check the file.") from error
     return (width, height) if turned else (height, width)
+
+
+def shows_everywhere(path: str | Path) -> bool:
+    """Whether common viewers show a file as it is, Labelme among them, from its header alone.
+
+    Those of more than 8 bits, of CMYK, and palettes in other formats than PNG they show each in its own way, or not.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            head = stream.read(26)
+            stream.seek(0)
+            with Image.open(stream) as image:
+                mode, name = image.mode, image.format
+                bits = max(image.tag_v2.get(258, (1,))) if isinstance(image, TiffImageFile) else 8
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+        return False
+    deep = bits > 8 or (name == "PNG" and head[24] > 8)
+    return not deep and (mode in ("1", "L", "LA", "RGB", "RGBA") or (mode in ("P", "PA") and name == "PNG"))
 
 
 def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
@@ -187,7 +224,8 @@ def _decode(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int]:
         decoded = _decode_deep_tiff(data, page)
         if decoded is not None:
             return decoded
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data)) as opened:
+        image: Image.Image = opened
         pages = int(getattr(image, "n_frames", 1)) if data[:4] in _TIFF_MAGIC else 1
         if page >= pages:
             raise EOFError(page)
@@ -200,8 +238,9 @@ def _decode(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int]:
                 raise ValueError("the PNG data is damaged")
             return (deep[:, :, [2, 1, 0]] if deep.ndim == 3 else deep), orientation, pages
         image.load()
-        if image.format == "TIFF":
-            orientation = 1  # Pillow turns TIFFs itself when it loads them.
+        if image.format == "TIFF" and orientation in _UNDO:
+            # Pillow turns TIFFs itself when it loads them, and them alone.
+            image = image.transpose(_UNDO[orientation])
         if image.mode == "L" or image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
             return np.asarray(image), orientation, pages
         if image.mode in ("1", "LA"):

@@ -19,7 +19,7 @@ from kemr_lightning.data.annotation import Annotation, to_instances
 from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.dataset import LabelMap
 from kemr_lightning.data.folder import walk
-from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image
+from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image, shows_everywhere
 from kemr_lightning.data.labelme import LabelmeFile, find_image, load_image, parse_labelme
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Instances
@@ -27,6 +27,7 @@ from kemr_lightning.instances import Instances
 logger = logging.getLogger(__name__)
 
 _TIFF = (".tif", ".tiff")
+_OTHER_IMAGES = (".gif", ".webp", ".heic", ".jp2", ".dcm", ".czi", ".nd2", ".lif", ".svs", ".psd")
 _PAGE = re.compile(r"(?P<stem>.+)_p\d+\.png$")
 
 
@@ -56,13 +57,18 @@ class Input:
 
     @property
     def is_file(self) -> bool:
-        """Whether the file shows this image and nothing else, so that it can be copied as it is."""
+        """Whether the file holds this image and nothing else."""
         return self.page is None and self.path.suffix.lower() in IMAGE_SUFFIXES
+
+    @functools.cached_property
+    def is_copied(self) -> bool:
+        """Whether the outputs have the file itself, which Labelme must be able to show, or else a PNG of its pixels."""
+        return self.is_file and shows_everywhere(self.path)
 
     @property
     def image_name(self) -> str:
-        """Path of the image among the outputs: the file's own ending, or ``.png`` for pages and embedded images."""
-        return self.stem + (self.path.suffix if self.is_file else ".png")
+        """Path of the image among the outputs: the file's own ending, or ``.png`` for what is not copied."""
+        return self.stem + (self.path.suffix if self.is_copied else ".png")
 
     def version(self) -> list[list[str | int]]:
         """Size and time of the files this depends on; another answer means that they have changed."""
@@ -126,10 +132,33 @@ def find_inputs(root: Path, data_format: str = "labelme", without: Sequence[Path
         images = {path: file for file, path in labelme if path is not None}
         found = [_annotated(item, images.get(item.path)) if item.page is None else item for item in found]
         found += [_embedded(file, root) for file, path in labelme if path is None and file.embedded]
+        alone = [file.path.name for file, path in labelme if path is None and not file.embedded]
+        _pass_over(alone, "Labelme files without their image", "Put the images beside them")
+    _tell_left_out(root, apart)
     if not found:
         endings = " ".join(IMAGE_SUFFIXES)
         raise UserError(f"data.root={root} has no images ({endings}). Give the folder that holds the images.")
     return _name(sorted(found, key=lambda item: (item.name, item.page or 0)))
+
+
+def _tell_left_out(root: Path, apart: Sequence[Path]) -> None:
+    """Warn of what looks like something to predict and is passed over."""
+    links, others = [], []
+    for path in sorted(root.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(root).parts) or _within(path, apart):
+            continue
+        if path.is_symlink() and path.is_dir():
+            links.append(path.relative_to(root).as_posix())
+        elif path.suffix.lower() in _OTHER_IMAGES:
+            others.append(path.relative_to(root).as_posix())
+    _pass_over(links, "links to folders", "Give the folder itself as data.root")
+    _pass_over(others, "images of other formats", f"Convert them to one of {' '.join(IMAGE_SUFFIXES)}")
+
+
+def _pass_over(names: Sequence[str], what: str, cure: str) -> None:
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        logger.warning("passed over: %d %s: %s. %s.", len(names), what, shown, cure)
 
 
 def page_count(path: Path) -> int:
@@ -213,7 +242,8 @@ def _name(found: Sequence[Input]) -> list[Input]:
     named = []
     for item in found:
         path = Path(item.name)
-        stem = path.with_suffix("").as_posix() + ("" if item.page is None else f"_p{item.page + 1}")
+        # Labelme takes a backslash for a separator of folders, wherever it is used.
+        stem = path.with_suffix("").as_posix().replace("\\", "_") + ("" if item.page is None else f"_p{item.page + 1}")
         if stem.lower() in taken:
             stem = f"{stem}_{path.suffix[1:].lower()}"
         while stem.lower() in taken:

@@ -63,8 +63,9 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
     Annotations without a pair, in this order: ``mislabelled`` (a free prediction of another class reaches ``iou``),
     ``merged`` (a prediction covers at least half of it and at least half of another annotation), ``split`` (two free
     predictions or more lie in it with at least half of their area each), else ``missed``. Predictions without a pair
-    are named likewise; ``duplicate`` reaches ``iou`` with an annotation that has its pair; ``unsure`` ones are below
-    ``score`` and take no part. A matched prediction that covers a merged annotation as well stays ``matched``.
+    are named likewise; ``splitting`` is also what lies in an annotation that has its pair, but beside that one's mask;
+    ``duplicate`` reaches ``iou`` with an annotation that has its pair; ``unsure`` ones are below ``score`` and take no
+    part. A matched prediction that covers a merged annotation as well stays ``matched``.
 
     Args:
         item: An image with masks.
@@ -88,6 +89,10 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
         covered = shared / np.maximum([rle.area(t) for t in truth], 1)[None] >= 0.5
         inside = shared / np.maximum([rle.area(p) for p in found], 1)[:, None] >= 0.5
         _name_errors(kind, truth_kind, overlaps >= iou, covered, inside, taken)
+        among = rle.intersections(found, found).astype(float)
+        _name_pieces(kind, pairs, inside, among / np.maximum(np.diag(among), 1)[:, None] >= 0.5)
+        for prediction in np.flatnonzero((overlaps >= iou).any(axis=1)).tolist():
+            kind[prediction] = "duplicate" if kind[prediction] == "false" else kind[prediction]
     crossings = rle.intersections(truth, truth)
     np.fill_diagonal(crossings, 0)
     return ImageMatch(
@@ -96,6 +101,27 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
         kind,
         [bool(row.max(initial=0) >= OVERLAP_PIXELS) for row in crossings],
     )
+
+
+def match_boxes(item: ImageRecord, score: float = 0.5, iou: float = 0.5) -> ImageMatch:
+    """Match predictions to annotations by boxes, for annotations that have nothing else.
+
+    What a merged or split chromosome is cannot be told from boxes, so an annotation is ``matched`` or ``missed``, a
+    prediction ``matched``, ``false`` or ``unsure``, and none counts as overlapped.
+
+    Args:
+        item: An image.
+        score: Predictions below it do not take part.
+        iou: Least IoU of a pair.
+    """
+    overlaps = item.iou(masks=False)
+    pairs = greedy_pairs(item, overlaps, score, iou)
+    truth: list[TruthKind] = ["missed"] * len(item.truth)
+    predictions: list[PredictionKind] = ["false" if p.score >= score else "unsure" for p in item.predictions]
+    for prediction, annotation in pairs:
+        predictions[prediction], truth[annotation] = "matched", "matched"
+    found = [Pair(p, t, float(overlaps[p, t]), ()) for p, t in pairs]
+    return ImageMatch(found, truth, predictions, [False] * len(truth))
 
 
 def _name_errors(
@@ -129,8 +155,18 @@ def _name_errors(
             truth_kind[annotation] = "split"
             for prediction in parts.tolist():
                 kind[prediction] = "splitting"
-    for prediction in np.flatnonzero(free() & close.any(axis=1)).tolist():
-        kind[prediction] = "duplicate"
+
+
+def _name_pieces(
+    kind: list[PredictionKind],
+    pairs: Sequence[tuple[int, int]],
+    inside: NDArray[np.bool_],
+    over: NDArray[np.bool_],
+) -> None:
+    """Name the pieces of annotations whose larger piece was matched. ``over`` is ``(predictions, predictions)``."""
+    for matched, annotation in pairs:
+        for prediction in np.flatnonzero(inside[:, annotation] & ~over[:, matched]).tolist():
+            kind[prediction] = "splitting" if kind[prediction] == "false" else kind[prediction]
 
 
 def _pair(prediction: int, truth: int, iou: float, found: rle.RLE, annotated: rle.RLE, boundaries: bool) -> Pair:

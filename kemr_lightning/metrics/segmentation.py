@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,20 +133,30 @@ def headline(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: floa
     }
 
 
-def extended_figures(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, Any]:
+def extended_figures(
+    records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5, label_names: Sequence[str] = ()
+) -> dict[str, Any]:
     """Figures beyond the headline ones, JSON-able, in percent; NaN where they do not exist.
 
+    Args:
+        records: Of images with unique ids.
+        ia_score: Score threshold of IA.
+        ia_iou: IoU threshold of IA.
+        label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
+
     Returns:
-        ``thresholds`` of IA; ``box`` and (with masks) ``mask``, each with ``AP``, ``AP50`` ... ``AP95``, ``AR100``,
-        ``per_class`` (label -> AP) and ``curves`` (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1);
-        ``count`` with the mean absolute and mean signed difference between the number of predictions that reach
-        ``ia_score`` and the number of annotations per image.
+        ``thresholds`` of IA; ``box`` and (with masks) ``mask``, each with ``AP``, ``AP50`` ... ``AP95``, ``AR100``
+        and ``curves`` (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1); ``per_class``, see
+        `class_figures`; ``count`` with the mean absolute and mean signed difference between the number of predictions
+        that reach ``ia_score`` and the number of annotations per image.
     """
     masks = have_masks(records)
     found: dict[str, Any] = {"thresholds": {"ia_score": ia_score, "ia_iou": ia_iou}}
-    for name, use_masks in (("box", False), ("mask", True)):
-        if use_masks <= masks:
-            found[name] = _details(average_precision(records, use_masks))
+    precisions = {"box": average_precision(records, False)}
+    if masks:
+        precisions["mask"] = average_precision(records, True)
+    found |= {name: _details(precision) for name, precision in precisions.items()}
+    found["per_class"] = class_figures(records, precisions, ia_score, ia_iou, label_names)
     differences = [sum(p.score >= ia_score for p in item.predictions) - len(item.truth) for item in records]
     found["count"] = {
         "mean_absolute_difference": float(np.abs(differences).mean()) if differences else float("nan"),
@@ -154,13 +165,57 @@ def extended_figures(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_i
     return found
 
 
+def class_figures(
+    records: Sequence[ImageRecord],
+    precisions: Mapping[str, AveragePrecision],
+    ia_score: float = 0.5,
+    ia_iou: float = 0.5,
+    label_names: Sequence[str] = (),
+) -> dict[str, dict[str, float]]:
+    """The figures of each class; their means over the annotated classes are the headline ones, but for IA.
+
+    Args:
+        records: Of images with unique ids.
+        precisions: Of the same records: ``box`` and, where masks are scored, ``mask``.
+        ia_score: Score threshold of IA, and of what counts as predicted.
+        ia_iou: IoU threshold of IA.
+        label_names: As in `extended_figures`.
+
+    Returns:
+        Class name -> ``annotated`` and ``predicted`` (numbers of instances), ``BoxAP``, ``MaskAP``, ``AP50``, ``AP75``
+        and ``IA`` in percent, NaN for classes without annotations; by label, those without any instance left out.
+    """
+    masks = "mask" in precisions
+    main = precisions["mask" if masks else "box"]
+    annotated = Counter(entry.label for item in records for entry in item.truth)
+    predicted = Counter(entry.label for item in records for entry in item.predictions if entry.score >= ia_score)
+    hits = Counter(
+        item.truth[annotation].label
+        for item in records
+        if item.truth
+        for _, annotation in greedy_pairs(item, item.iou(masks), ia_score, ia_iou)
+    )
+    nan = float("nan")
+    return {
+        label_names[label - 1] if label <= len(label_names) else str(label): {
+            "annotated": annotated[label],
+            "predicted": predicted[label],
+            "BoxAP": precisions["box"].at(label=label),
+            "MaskAP": main.at(label=label) if masks else nan,
+            "AP50": main.at(0.5, label),
+            "AP75": main.at(0.75, label),
+            "IA": 100 * hits[label] / annotated[label] if annotated[label] else nan,
+        }
+        for label in main.labels
+    }
+
+
 def _details(precision: AveragePrecision) -> dict[str, Any]:
     annotated = precision.recall[precision.recall > -1]
     return {
         "AP": precision.at(),
         **{f"AP{round(iou * 100)}": precision.at(iou) for iou in IOU_THRESHOLDS.tolist()},
         "AR100": float(annotated.mean() * 100) if annotated.size else float("nan"),
-        "per_class": {str(label): precision.at(label=label) for label in precision.labels},
         "curves": {f"{iou:.2f}": precision.curve(iou).tolist() for iou in IOU_THRESHOLDS.tolist()},
     }
 

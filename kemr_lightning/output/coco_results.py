@@ -5,15 +5,18 @@ pycocotools on these files gives the figures in ``metrics.json``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kemr_lightning.metrics.records import Entry, ImageRecord
-from kemr_lightning.output.files import write_json
+from kemr_lightning.output.files import write_csv, write_json
 
-METRICS, EXTENDED = "metrics.json", "metrics_extended.json"
+METRICS, EXTENDED, PER_CLASS = "metrics.json", "metrics_extended.json", "metrics_per_class.csv"
 PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH = "predictions.json", "predictions_initial.json", "ground_truth.json"
+
+
+CLASS_COLUMNS = ("class", "masks", "annotated", "predicted", "BoxAP", "MaskAP", "AP50", "AP75", "IA")
 
 
 class CocoResultsWriter:
@@ -49,8 +52,25 @@ class CocoResultsWriter:
         write_json(self.directory / GROUND_TRUTH, ground_truth(initial, self.label_names))
         if extended is not None:
             write_json(self.directory / EXTENDED, extended)
+            rows = list(class_rows(extended))
+            if len({row["class"] for row in rows}) > 1:
+                write_csv(self.directory / PER_CLASS, CLASS_COLUMNS, rows)
         counts = {"images": len(initial), "instances": sum(len(item.truth) for item in initial)}
         write_json(self.directory / METRICS, {**counts, **{k: dict(v) for k, v in figures.items()}}, indent=2)
+
+
+def class_rows(extended: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The per-class figures as table rows: every class with its ``initial``, then its ``refined`` masks.
+
+    Args:
+        extended: ``initial`` and, with a refiner, ``refined``, as
+            `kemr_lightning.metrics.segmentation.extended_figures` gives them.
+    """
+    layers = {name: figures.get("per_class", {}) for name, figures in extended.items()}
+    for label in dict.fromkeys(label for layer in layers.values() for label in layer):
+        for masks, layer in layers.items():
+            if label in layer:
+                yield {"class": label, "masks": masks, **layer[label]}
 
 
 def results(records: Sequence[ImageRecord]) -> list[dict[str, Any]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+UNFINISHED = ".unfinished-"
+"""How the names of files begin that are being written."""
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def whole(path: Path) -> Iterator[Path]:
         The temporary path, with the same suffix, to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -36,6 +40,15 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left in a folder and below.
+
+    Nothing else may be writing there.
+    """
+    for path in folder.rglob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with whole(path) as temporary:
@@ -45,6 +58,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any, indent: int | None = None) -> None:
     """Write JSON, whole or not at all. Floats keep full precision; NaN and infinities become null."""
     write_text(path, json.dumps(_finite(data), indent=indent, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table, whole or not at all; what a row lacks stays empty, and so do None, NaN and infinities."""
+    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, columns, restval="")
+        table.writeheader()
+        table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: names of files and classes are other people's."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return _finite(value)
 
 
 def _finite(data: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
 from collections.abc import Sequence
@@ -110,10 +111,12 @@ class ImageWriter:
         """
         options = self.options
         final = prediction.final
-        chosen = final.scores >= options.score
+        # A mask may be empty after refinement; there is nothing to show of it.
+        there = torch.tensor([patch.area() > 0 for patch in final.patches or []], dtype=torch.bool)
+        chosen = (final.scores >= options.score) & there
         written = torch.nonzero(chosen)[:, 0].tolist()
         kept = final[chosen]
-        found = facts(prediction.initial, final, prediction.cut, options.score)
+        found = facts(prediction.initial, final, prediction.cut, chosen)
         judged = review(found, options.expected)
         shared, shared_by = shared_pixels(kept)
         labelme, digest = self._write_labelme(item, pixels, kept, judged)
@@ -153,13 +156,13 @@ class ImageWriter:
         """The Labelme file and its digest, or None as the digest where an existing file was kept."""
         folder = self.root if self.options.beside else self.directory / LABELME
         path = folder / f"{item.stem}.json"
-        image = folder / item.image_name
-        if self.options.beside and item.is_file:
-            image = item.path
+        original = self.options.beside and item.is_file
+        image = item.path if original else folder / item.image_name
         try:
             if not self._may_write(item, path):
                 return path, None
-            self._place_image(item, pixels, image)
+            if not original:
+                self._place_image(item, pixels, image)
             # Under another name first: a file that is there already is replaced by a whole one or not at all.
             with whole(path) as temporary:
                 write_labelme(
@@ -172,6 +175,7 @@ class ImageWriter:
                     overwrite=True,
                     marks=[dict.fromkeys(sorted(marks), True) for marks in judged.marks],
                     flags=dict.fromkeys(judged.reasons, True),
+                    embedded=_png(pixels) if original and not item.is_copied else None,
                 )
         except OSError as error:
             reason = error.strerror or error
@@ -190,13 +194,11 @@ class ImageWriter:
         return bool(ours and before is not None and file_digest(path) == before.digest)
 
     def _place_image(self, item: Input, pixels: npt.NDArray[np.uint8], image: Path) -> None:
-        if image == item.path:
-            return
         with whole(image) as temporary:
-            if item.is_file:
+            if item.is_copied:
                 shutil.copyfile(item.path, temporary)
             else:
-                Image.fromarray(pixels).save(temporary)
+                temporary.write_bytes(_png(pixels))
 
     def _write_picture(self, item: Input, pixels: npt.NDArray[np.uint8]) -> None:
         scale = min(1.0, self.options.report_side / max(pixels.shape))
@@ -230,6 +232,12 @@ class ImageWriter:
                 }
             )
         return rows
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def outline_path(patch: Patch) -> str:

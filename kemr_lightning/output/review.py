@@ -87,19 +87,18 @@ class Facts:
     left_out: list[float]
 
 
-def facts(initial: Instances, final: Instances, cut: Tensor, score: float) -> Facts:
+def facts(initial: Instances, final: Instances, cut: Tensor, written: Tensor) -> Facts:
     """Collect what a review is based on.
 
     Args:
         initial: All of an image's instances with the detector's masks.
         final: The same with the masks that are written.
         cut: ``(N,)`` bool, as `kemr_lightning.tiling.predict_tiles` gives it.
-        score: Instances below it are not written.
+        written: ``(N,)`` bool: which are written.
 
     Returns:
         Facts about the instances that are written, in their order.
     """
-    written = final.scores >= score
     kept, before = final[written], initial[written]
     patches, previous = kept.patches or [], before.patches or []
     codes = [rle.encode(patch, final.image_size) for patch in patches]

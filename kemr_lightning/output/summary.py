@@ -15,11 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from kemr_lightning.metrics.segmentation import FIGURES
-from kemr_lightning.output.coco_results import EXTENDED, GROUND_TRUTH, METRICS, PREDICTIONS, PREDICTIONS_INITIAL
+from kemr_lightning.output.coco_results import (
+    EXTENDED,
+    GROUND_TRUTH,
+    METRICS,
+    PER_CLASS,
+    PREDICTIONS,
+    PREDICTIONS_INITIAL,
+)
 
 PLACES = {
     METRICS: "the figures above, at full precision",
     EXTENDED: "AP at each IoU, per class, precision-recall curves, counts, kinds of errors",
+    PER_CLASS: "the figures of each class",
     PREDICTIONS: "final instances, COCO results",
     PREDICTIONS_INITIAL: "instances before refinement",
     GROUND_TRUTH: "what they were scored against, COCO",
@@ -54,6 +62,8 @@ def print_summary(
         extended = directory / EXTENDED
         more = json.loads(extended.read_text(encoding="utf-8")) if extended.is_file() else {}
         parts += [results_table(json.loads(metrics.read_text(encoding="utf-8")), more), Text()]
+        if len(more.get("initial", {}).get("per_class", {})) > 1:
+            parts += [class_table(more), Text()]
     parts += [_places(directory)]
     if next_commands:
         parts += [Text("\nnext", style="bold")]
@@ -96,6 +106,30 @@ def results_table(metrics: Mapping[str, Any], extended: Mapping[str, Any] | None
     return table
 
 
+def class_table(extended: Mapping[str, Any]) -> Table:
+    """The table of the classes in a ``metrics_extended.json``.
+
+    Args:
+        extended: Its content.
+
+    Returns:
+        A row for each class, with the figures of the final masks and, with refinement, the initial MaskAP.
+    """
+    before = extended["initial"]["per_class"]
+    after = extended.get("refined", {}).get("per_class", before)
+    table = Table(title="classes", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    two = after is not before
+    for name in ("annotated", "predicted", "BoxAP", *(("MaskAP initial", "refined") if two else ("MaskAP",)), "IA"):
+        table.add_column(name, justify="right", style="bold" if name == "refined" else None)
+    for label in dict.fromkeys([*before, *after]):
+        old, new = (layer.get(label, {}) for layer in (before, after))
+        figures = [new.get("BoxAP"), *([old.get("MaskAP")] if two else []), new.get("MaskAP"), new.get("IA")]
+        counts = [str(new.get(name, 0)) for name in ("annotated", "predicted")]
+        table.add_row(label, *counts, *(_text(_number(value)) for value in figures))
+    return table
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
@@ -114,7 +148,12 @@ def _places(directory: Path) -> Group:
 
 
 def next_after(
-    task: str, directory: Path, checkpoint: Path | None, data_root: str | None
+    task: str,
+    directory: Path,
+    checkpoint: Path | None,
+    data_root: str | None,
+    experiment: str = "kemr_tiny",
+    classes: int = 1,
 ) -> list[tuple[str, list[str]]]:
     """What one may want to do after a task.
 
@@ -123,6 +162,8 @@ def next_after(
         directory: The run directory.
         checkpoint: The model to go on with, or None if there is none.
         data_root: The data that was worked on, or None for synthetic images.
+        experiment: What the model was trained with, as far as that is known.
+        classes: How many the model has.
 
     Returns:
         What for, and the command's words.
@@ -132,11 +173,11 @@ def next_after(
     if task == "predict":
         # With predict.beside the corrections are made where the images are.
         folder = str(data_root) if data_root and not (directory / "labelme").is_dir() else str(directory / "labelme")
-        again = [*run, "experiment=kemr_tiny", f"data.root={folder}"]
+        again = [*run, f"experiment={experiment}", f"data.root={folder}"]
+        again += ["data.label_map=null"] if classes > 1 else []
+        again += [f"init={checkpoint}"] if checkpoint is not None else []
         commands.append(("open and correct the masks", ["labelme", folder]))
-        commands.append(
-            ("train on the corrected masks", again + ([f"init={checkpoint}"] if checkpoint is not None else []))
-        )
+        commands.append(("train on the corrected masks", again))
         return commands
     if checkpoint is not None:
         model = f"ckpt={checkpoint}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kemr_lightning.metrics.matching import ImageMatch, match
-from kemr_lightning.output.files import whole
+from kemr_lightning.output.files import write_csv
 from kemr_lightning.output.image_state import ImageState
 
 COLUMNS = (
@@ -36,7 +35,7 @@ def write_summary(
     rows = (
         {**summary_row(state, expected), **(evaluation(state, found) if evaluated else {})} for state, found in states
     )
-    _write(path, [*COLUMNS, *(EVALUATED if evaluated else ())], rows)
+    write_csv(path, [*COLUMNS, *(EVALUATED if evaluated else ())], rows)
 
 
 def summary_row(state: ImageState, expected: int | None) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def write_crop_index(path: Path, states: Iterable[ImageState], label_names: Sequ
         states: Images by number.
         label_names: Names of labels 1, 2, ...
     """
-    _write(path, CROP_COLUMNS, (row for state in states for row in _crop_rows(state, label_names)))
+    write_csv(path, CROP_COLUMNS, (row for state in states for row in _crop_rows(state, label_names)))
 
 
 def _crop_rows(state: ImageState, label_names: Sequence[str]) -> Iterable[dict[str, Any]]:
@@ -108,15 +107,3 @@ def _crop_rows(state: ImageState, label_names: Sequence[str]) -> Iterable[dict[s
             "at_border": int(state.border[position]),
             "marks": "; ".join(sorted(state.review.marks[position])),
         }
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, columns, restval="")
-        table.writeheader()
-        table.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
-
-
-def _safe(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: file names are other people's."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

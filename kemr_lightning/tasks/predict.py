@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -21,6 +22,7 @@ from kemr_lightning.data.inputs import Input, find_inputs
 from kemr_lightning.errors import UserError
 from kemr_lightning.inference import Model, usual_tiling
 from kemr_lightning.module import SegmentationModule
+from kemr_lightning.output.files import remove_unfinished
 from kemr_lightning.output.image_files import ImageWriter, options_of
 from kemr_lightning.output.image_state import ImageState, StateFolder, file_digest, settings_key
 from kemr_lightning.output.run_files import Failure, write_run_files
@@ -54,8 +56,10 @@ def predict(config: DictConfig) -> None:
     module = load_module(checkpoint)
     refiner = setup.build_refiner(config, checkpoint)
     model = Model(module, refiner, tiling_of(config, module)).to(device_of(config))
-    inputs = find_inputs(root, config.data.get("format", "labelme"), without=[directory])
+    remove_unfinished(directory)
     states = StateFolder(directory, run_key(config, checkpoint))
+    found = find_inputs(root, config.data.get("format", "labelme"), without=[directory])
+    inputs = [_without_own(item, states) for item in found]
     writer = ImageWriter(directory, root, states, module.label_names, options)
     label_map = label_map_of(config)
     done: list[tuple[str, ImageState]] = []
@@ -85,7 +89,16 @@ def predict(config: DictConfig) -> None:
     _tell(inputs, done, failures, skipped, options.beside)
     if not done:
         raise UserError(f"none of the {len(inputs)} images in {root} could be done: {failures[0].reason}")
-    setup.report(config, directory, checkpoint)
+    setup.report(config, directory, checkpoint, len(module.label_names))
+
+
+def _without_own(item: Input, states: StateFolder) -> Input:
+    """With ``predict.beside`` the next run finds what this program wrote: no annotation, until somebody edits it."""
+    before = None if item.annotated_by is None else states.last(item.stem)
+    if before is None or before.digest is None or before.labelme != str(item.annotated_by):
+        return item
+    edited = file_digest(Path(before.labelme)) != before.digest
+    return item if edited else replace(item, annotations=None, annotated_by=None, annotated_size=None)
 
 
 def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, label_map: LabelMap) -> ImageState:

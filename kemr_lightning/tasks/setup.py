@@ -334,15 +334,18 @@ def logging_closed() -> Iterator[None]:
         finish_run({} if job is None else job.settings(), failed=sys.exc_info()[0] is not None)
 
 
-def report(config: DictConfig, directory: Path, checkpoint: Path | None) -> None:
+def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes: int = 1) -> None:
     """Print the results, where everything is and how to go on.
 
     Args:
         config: The composed configuration.
         directory: The run directory.
         checkpoint: The model to go on with, or None if the run has left none.
+        classes: How many the model has.
     """
     if not is_first():
         return
-    commands = next_after(config.task.name, directory, checkpoint, config.data.get("root"))
+    # Without an experiment the configuration's model is the small one.
+    experiment = config.name if config.name not in ("run", "demo") else "kemr_tiny"
+    commands = next_after(config.task.name, directory, checkpoint, config.data.get("root"), experiment, classes)
     print_summary(directory, commands)

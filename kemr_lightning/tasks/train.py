@@ -36,7 +36,8 @@ def train(config: DictConfig) -> float | None:
         resume = setup.find_checkpoint(config)
     if resume is not None and config.init is not None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
-    data = setup.build_data(config, "fit")
+    start = {} if config.init is None else read_checkpoint(config.init)["hyper_parameters"]
+    data = setup.build_data(config, "fit", earlier_names=start.get("label_names", ()))
     data.setup("test")
     refiner = setup.build_refiner(config)
     module = setup.build_module(config, data.label_names, pretrained=resume is None and config.init is None)

@@ -150,6 +150,43 @@ def test_labels(tmp_path: Path) -> None:
     assert one.test[0].instances.labels.tolist() == [1]
 
 
+def test_classes_of_a_model(tmp_path: Path) -> None:
+    """What 24-class models need: classes in the order of a karyotype, and their own names when they are scored."""
+    root = tmp_path / "data"
+    for index, label in enumerate(("10", "X", "2", "1", "Y")):
+        write_labelme_file(root, f"image_{index}", [shape(TRIANGLE, label=label)])
+    data = SegmentationDataModule(root, label_map=None)
+    data.setup("fit")
+    assert data.label_names == ["1", "2", "10", "X", "Y"]
+    # The default of data.label_map is for models of one class; a model of several keeps the labels it knows.
+    scored = SegmentationDataModule(root, label_map="single")
+    scored.label_names, scored.score_all = ["1", "2", "X"], True
+    scored.setup("test")
+    assert scored.test is not None
+    labels = [sample.instances.labels.tolist() for sample in scored.test if sample.instances is not None]
+    assert labels == [[], [3], [2], [1], []]
+
+
+def test_a_training_goes_on_with_the_classes_of_its_start(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for index, label in enumerate(("2", "X", "2")):
+        write_labelme_file(root, f"image_{index}", [shape(TRIANGLE, label=label)])
+    for earlier, expected in (
+        (["1", "2", "X"], ["1", "2", "X"]),
+        (["1", "2"], ["2", "X"]),
+        (["chromosome"], ["2", "X"]),
+        ([], ["2", "X"]),
+    ):
+        data = SegmentationDataModule(root, label_map=None)
+        data.earlier_names = earlier
+        data.setup("fit")
+        assert data.label_names == expected
+    data = SegmentationDataModule(root)
+    data.earlier_names = ["1", "2", "X"]
+    data.setup("fit")
+    assert data.label_names == ["chromosome"]
+
+
 def test_images_for_prediction(tmp_path: Path) -> None:
     root = folder(tmp_path, {"sub": ["a1"], "": ["b1"]})
     Image.fromarray(np.zeros((5, 6), dtype=np.uint8)).save(root / "alone.bmp")

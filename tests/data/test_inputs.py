@@ -63,6 +63,34 @@ def test_names_that_differ_in_their_ending_alone(tmp_path: Path) -> None:
     assert stems == {"A.bmp": "A", "a.jpg": "a_jpg", "a.png": "a_png", "b.png": "b"}
 
 
+def test_links_and_other_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root, outside = tmp_path / "in", tmp_path / "outside"
+    save(root / "a.png", grey())
+    save(outside / "b.png", grey(1))
+    save(root / "c.gif", grey())
+    (root / "b.png").symlink_to(outside / "b.png")
+    (root / "gone.png").symlink_to(outside / "gone.png")
+    (root / "more").symlink_to(outside)
+    (root / "itself").symlink_to(root)
+    write_image(root, "alone", seed=1)
+    (root / "alone.png").unlink()
+    found = find_inputs(root)
+    assert [item.name for item in found] == ["a.png", "b.png"]
+    np.testing.assert_array_equal(found[1].load().pixels, grey(1))
+    assert "passed over: 2 links to folders: itself, more." in caplog.text
+    assert "passed over: 1 Labelme files without their image: alone.json." in caplog.text
+    assert "passed over: 1 images of other formats: c.gif." in caplog.text
+
+
+def test_backslashes_are_no_folders(tmp_path: Path) -> None:
+    save(tmp_path / "a\\b.png", grey())
+    save(tmp_path / "a_b.png", grey())
+    assert [(item.name, item.stem) for item in find_inputs(tmp_path)] == [
+        ("a\\b.png", "a_b"),
+        ("a_b.png", "a_b_png"),
+    ]
+
+
 def test_annotations_are_found_and_broken_ones_do_not_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_image(tmp_path, "with", seed=1)
     write_image(tmp_path, "without", seed=2, annotated=False)

@@ -1,6 +1,7 @@
 """Labelme files of every version and dialect: what is read, what is refused, what comes back from disk."""
 
 import base64
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -23,7 +24,7 @@ from kemr_lightning.data.labelme import (
     write_labelme,
 )
 from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances
+from kemr_lightning.instances import Instances, Patch
 from tests.data.helpers import (
     REMOVE,
     TRIANGLE,
@@ -402,7 +403,10 @@ def test_masks_come_back(tmp_path: Path, seed: int, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["polygon", "mask"])
 def test_write_read_write_is_lossless(tmp_path: Path, kind: str) -> None:
-    first = write_labelme(tmp_path / "a.json", tmp_path / "i.png", random_instances(1), shape_type=kind)
+    found = random_instances(1)
+    marks = [{"changed": bool(index % 2)} for index in range(len(found))]
+    reasons = {"45 instead of 46": True}
+    first = write_labelme(tmp_path / "a.json", tmp_path / "i.png", found, shape_type=kind, marks=marks, flags=reasons)
     second = write_labelme(tmp_path / "b.json", tmp_path / "i.png", read_labelme(first).instances)
     assert first.read_text() == second.read_text()
     assert same_instances(read_labelme(first).instances, read_labelme(second).instances)
@@ -416,12 +420,47 @@ def test_read_shapes_are_written_as_they_were(tmp_path: Path) -> None:
         shape([[1, 1], [2, 2]], kind="line"),
     ]
     read = read_labelme(write_labelme_file(tmp_path, shapes=shapes))
-    path = write_labelme(
-        tmp_path / "out.json", tmp_path / "one.png", read.instances, other_shapes=read.file.other_shapes
-    )
+    path = write_labelme(tmp_path / "out.json", tmp_path / "one.png", read.instances)
     assert json.loads(path.read_text())["shapes"] == shapes
-    chosen = write_labelme(tmp_path / "two.json", tmp_path / "one.png", read.instances[[1]])
+    chosen = write_labelme(tmp_path / "two.json", tmp_path / "one.png", read.instances[[1]], other_shapes=())
     assert json.loads(chosen.read_text())["shapes"] == shapes[1:3]
+
+
+def test_what_a_file_says_of_its_image_goes_with_its_instances(tmp_path: Path) -> None:
+    line = shape([[1, 1], [2, 2]], kind="line")
+    path = write_labelme_file(tmp_path, shapes=[shape(TRIANGLE), line], flags={"checked": True}, slide="A 12")
+    found = read_labelme(path).instances
+    for kept in (found, found[[0]]):
+        document = json.loads(write_labelme(path, tmp_path / "one.png", kept, overwrite=True).read_text())
+        assert document["shapes"] == [shape(TRIANGLE), line]
+        assert document["flags"] == {"checked": True}
+        assert document["slide"] == "A 12"
+    changed = json.loads(
+        write_labelme(path, tmp_path / "one.png", found, flags={}, other_shapes=(), overwrite=True).read_text()
+    )
+    assert (changed["flags"], changed["shapes"]) == ({}, [shape(TRIANGLE)])
+
+
+def test_changed_instances_are_written_as_they_are_now(tmp_path: Path) -> None:
+    shapes = [shape([[x, 10], [x + 8, 10], [x + 8, 20], [x, 20]], label="b", extra=x) for x in (5, 20, 35, 48)]
+    shapes.append(shape([[2, 30], [9, 30], [9, 38]], label="a"))
+    found = read_labelme(write_labelme_file(tmp_path, shapes=shapes)).instances
+    assert found.patches is not None
+    # As a refiner gives it: probabilities on a larger window, of the same mask and of another.
+    same, other = (torch.zeros(20, 20), torch.zeros(20, 20))
+    same[5:15, 5:13] = 0.9
+    other[5:15, 5:10] = 0.7
+    patches = [Patch(0, 5, same), Patch(15, 5, other), *found.patches[2:]]
+    scores, labels = found.scores.clone(), found.labels.clone()
+    scores[2], labels[3] = 0.25, 1
+    changed = dataclasses.replace(found, patches=patches, scores=scores, labels=labels)
+    path = write_labelme(tmp_path / "out.json", tmp_path / "one.png", changed)
+    written = json.loads(path.read_text())["shapes"]
+    assert [written[0], written[4]] == [shapes[0], shapes[4]]
+    assert [item["label"] for item in written] == ["b", "b", "b", "a", "a"]
+    assert json.loads(written[2]["description"]) == {"score": 0.25}
+    back = read_labelme(path).instances
+    assert torch.equal(back.masks(), changed.masks())
 
 
 def test_groups_join_parts_only(tmp_path: Path) -> None:

@@ -74,6 +74,19 @@ def test_a_matched_prediction_that_swallows_a_neighbour() -> None:
     assert found.predictions == ["matched"]
 
 
+@pytest.mark.parametrize("cut", [20, 24, 30])
+def test_a_piece_beside_the_piece_that_was_matched(cut: int) -> None:
+    """Chromosomes cut at a half or beyond: the larger piece is a match by IoU, the other neither false nor double."""
+    truth = of_boxes((0, 0, 10, 40, 1, 1))
+    pieces = of_boxes((0, 0, 10, cut, 0.9, 1), (0, cut, 10, 40, 0.8, 1))
+    found = match(record(pieces, truth, 1))
+    assert found.truth == ["matched"]
+    assert found.predictions == ["matched", "splitting"]
+    # What lies on the same pixels as the match is no piece.
+    upon = match(record(of_boxes((0, 0, 10, 40, 0.9, 1), (0, 0, 10, 30, 0.8, 1), (0, 0, 10, 9, 0.7, 1)), truth, 1))
+    assert upon.predictions == ["matched", "duplicate", "false"]
+
+
 def test_empty_sides() -> None:
     nothing, one = Instances.empty((100, 100)), of_boxes((0, 0, 10, 20, 1, 1))
     assert match(record(nothing, one, 1)).truth == ["missed"]

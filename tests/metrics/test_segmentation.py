@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from kemr_lightning.instances import Instances, Patch
-from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric
+from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
 from tests.metrics.scenes import scene
 
 Images = list[tuple[Instances, Instances]]
@@ -96,9 +96,37 @@ def test_extended_figures_equal_pycocotools() -> None:
         values = precision[index][precision[index] > -1]
         assert found["mask"][f"AP{iou}"] == pytest.approx(100 * values.mean(), abs=1e-9)
     for position, label in enumerate(evaluation.params.catIds):
-        assert found["mask"]["per_class"][str(label)] == pytest.approx(100 * precision[:, :, position].mean(), abs=1e-9)
+        figures = found["per_class"][str(label)]
+        assert figures["MaskAP"] == pytest.approx(100 * precision[:, :, position].mean(), abs=1e-9)
+        assert figures["AP75"] == pytest.approx(100 * precision[5, :, position].mean(), abs=1e-9)
     assert np.allclose(found["mask"]["curves"]["0.75"], precision[5].mean(axis=1), atol=1e-12)
     assert found["mask"]["AR100"] == pytest.approx(100 * evaluation.stats[8], abs=1e-9)
+
+
+def test_figures_of_each_class_by_hand() -> None:
+    target = of_squares((0, 0, 1, 1), (20, 0, 1, 1), (0, 20, 1, 2), (20, 20, 1, 3))
+    predictions = of_squares(
+        (0, 0, 0.9, 1),  # exactly the first
+        (0, 20, 0.8, 2),  # exactly the third
+        (20, 20, 0.7, 1),  # the fourth under another class
+        (35, 35, 0.3, 4),  # a class that is not annotated, below the score
+    )
+    metric = InstanceSegmentationMetric()
+    metric.update([predictions], [target], [1])
+    found = extended_figures(metric.records(), label_names=["one", "two", "three"])["per_class"]
+    assert list(found) == ["one", "two", "three", "4"]
+    assert found["two"] == {
+        **{"annotated": 1, "predicted": 1},
+        **dict.fromkeys(("BoxAP", "MaskAP", "AP50", "AP75", "IA"), 100),
+    }
+    # One of two found at precision 1: recalls 0, 0.01 ... 0.5 are 51 of 101 points.
+    assert found["one"]["MaskAP"] == pytest.approx(100 * 51 / 101)
+    assert (found["one"]["annotated"], found["one"]["predicted"], found["one"]["IA"]) == (2, 2, 50)
+    assert (found["three"]["MaskAP"], found["three"]["predicted"], found["three"]["IA"]) == (0, 0, 0)
+    assert (found["4"]["annotated"], found["4"]["predicted"]) == (0, 0)
+    assert all(np.isnan(found["4"][name]) for name in ("BoxAP", "MaskAP", "AP50", "AP75", "IA"))
+    mean = np.mean([found[name]["MaskAP"] for name in ("one", "two", "three")])
+    assert float(metric.compute()["MaskAP"]) == pytest.approx(mean)
 
 
 def square(x: int, y: int, side: int = 10) -> tuple[list[float], Patch]:
@@ -168,7 +196,11 @@ def test_box_only_annotations_score_boxes() -> None:
     assert float(figures["AP75"]) == pytest.approx(100 * expected[2], abs=1e-9)
     assert np.isnan(float(figures["MaskAP"]))
     assert 0 < float(figures["IA"]) <= 100
-    assert "mask" not in metric.extended()
+    extended = metric.extended()
+    assert "mask" not in extended
+    for row in extended["per_class"].values():
+        assert np.isnan(row["MaskAP"])
+        assert 0 <= row["AP50"] <= 100
 
 
 def test_masks_are_needed_where_annotations_have_them() -> None:

@@ -61,7 +61,7 @@ class BrightModule:
     def to(self, device: object) -> BrightModule:
         return self
 
-    def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:
+    def find(self, batch: list[Sample]) -> list[Instances]:
         self.seen += [sample.name for sample in batch]
         return [eroded(bright_parts(sample.image.numpy())) for sample in batch]
 
@@ -71,23 +71,27 @@ def grow(image: Tensor, instances: Instances) -> Instances:
     return bright_parts(image.numpy())
 
 
-def predict_one(item: Input, number: int, writer: ImageWriter) -> ImageState:
+def predict_one(item: Input, number: int, writer: ImageWriter, refine: bool = True) -> ImageState:
     """Predict and write one image."""
     pixels = item.load().pixels
     truth = item.truth(["chromosome"], "single", (int(pixels.shape[0]), int(pixels.shape[1])))
     final = bright_parts(pixels)
-    prediction = Prediction(eroded(final), final, torch.zeros(len(final), dtype=torch.bool))
+    prediction = Prediction(eroded(final), final if refine else None, torch.zeros(len(final), dtype=torch.bool))
     return writer.write(item, number, pixels, prediction, truth)
 
 
 def predict_folder(
-    root: Path, directory: Path, options: WriterOptions | None = None, failures: tuple[Failure, ...] = ()
+    root: Path,
+    directory: Path,
+    options: WriterOptions | None = None,
+    failures: tuple[Failure, ...] = (),
+    refine: bool = True,
 ) -> list[tuple[str, ImageState]]:
     """Everything that ``task=predict`` leaves, without a model."""
     options = options or WriterOptions(expected=4)
     states = StateFolder(directory, "key")
     writer = ImageWriter(directory, root, states, ["chromosome"], options)
     inputs = find_inputs(root)
-    done = [(item.stem, predict_one(item, number, writer)) for number, item in enumerate(inputs, start=1)]
+    done = [(item.stem, predict_one(item, number, writer, refine)) for number, item in enumerate(inputs, start=1)]
     write_run_files(directory, done, failures, ["chromosome"], options, f"{root} with a model", states)
     return done

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
 
-from kemr_lightning.output.files import whole, write_json, write_text
+from kemr_lightning.output.files import UNFINISHED, remove_unfinished, whole, write_csv, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -32,7 +33,29 @@ def test_json_keeps_floats_and_has_no_nan(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"values": [values[0], values[1], None, None]}
 
 
+def test_tables_have_neither_formulas_nor_nan(tmp_path: Path) -> None:
+    rows = [{"name": "=1+1", "value": 0.1 + 0.2}, {"name": 'a, "b"\nc', "value": float("nan")}, {"name": "ü"}]
+    write_csv(tmp_path / "a.csv", ["name", "value"], rows)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as stream:
+        found = list(csv.DictReader(stream))
+    assert [row["name"] for row in found] == ["'=1+1", 'a, "b"\nc', "ü"]
+    assert [row["value"] for row in found] == [str(0.1 + 0.2), "", ""]
+
+
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write_text(tmp_path / "atomic", "")
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_long_names_and_what_a_killed_process_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / ("ä" * 125 + ".json")  # 255 bytes, the most that a name may have
+    write_text(path, "whole")
+    (tmp_path / "deep" / f"{UNFINISHED}abc.png").write_bytes(b"half")
+    (tmp_path / ".hidden.png").write_bytes(b"somebody's")
+    remove_unfinished(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == sorted([".hidden.png", "deep", path.name])
+    with whole(path) as temporary:
+        assert temporary.name.startswith(UNFINISHED)
+        temporary.write_text("new")
+    assert path.read_text() == "new"

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -14,6 +18,7 @@ from kemr_lightning.data.image import read_image
 from kemr_lightning.data.inputs import find_inputs
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.errors import UserError
+from kemr_lightning.inference import Prediction
 from kemr_lightning.instances import Patch
 from kemr_lightning.output.image_files import ImageWriter, WriterOptions, options_of, outline_path
 from kemr_lightning.output.image_state import ImageState, StateFolder
@@ -53,6 +58,23 @@ def test_labelme_files_hold_the_refined_masks(folder: Path, tmp_path: Path) -> N
     document = json.loads((run / "labelme" / "sub" / "c_p1.json").read_text())
     assert document["imagePath"] == "c_p1.png"
     assert all(isinstance(value, bool) for value in document["flags"].values())
+
+
+def test_masks_that_refinement_has_emptied(folder: Path, tmp_path: Path) -> None:
+    item = find_inputs(folder)[0]
+    pixels = item.load().pixels
+    initial, final = bright_parts(pixels), bright_parts(pixels)
+    assert initial.scores[0] >= 0.5
+    assert final.patches is not None
+    final.patches[0] = Patch(final.patches[0].x0, final.patches[0].y0, final.patches[0].values * 0.1)
+    nothing_cut = torch.zeros(len(final), dtype=torch.bool)
+    writer = writer_of(folder, tmp_path / "run")
+    state = writer.write(item, 1, pixels, Prediction(initial, final, nothing_cut), None)
+    count = int((final.scores >= 0.5).sum()) - 1
+    assert state.written == list(range(1, count + 1))
+    assert len(state.areas) == len(state.crops) == len(state.outlines["refined"]) == count
+    assert len(json.loads((tmp_path / "run" / "labelme" / "a.json").read_text())["shapes"]) == count
+    assert any("left out" in reason for reason in state.review.reasons)
 
 
 def test_coco_files_of_the_run(folder: Path, tmp_path: Path) -> None:
@@ -154,6 +176,50 @@ def test_beside_the_originals(folder: Path, tmp_path: Path) -> None:
     again = writer_of(folder, run, beside=True, overwrite=True)
     assert predict_one(find_inputs(folder)[0], 1, again).digest is not None
     assert (folder / "a.json").read_text() != mine
+
+
+def test_images_that_labelme_cannot_show(tmp_path: Path) -> None:
+    """16-bit PNGs, CMYK and palettes outside PNG: its copy is a plain PNG of what the model saw."""
+    root, run = tmp_path / "in", tmp_path / "run"
+    root.mkdir()
+    grey = rods(3)[0]
+    tifffile.imwrite(root / "planes.tif", np.stack([grey.astype(np.uint16) * 200] * 3), photometric="rgb")
+    Image.fromarray(grey.astype(np.uint16) * 200).save(root / "deep.png")
+    tifffile.imwrite(root / "dark.tif", np.stack([grey.astype(np.uint16) * 9] * 3, axis=2), photometric="rgb")
+    cv2.imwrite(str(root / "dim.png"), np.stack([grey.astype(np.uint16) * 9] * 3, axis=2))
+    Image.fromarray(grey).save(root / "whole.tif")
+    Image.fromarray(grey).convert("RGB").convert("CMYK").save(root / "print.jpg")
+    palette = Image.fromarray(grey).convert("RGB").quantize(64)
+    palette.save(root / "palette.bmp")
+    palette.save(root / "shown.png")
+    Image.fromarray(grey).convert("RGBA").save(root / "alpha.png")
+    predict_folder(root, run)
+    names = [entry["file_name"] for entry in json.loads((run / "images.json").read_text())]
+    converted = ["dark.png", "deep.png", "dim.png", "palette.png", "planes.png", "print.png"]
+    assert sorted(names) == sorted([*converted, "alpha.png", "shown.png", "whole.tif"])
+    for name, item in zip(names, find_inputs(root), strict=True):
+        copy = run / "labelme" / name
+        image, found = read_labelme(copy.with_suffix(".json"))
+        np.testing.assert_array_equal(image, item.load().pixels)
+        assert len(found)
+        if name not in converted:
+            assert copy.read_bytes() == item.path.read_bytes()
+        else:
+            assert Image.open(copy).mode == "L"
+    # Beside the originals there is no copy: the JSON carries the picture for Labelme, and the original counts.
+    for item in find_inputs(root):
+        predict_one(item, 1, writer_of(root, tmp_path / "second", beside=True))
+        document = json.loads((root / f"{item.stem}.json").read_text())
+        assert document["imagePath"] == item.path.name
+        if item.is_copied:
+            assert document["imageData"] is None
+            continue
+        shown = Image.open(io.BytesIO(base64.b64decode(document["imageData"])))
+        np.testing.assert_array_equal(np.asarray(shown), item.load().pixels)
+        np.testing.assert_array_equal(read_labelme(root / f"{item.stem}.json").image, item.load().pixels)
+    assert sorted(path.name for path in root.iterdir() if path.suffix != ".json") == sorted(
+        item.path.name for item in find_inputs(root)
+    )
 
 
 def test_states_come_back_as_they_were(folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kemr_lightning.output.run_files import Failure
 from tests.conftest import write_image
 from tests.output.predicted import predict_folder
 
@@ -99,6 +100,26 @@ def test_the_gallery_is_sorted_and_drawn(page: Any, report: Path) -> None:
     assert errors(page) == []
 
 
+def test_the_table_says_what_the_matching_says(page: Any) -> None:
+    layers = page.execute_script("return data.evaluation.layers")
+    rows = [
+        [cell.text for cell in row.find_elements("css selector", "td")] for row in css(page, "#evaluation tbody tr")
+    ]
+    shown = {label: cells for label, *cells in rows}
+    for column, layer in enumerate(("initial", "final")):
+        found, predictions = layers[layer]["annotations"], layers[layer]["predictions"]
+        assert int(shown["annotations"][column]) == sum(found.values()) == 20
+        for label, kind in (("found", "matched"), ("missed", "missed"), ("merged", "merged"), ("split", "split")):
+            assert int(shown[label][column]) == found.get(kind, 0)
+        for label, kind in (("false predictions", "false"), ("pieces of chromosomes", "splitting")):
+            assert int(shown[label][column]) == predictions.get(kind, 0)
+        for name in ("isolated", "overlapped"):
+            part = layers[layer][name]
+            share = "–" if part["found"] is None else f"{part['found']:.1f} %"
+            assert shown[f"found of {name}"][column] == f"{share} of {part['annotations']}"
+    assert errors(page) == []
+
+
 def test_layers_are_toggled(page: Any) -> None:
     assert shown_layers(page) == {"refined", "truth"}
     for name, expected in (
@@ -174,3 +195,19 @@ def test_sorting_and_finding(page: Any) -> None:
     assert [name.text for name in css(page, ".card .name")] == ["image <3>.png"]
     assert css(page, "#shown")[0].text == "1 of 6 images"
     assert errors(page) == []
+
+
+def test_images_without_annotations_and_refinement(browser: Any, tmp_path: Path) -> None:
+    for index in range(2):
+        write_image(tmp_path / "in", f"image {index}", seed=index, annotated=False)
+    predict_folder(tmp_path / "in", tmp_path / "run", refine=False, failures=(Failure("<i>.png", "is & damaged"),))
+    browser.get((tmp_path / "run" / "report.html").as_uri())
+    browser.find_element("css selector", "#gallery svg[data-image] .initial")
+    assert not css(browser, "#evaluation, #ious")
+    assert shown_layers(browser) == {"initial"}
+    assert [box.get_attribute("data-layer") for box in css(browser, "#tools [data-layer]")] == ["initial"]
+    assert css(browser, "#failures li")[0].text == "<i>.png: is & damaged"
+    css(browser, ".card .picture")[0].click()
+    assert css(browser, "#stage .areas path")
+    css(browser, "#close")[0].click()
+    assert errors(browser) == []

@@ -102,7 +102,7 @@ def test_facts_of_known_masks() -> None:
     final = instances([square, inside, corner, weak], size, [1] * 4, [0.9, 0.8, 0.7, 0.4])
     before = instances([shifted, inside, corner, weak], size, [1] * 4, [0.9, 0.8, 0.7, 0.4])
     final.disagreement = before.disagreement = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    found = facts(before, final, torch.tensor([False, True, False, True]), 0.5)
+    found = facts(before, final, torch.tensor([False, True, False, True]), final.scores >= 0.5)
     assert found.areas == [100, 72, 50]
     assert found.solidity == [1.0, 1.0, 1.0]
     assert found.stability == pytest.approx([80 / 120, 1, 1])
@@ -115,7 +115,7 @@ def test_facts_of_known_masks() -> None:
 
 def test_facts_of_nothing() -> None:
     nothing = Instances.empty((9, 9))
-    found = facts(nothing, nothing, torch.zeros(0, dtype=torch.bool), 0.5)
+    found = facts(nothing, nothing, torch.zeros(0, dtype=torch.bool), nothing.scores >= 0.5)
     assert found.scores == []
     assert review(found, 46).score == 90.0
 

@@ -39,6 +39,22 @@ def test_figures_places_and_commands(tmp_path: Path) -> None:
     assert f"wandb sync {tmp_path}/wandb/offline-run-1" in text
 
 
+def test_figures_of_classes(tmp_path: Path) -> None:
+    row = {"annotated": 3, "predicted": 2, "BoxAP": 50.0, "MaskAP": 40.0, "AP50": 60.0, "AP75": 30.0, "IA": 66.7}
+    before = {"1": row, "X": {**row, "MaskAP": None}}
+    after = {"1": {**row, "MaskAP": 45.25}, "X": {**row, "MaskAP": None}}
+    write_json(tmp_path / "metrics.json", {"images": 3, "instances": 6, "initial": FIRST, "refined": SECOND})
+    write_json(tmp_path / "metrics_extended.json", {"initial": {"per_class": before}, "refined": {"per_class": after}})
+    lines = [line.split() for line in printed(tmp_path).splitlines()]
+    assert ["classes"] in lines
+    assert ["1", "3", "2", "50.00", "40.00", "45.25", "66.70"] in lines
+    assert ["X", "3", "2", "50.00", "–", "–", "66.70"] in lines
+    write_json(tmp_path / "metrics_extended.json", {"initial": {"per_class": before}})
+    assert ["1", "3", "2", "50.00", "40.00", "66.70"] in [line.split() for line in printed(tmp_path).splitlines()]
+    write_json(tmp_path / "metrics_extended.json", {"initial": {"per_class": {"chromosome": row}}})
+    assert ["classes"] not in [line.split() for line in printed(tmp_path).splitlines()]
+
+
 def test_without_refinement_and_without_masks(tmp_path: Path) -> None:
     figures = {**FIRST, "MaskAP": None}
     write_json(tmp_path / "metrics.json", {"images": 1, "instances": 2, "initial": figures})
@@ -52,3 +68,12 @@ def test_after_predict_there_is_no_table(tmp_path: Path) -> None:
     text = printed(tmp_path, "predict")
     assert f"labelme {tmp_path}/labelme" in text
     assert "BoxAP" not in text
+
+
+def test_training_again_after_predict(tmp_path: Path) -> None:
+    (tmp_path / "labelme").mkdir()
+    folder = f"data.root={tmp_path / 'labelme'}"
+    words = dict(next_after("predict", tmp_path, Path("a.ckpt"), "in", "kemr_r101", 24))["train on the corrected masks"]
+    assert words == ["python", "run.py", "experiment=kemr_r101", folder, "data.label_map=null", "init=a.ckpt"]
+    words = dict(next_after("predict", tmp_path, Path("a.ckpt"), "in"))["train on the corrected masks"]
+    assert words == ["python", "run.py", "experiment=kemr_tiny", folder, "init=a.ckpt"]

@@ -164,6 +164,12 @@ def test_corrections_survive_another_prediction(
     assert json.loads(path.read_text())["shapes"] != []
 
 
+def annotated(run: Path) -> list[str]:
+    """The images of a run that were compared with annotations."""
+    with (run / "summary.csv").open(newline="") as stream:
+        return [row["file_name"] for row in csv.DictReader(stream) if row["annotated"]]
+
+
 def test_beside_the_originals(
     images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,6 +180,17 @@ def test_beside_the_originals(
     assert not (run / "labelme").exists()
     for stem in STEMS[1:]:
         assert (images / f"{stem}.json").is_file()
+    # The same command again: what it wrote is neither done again nor taken for annotations, unless it is edited.
+    module.seen.clear()
+    predict(run, images, checkpoint, "predict.beside=true")
+    assert module.seen == []
+    assert annotated(run) == ["a.png"]
+    corrected = images / "turned.json"
+    corrected.write_text(json.dumps({**json.loads(corrected.read_text()), "shapes": []}))
+    predict(run, images, checkpoint, "predict.beside=true")
+    assert module.seen == ["turned.jpg"]
+    assert annotated(run) == ["a.png", "turned.jpg"]
+    assert json.loads(corrected.read_text())["shapes"] == []
     # Pages written beside their file are not taken for images of their own.
     predict(tmp_path / "again", images, checkpoint, "predict.beside=true")
     entries = json.loads((tmp_path / "again" / "images.json").read_text())
@@ -183,14 +200,14 @@ def test_beside_the_originals(
 def test_a_fault_in_one_image_does_not_cost_the_others(
     images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = BrightModule.predict_step
+    original = BrightModule.find
 
-    def faulty(self: BrightModule, batch: list[object], index: int) -> object:
+    def faulty(self: BrightModule, batch: list[object]) -> object:
         if batch[0].name == "deep.tif":  # type: ignore[attr-defined]
             raise RuntimeError("out of memory")
-        return original(self, batch, index)  # type: ignore[arg-type]
+        return original(self, batch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(BrightModule, "predict_step", faulty)
+    monkeypatch.setattr(BrightModule, "find", faulty)
     run = predict(tmp_path / "run", images, checkpoint)
     assert len(json.loads((run / "images.json").read_text())) == len(STEMS) - 1
     assert "out of memory" in (run / "report.html").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kemr_lightning.data.annotation import to_instances
-from kemr_lightning.data.dataset import LabelMap
+from kemr_lightning.data.dataset import LabelMap, label_order
 from kemr_lightning.data.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
 from kemr_lightning.data.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
 from kemr_lightning.data.doctor.gather import Entry, gather, load_error
@@ -134,7 +134,8 @@ def examine(
             continue
         images.append(image)
         findings += found
-    labels = dict(sorted(Counter(label for entry in gathered.entries for label in _labels(entry)).items()))
+    counts = Counter(label for entry in gathered.entries for label in _labels(entry))
+    labels = {label: counts[label] for label in sorted(counts, key=label_order)}
     findings += _set_findings(images, gathered.parts, labels, options)
     load = {entry.name: entry.load_raw for entry in gathered.entries if entry.load_raw is not None}
     diagnosis = Diagnosis(root, data_format, [], images, labels, mapped(labels, options.label_map), load=load)

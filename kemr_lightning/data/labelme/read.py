@@ -25,15 +25,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class LabelmeInstances(Instances):
-    """Instances that remember their class names and the annotations they came from, so that they can be written back.
+    """Instances that remember their class names and where they came from, so that they can be written back.
 
     Attributes:
         label_names: Name of label 1, 2, …
         annotations: One per instance.
+        file: The file they came from: its flags, points and lines, and what else it says, go with them.
     """
 
     label_names: tuple[str, ...] = ()
     annotations: tuple[Annotation, ...] = ()
+    file: LabelmeFile | None = None
 
     def __getitem__(self, index: torch.Tensor | Sequence[int] | slice) -> LabelmeInstances:
         """Select instances as `Instances` does."""
@@ -44,6 +46,7 @@ class LabelmeInstances(Instances):
             *(part.image_size, part.boxes, part.scores, part.labels, part.patches, part.disagreement),
             label_names=self.label_names,
             annotations=chosen,
+            file=self.file,
         )
 
 
@@ -98,7 +101,7 @@ def read_labelme(json_path: str | Path, root: str | Path | None = None) -> Label
     chosen = tuple(file.annotations[position] for position in positions)
     scores = torch.tensor([1.0 if a.score is None else a.score for a in chosen], dtype=torch.float32)
     instances = LabelmeInstances(
-        *(size, plain.boxes, scores, plain.labels, plain.patches), label_names=names, annotations=chosen
+        *(size, plain.boxes, scores, plain.labels, plain.patches), label_names=names, annotations=chosen, file=file
     )
     return LabelmeImage(image.pixels if image is not None else None, instances, file, tuple(notices))
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kemr_lightning import rle
+from kemr_lightning.data.annotation import Annotation, annotation_patch
 from kemr_lightning.data.image import image_size
 from kemr_lightning.data.labelme.read import LabelmeInstances
 from kemr_lightning.data.outline import mask_polygons
@@ -35,13 +37,15 @@ def write_labelme(
     overwrite: bool = False,
     marks: Sequence[Mapping[str, bool]] | None = None,
     flags: Mapping[str, bool] | None = None,
-    other_shapes: Sequence[Mapping[str, Any]] = (),
+    other_shapes: Sequence[Mapping[str, Any]] | None = None,
+    embedded: bytes | None = None,
 ) -> Path:
     """Write the instances of one image as a Labelme file.
 
-    Instances that came from `read_labelme` are written as they stood in their file. Others become one polygon for each
-    connected part, parts of one instance joined by a ``group_id``; holes are cut in along a seam. The score is written
-    into the description as ``{"score": 0.97}``, the form Labelme's own predictions have.
+    Instances that came from `read_labelme` are written as they stood in their file unless their mask, class or score
+    has been changed since, and with them the file's flags, its points and lines and keys of other programs. Others
+    become one polygon for each connected part, parts of one instance joined by a ``group_id``; holes are cut in along a
+    seam. The score is written into the description as ``{"score": 0.97}``, the form Labelme's own predictions have.
 
     Args:
         json_path: The file to write.
@@ -53,8 +57,10 @@ def write_labelme(
         min_iou: Least IoU of each part's polygon with the part; 1 follows the pixel edges.
         overwrite: Replace an existing file.
         marks: Flags of each instance, such as ``{"review": True}``.
-        flags: Flags of the image.
-        other_shapes: Shapes to add as they are (`LabelmeFile.other_shapes`).
+        flags: Flags of the image; None for those of the file that the instances came from, if they did.
+        other_shapes: Shapes to add as they are; None likewise (`LabelmeFile.other_shapes`).
+        embedded: The image as a PNG or JPEG file, upright, for Labelme to show where it cannot open the image itself;
+            readers of this package take the image's file.
 
     Returns:
         ``json_path``.
@@ -72,14 +78,19 @@ def write_labelme(
         found = image_size(image_path)
         raise UserError(f"{image_path} is {found[1]}x{found[0]}, the instances {width}x{height}. Match the two.")
     shapes = _shapes(instances, _namer(instances, label_names), shape_type, min_iou, marks)
+    source = instances.file if isinstance(instances, LabelmeInstances) else None
+    if source is not None:
+        flags = source.flags if flags is None else flags
+        other_shapes = source.other_shapes if other_shapes is None else other_shapes
     document = {
         "version": VERSION,
         "flags": dict(flags or {}),
-        "shapes": [*shapes, *(dict(shape) for shape in other_shapes)],
+        "shapes": [*shapes, *(dict(shape) for shape in other_shapes or ())],
         "imagePath": Path(os.path.relpath(image_path.absolute(), json_path.parent.absolute())).as_posix(),
-        "imageData": None,
+        "imageData": None if embedded is None else base64.b64encode(embedded).decode("ascii"),
         "imageHeight": height,
         "imageWidth": width,
+        **(source.other_data if source is not None else {}),
     }
     write_text(json_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return json_path
@@ -109,7 +120,7 @@ def _shapes(
     group = max(used, default=0)
     shapes: list[dict[str, Any]] = []
     for index in range(len(instances)):
-        if sources and sources[index].raw:
+        if sources and _unchanged(sources[index], instances, index, names):
             shapes += [dict(raw) for raw in sources[index].raw]
             continue
         if instances.patches is None:
@@ -128,6 +139,20 @@ def _shapes(
             part["flags"] = dict(marks[index]) if marks is not None else {}
         shapes += parts
     return shapes
+
+
+def _unchanged(source: Annotation, instances: Instances, index: int, names: Mapping[int, str]) -> bool:
+    """Whether an instance is still what its annotation says: a refiner changes masks, a person classes."""
+    score = 1.0 if source.score is None else source.score
+    if not source.raw or names[int(instances.labels[index])] != source.label:
+        return False
+    if abs(float(instances.scores[index]) - score) > 1e-6:
+        return False
+    if instances.patches is None:
+        return True
+    size = instances.image_size
+    annotated = annotation_patch(source, size)
+    return annotated is not None and rle.encode(annotated, size) == rle.encode(instances.patches[index], size)
 
 
 def _part(points: list[list[float]], shape_type: str, mask: str | None = None) -> dict[str, Any]:

@@ -289,6 +289,8 @@ function evaluationPanels() {
     rows.push([kind === "matched" ? "found" : kind, (l) => l.annotations[kind] || 0]);
   }
   rows.push(["false predictions", (l) => l.predictions.false || 0]);
+  rows.push(["pieces of chromosomes", (l) => l.predictions.splitting || 0]);
+  rows.push(["over several chromosomes", (l) => l.predictions.merging || 0]);
   rows.push(["duplicates", (l) => l.predictions.duplicate || 0]);
   rows.push(["found of isolated", (l) => `${percent(l.isolated.found)} of ${l.isolated.annotations}`]);
   rows.push(["found of overlapped", (l) => `${percent(l.overlapped.found)} of ${l.overlapped.annotations}`]);
@@ -298,7 +300,7 @@ function evaluationPanels() {
   const body = rows.map(([label, value]) => element("tr", {}, element("td", {}, label),
     ...names.map((name) => element("td", {}, String(value(layers[name]))))));
   const head = element("tr", {}, element("th", {}, ""), ...names.map((name) => element("th", {}, heads[name])));
-  panel(byId("charts"), `Against the annotations of ${images} images`,
+  panel(byId("charts"), `Against the annotations of ${images} image${images === 1 ? "" : "s"}`,
     element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))).id = "evaluation";
   const colours = { initial: "var(--initial)", final: names.length > 1 ? "var(--refined)" : "var(--initial)" };
   const series = names.map((name) => ({ values: layers[name].histogram, colour: colours[name] }));
