@@ -23,6 +23,7 @@ from kemr_lightning.output.coco_results import (
     PREDICTIONS,
     PREDICTIONS_INITIAL,
 )
+from kemr_lightning.output.per_image import CURVES, PER_IMAGE
 
 PLACES = {
     METRICS: "the figures above, at full precision",
@@ -31,16 +32,25 @@ PLACES = {
     PREDICTIONS: "final instances, COCO results",
     PREDICTIONS_INITIAL: "instances before refinement",
     GROUND_TRUTH: "what they were scored against, COCO",
+    PER_IMAGE: "what was found, missed and wrong in each image",
+    CURVES: "precision over recall",
     "figures": "pictures of the masks, curves",
     "checkpoints/best.ckpt": "the model, chosen on validation",
     "checkpoints/last.ckpt": "the end of the training, to resume from",
     "metrics.csv": "losses and validation figures over steps",
+    "knowledge.safetensors": "what refined the masks, for knowledge=FILE",
     "wandb": "the W&B run",
     "labelme": "annotations to open and correct in Labelme",
     "images.json": "ids, names and sizes of the images",
     "summary.csv": "a row per image",
     "report.html": "everything at a glance, in a browser",
     "crops": "each chromosome cut out upright, with an index",
+    "timing.json": "how long training and prediction took",
+    "comparison.md": "the tables and their footnotes",
+    "comparison.csv": "a row per system, differences with their intervals",
+    "comparison.json": "the same, at length",
+    "instances.csv": "a row per annotation: its IoU in every system",
+    "runs": "the trainings",
     "config.yaml": "the resolved configuration",
 }
 

@@ -1,0 +1,136 @@
+"""Experiments to be trained alike, and how far each has come in a comparison's directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kemr_lightning.comparison.fairness import differences, settings_of
+from kemr_lightning.comparison.runs import CONFIG, LAST, is_finished, read_config
+from kemr_lightning.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Compose = Callable[[list[str]], DictConfig]
+
+OWN_KEYS = ("task", "experiment", "experiments", "runs", "name", "compare", "paths.run_dir")
+"""What belongs to the comparison and not to its trainings; ``hydra.*`` never gets here."""
+REFINING = ("refine", "knowledge")
+"""What only experiments that refine are given."""
+
+
+def compose_experiments(
+    names: Sequence[str], overrides: Sequence[str], compose: Compose, directory: Path
+) -> dict[Path, DictConfig]:
+    """The configuration of each training: the experiment's own, with what else the command line says.
+
+    Args:
+        names: Experiments.
+        overrides: The whole command line of the comparison. What is about refinement goes only to experiments that
+            refine; all else goes to every one.
+        compose: Overrides -> configuration.
+        directory: Of the comparison.
+
+    Returns:
+        Run directory -> configuration, in the order of the names.
+
+    Raises:
+        UserError: An experiment is named twice or does not exist, or ``ckpt`` is given.
+    """
+    shared: list[str] = []
+    refining: list[str] = []
+    for override in overrides:
+        key = key_of(override)
+        if key == "ckpt":
+            raise UserError(
+                "task=compare finds its checkpoints itself. Leave ckpt out; init=FILE starts all from a file"
+            )
+        if not is_one_of(key, OWN_KEYS):
+            (refining if is_one_of(key, REFINING) else shared).append(override)
+    if len(set(names)) < len(names):
+        raise UserError(f"experiments={list(names)} names one twice. Name each once")
+    found = {}
+    for name in names:
+        words = [f"experiment={name}", "task=train", *shared]
+        config = compose(words)
+        if config.refine is not None and refining:
+            config = compose([*words, *refining])
+        run_dir = directory / "runs" / name
+        with open_dict(config):
+            config.paths.run_dir = str(run_dir)
+        found[run_dir] = config
+    return found
+
+
+def key_of(override: str) -> str:
+    """The key of an override; ``group@package`` keeps its package."""
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+def is_one_of(key: str, keys: Sequence[str]) -> bool:
+    """Whether a key is one of some, or lies below one."""
+    return any(key == own or key.startswith((f"{own}.", f"{own}@")) for own in keys)
+
+
+def train_missing(trainings: dict[Path, DictConfig], train: Callable[[DictConfig], Any]) -> None:
+    """Train what is not finished yet, from its last checkpoint if it has one.
+
+    Args:
+        trainings: Run directory -> configuration.
+        train: Trains and tests one.
+
+    Raises:
+        UserError: A directory holds a training with other settings.
+    """
+    for run_dir, config in trainings.items():
+        _check_settings(run_dir, config)
+    for number, (run_dir, config) in enumerate(trainings.items(), start=1):
+        what = f"{run_dir.name} ({number} of {len(trainings)})"
+        if is_finished(run_dir):
+            logger.info("%s is finished: %s is read", what, run_dir)
+            continue
+        if (run_dir / LAST).is_file():
+            logger.info("%s goes on from %s", what, run_dir / LAST)
+            with open_dict(config):
+                config.ckpt = str(run_dir / LAST)
+                config.init = None
+        else:
+            logger.info("%s is trained in %s", what, run_dir)
+        train(config)
+
+
+def _check_settings(run_dir: Path, config: DictConfig) -> None:
+    """Refuse to take another training's result for this one's."""
+    if not (run_dir / CONFIG).is_file() or not ((run_dir / LAST).is_file() or is_finished(run_dir)):
+        return
+    there = read_config(run_dir)
+    both = {"there": _all_settings(there), "asked for": _all_settings(config)}
+    if there.get("ckpt") is not None:
+        # A training that was taken up again had its start in the checkpoint, not in init.
+        for settings in both.values():
+            settings.pop("init", None)
+    lines = differences(both)
+    if lines:
+        raise UserError(
+            f"{run_dir} holds a training with other settings: {lines[0]}. "
+            "Give another hydra.run.dir, the same settings, or delete it"
+        )
+
+
+def _all_settings(config: DictConfig) -> dict[str, Any]:
+    found = settings_of(config)
+    for key in ("model", "refine", "knowledge"):
+        node = config.get(key)
+        plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        found |= {f"{key}: {name}": value for name, value in _leaves(plain).items()}
+    return found
+
+
+def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {n: v for key, inner in value.items() for n, v in _leaves(inner, f"{prefix}.{key}").items()}
+    return {} if value is None else {prefix.lstrip("."): value}

@@ -1,0 +1,138 @@
+"""What may not be compared, and what differs between compared runs besides the system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kemr_lightning.comparison.runs import FinishedRun
+from kemr_lightning.comparison.systems import System
+from kemr_lightning.errors import UserError
+
+BUDGET = ("seed", "init", "optimizer", "scheduler", "data", "model.weights", "callbacks.ema.decay")
+TRAINER = ("max_steps", "max_epochs", "max_time", "limit_train_batches", "limit_val_batches", "gradient_clip_val")
+WITHOUT_EFFECT = ("data.num_workers", "data.cache_mb", "data._convert_")
+"""Settings that change how fast a model is trained, not which."""
+
+
+def check_same_test(runs: Sequence[FinishedRun]) -> None:
+    """Refuse runs that were scored on different images or against different annotations.
+
+    Args:
+        runs: At least one.
+
+    Raises:
+        UserError: Naming two runs and what differs.
+    """
+    first = runs[0]
+    base = {item.image_id: item for item in first.initial}
+    for run in runs[1:]:
+        other = {item.image_id: item for item in run.initial}
+        both = f"{first.directory} and {run.directory}"
+        names = [{(item.name, item.size) for item in records.values()} for records in (base, other)]
+        if names[0] != names[1]:
+            name, _ = min(names[0] ^ names[1])
+            raise UserError(
+                f"{both} were tested on different images ({len(base)} and {len(other)}; {name} is not in both). "
+                "Test the models on one data set (task=test ckpt=FILE data.root=DIR)"
+            )
+        for image_id, item in base.items():
+            there = other.get(image_id)
+            if there is None or there.name != item.name:
+                raise UserError(f"{both} number their test images differently. Test the models again (task=test)")
+            if [(t.label, t.counts or t.box) for t in item.truth] != [
+                (t.label, t.counts or t.box) for t in there.truth
+            ]:
+                raise UserError(
+                    f"{both} were scored against different annotations of {item.name} ({len(item.truth)} and "
+                    f"{len(there.truth)}; outlines or classes differ). Test the models on one version of the data "
+                    "set, with one data.label_map (task=test)"
+                )
+
+
+def settings_of(config: DictConfig) -> dict[str, Any]:
+    """What decides how a model is trained, besides its architecture: dotted keys and plain values.
+
+    What is not set (null, or ``none``) is left out, so that configurations of different versions compare.
+
+    Args:
+        config: A run's resolved configuration.
+    """
+    found: dict[str, Any] = {}
+    for key in (*BUDGET, *(f"trainer.{name}" for name in TRAINER)):
+        node = OmegaConf.select(config, key, default=None)
+        found |= _flat(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+    return {key: value for key, value in found.items() if key not in WITHOUT_EFFECT}
+
+
+def _flat(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {name: item for part, inner in value.items() for name, item in _flat(f"{key}.{part}", inner).items()}
+    return {} if value is None or value in ("none", "???") else {key: value}
+
+
+def differences(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each setting that is not the same everywhere.
+
+    Args:
+        settings: By name, as `settings_of` gives them.
+
+    Returns:
+        Lines by key, such as ``trainer.max_steps differs: 4000 (Mask R-CNN, BlendMask), 2000 (KEMR-Net)``.
+    """
+    lines = []
+    for key in sorted({key for values in settings.values() for key in values}):
+        by_value: dict[str, list[str]] = {}
+        for name, values in settings.items():
+            by_value.setdefault(str(values.get(key, "none")), []).append(name)
+        if len(by_value) > 1:
+            shown = ", ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items())
+            lines.append(f"{key} differs: {shown}")
+    return lines
+
+
+def notes(systems: Sequence[System], digest: Callable[[Path], str]) -> tuple[list[str], list[str]]:
+    """What a reader of the table has to know.
+
+    Args:
+        systems: The rows.
+        digest: SHA-256 of a file.
+
+    Returns:
+        What differs between the rows besides the system, to be warned of; and where the rows come from.
+    """
+    warnings = differences({row.name: settings_of(row.run.training) for row in systems})
+    steps = {row.name: {"steps trained": row.run.timing.get("training", {}).get("steps")} for row in systems}
+    if all(values["steps trained"] is not None for values in steps.values()):
+        warnings += differences(steps)
+    threshold = "callbacks.refinement.metric.threshold"
+    warnings += differences(
+        {row.name: {threshold: OmegaConf.select(row.run.config, threshold, default=0.5)} for row in systems}
+    )
+    known = {row.name: row.run.timing["machine"] for row in systems if "machine" in row.run.timing}
+    warnings += differences({name: {f"timing: {k}": v for k, v in machine.items()} for name, machine in known.items()})
+    facts = []
+    for row in systems:
+        monitor = OmegaConf.select(row.run.training, "callbacks.checkpoint.monitor", default="validation")
+        fact = f"{row.name}: seed {row.run.training.get('seed')}, checkpoint {digest(row.run.checkpoint)[:16]}"
+        fact += f" (SHA-256), chosen by {monitor}"
+        if row.refined:
+            fact += f", refined by {refinement_of(row.run.config)}"
+        if row.borrowed:
+            fact += "; the KEMR-Net run before its refinement, chosen by its refined masks"
+        facts.append(fact)
+    return warnings, facts
+
+
+def refinement_of(config: DictConfig) -> str:
+    """How a run refined, in a few words."""
+    if config.get("knowledge") is not None:
+        return f"knowledge {Path(str(config.knowledge)).name}"
+    refine = config.get("refine")
+    if not isinstance(refine, DictConfig):
+        return "nothing"
+    shown = ("sigma_alpha", "sigma_beta", "sigma_gamma", "w1", "w2", "temperature", "iterations", "engine")
+    return "CRF " + " ".join(f"{name}={refine[name]}" for name in shown if name in refine)

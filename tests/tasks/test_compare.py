@@ -1,0 +1,115 @@
+"""``task=compare`` as a user runs it: two trainings, a table; the same command again; finished runs; refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_task
+from tests.test_run import command
+
+TINY = (
+    "data=synthetic",
+    "data.size=[128,96]",
+    "data.count=4",
+    "data.train_images=2",
+    "data.val_images=2",
+    "data.test_images=3",
+    "data.augmentation.crop_size=[96,96]",
+    "trainer.max_steps=2",
+    "callbacks.figures=null",
+    "compare.resamples=20",
+)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The directory and the output of a comparison of two experiments over two steps."""
+    folder = tmp_path_factory.mktemp("compare") / "a b"
+    done = command(
+        "task=compare",
+        "experiments=[mask_rcnn_tiny,kemr_tiny]",
+        *TINY,
+        "compare.time_images=1",
+        f"hydra.run.dir='{folder}'",
+        cwd=folder.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout + done.stderr
+
+
+def test_the_table_has_a_row_for_every_system(compared: tuple[Path, str]) -> None:
+    folder, output = compared
+    with (folder / "comparison.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["system"] for row in rows] == ["Mask R-CNN", "Cascade Mask R-CNN", "KEMR-Net"]
+    assert all(float(row["training seconds"]) > 0 for row in rows)
+    assert all(float(row["inference seconds per image"]) > 0 for row in rows)
+    assert all(int(row["parameters"]) > 100_000 for row in rows)
+    for name, group in (("mask_rcnn_tiny", "initial"), ("kemr_tiny", "refined")):
+        metrics = json.loads((folder / "runs" / name / "metrics.json").read_text())[group]
+        row = next(item for item in rows if item["run"].endswith(name) and item["system"] != "Cascade Mask R-CNN")
+        assert [float(row[key]) for key in metrics] == pytest.approx(list(metrics.values()))
+    text = (folder / "comparison.md").read_text()
+    assert "Not alike" not in text
+    assert "measured side by side" in text
+    assert "Difference to Mask R-CNN" in output
+    for name in ("precision_recall", "ap_over_iou"):
+        assert (folder / "figures" / f"{name}.png").is_file()
+    assert list((folder / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_the_same_command_trains_nothing_again(compared: tuple[Path, str]) -> None:
+    folder, _ = compared
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/checkpoints/*")}
+    done = command(
+        "task=compare",
+        "experiments=[mask_rcnn_tiny,kemr_tiny]",
+        *TINY,
+        "logger=csv",
+        f"hydra.run.dir='{folder}'",
+        cwd=folder.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("is finished") == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/checkpoints/*")} == before
+    changed = command(
+        "task=compare",
+        "experiments=[mask_rcnn_tiny,kemr_tiny]",
+        *TINY,
+        "seed=1",
+        f"hydra.run.dir='{folder}'",
+        cwd=folder.parent,
+    )
+    assert changed.returncode == 2
+    assert "other settings: seed differs" in changed.stderr
+
+
+def test_finished_runs_are_read(compared: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = compared
+    kemr = folder / "runs" / "kemr_tiny"
+    run_dir = run_task(
+        tmp_path / "run", "task=compare", f"runs=['{kemr}']", "compare.resamples=5", "logger=csv", "paths.store=null"
+    )
+    with (run_dir / "comparison.csv").open(newline="") as stream:
+        assert [row["system"] for row in csv.DictReader(stream)] == ["Cascade Mask R-CNN", "KEMR-Net"]
+
+
+def test_refusals(
+    compared: tuple[Path, str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = compared[0] / "runs" / "mask_rcnn_tiny"
+    for words, said in (
+        ((), "one of the two"),
+        ((f"runs=['{mask}']",), "nothing to compare"),
+        ((f"runs=['{mask}','{trained}']",), "different images"),
+        ((f"runs=['{tmp_path / 'none'}']",), "no directory"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run_task(tmp_path / "run", "task=compare", *words)
+        assert caught.value.code == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert said in line
