@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
+
+from kemr_lightning.distributed import is_first
 
 
 class CheckpointCallback(ModelCheckpoint):
@@ -12,7 +18,22 @@ class CheckpointCallback(ModelCheckpoint):
 
     Lightning's own writes it only together with a better model: a training that was interrupted long after its best
     validation would go on from there. Here it follows every validation, better or not, and the end of the training.
+
+    A training that is resumed in another directory takes its best model so far along, so that ``best.ckpt`` is the best
+    of the whole training; Lightning's own forgets that there was one.
     """
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        earlier, score = Path(state_dict.get("best_model_path") or ""), state_dict.get("best_model_score")
+        if self.dirpath is not None and self.save_top_k == 1 and score is not None and earlier.is_file():
+            best = Path(self.dirpath) / earlier.name
+            if is_first() and best.resolve() != earlier.resolve():
+                best.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(earlier, best)
+            paths = {"dirpath": self.dirpath, "best_model_path": str(best), "kth_best_model_path": str(best)}
+            state_dict = {**state_dict, **paths, "best_k_models": {str(best): score}, "last_model_path": ""}
+        super().load_state_dict(state_dict)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

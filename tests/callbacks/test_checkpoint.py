@@ -20,12 +20,12 @@ class FadingModule(FakeModule):
         self.log("val/MaskAP", 100.0 - self.global_step)
 
 
-def steps_saved(directory: Path, **options: Any) -> dict[str, int]:
+def steps_saved(directory: Path, resume: Path | None = None, **options: Any) -> dict[str, int]:
     """Train on two batches an epoch; the step of each file."""
     config = compose(f"paths.run_dir='{directory}'").callbacks.checkpoint
     items, found = samples()
     run = trainer(directory, [hydra.utils.instantiate(config)], enable_checkpointing=True, **options)
-    run.fit(FadingModule(found), loader(items), loader(items))
+    run.fit(FadingModule(found), loader(items), loader(items), ckpt_path=resume, weights_only=True)
     files = sorted((directory / "checkpoints").glob("*.ckpt"))
     return {file.stem: torch.load(file, weights_only=True)["global_step"] for file in files}
 
@@ -44,6 +44,14 @@ def test_last_is_the_end_and_best_the_best_of_a_run_in_steps(
 
 def test_last_is_the_end_and_best_the_best_of_a_run_in_epochs(tmp_path: Path) -> None:
     assert steps_saved(tmp_path, max_epochs=3) == {"best": 2, "last": 6}
+
+
+@pytest.mark.parametrize("there", ["first", "second"])
+def test_best_is_that_of_the_whole_training_wherever_it_is_resumed(tmp_path: Path, there: str) -> None:
+    interval = {"max_epochs": -1, "check_val_every_n_epoch": None, "val_check_interval": 3}
+    assert steps_saved(tmp_path / "first", max_steps=6, **interval) == {"best": 3, "last": 6}
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    assert steps_saved(tmp_path / there, last, max_steps=9, **interval) == {"best": 3, "last": 9}
 
 
 def test_last_follows_every_validation(tmp_path: Path) -> None:
