@@ -67,7 +67,7 @@ class CopyPaste:
         targets = middles[((seen > 0) & (seen < (size[1], size[0]))).all(axis=1)]
         for _ in range(int(rng.integers(1, self.most + 1))):
             donor = outlined[int(rng.integers(len(outlined)))]
-            cut = _cut_out(image, donor, annotations)
+            cut = _cut_out(image, donor, result)
             if cut is None:
                 continue
             if len(targets) and rng.random() < self.near:

@@ -347,6 +347,18 @@ def test_only_instances_that_stand_alone_are_copied() -> None:
         assert len(everything) == 2
 
 
+def test_what_a_copy_lies_on_is_not_copied_in_turn() -> None:
+    """Its cut-out would bring a piece of the copy along, without an outline."""
+    image = np.full((200, 200), 60, dtype=np.uint8)
+    image[70:130, 70:130] = 110
+    square = Annotation("chr", polygons=(np.array([[70.0, 70], [130, 70], [130, 130], [70, 130]]),))
+    for seed in range(20):
+        _, everything = CopyPaste(p=1, most=6, near=1)(
+            image, [square], np.eye(2, 3), (200, 200), np.random.default_rng(seed)
+        )
+        assert len(everything) <= 2
+
+
 def test_copies_make_overlaps_more_frequent() -> None:
     image, annotations, _ = paste_scene(False)
 
