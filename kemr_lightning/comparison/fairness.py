@@ -13,7 +13,15 @@ from kemr_lightning.comparison.systems import System
 from kemr_lightning.errors import UserError
 
 BUDGET = ("seed", "init", "optimizer", "scheduler", "data", "model.weights", "callbacks.ema.decay")
-TRAINER = ("max_steps", "max_epochs", "max_time", "limit_train_batches", "limit_val_batches", "gradient_clip_val")
+TRAINER = (
+    "max_steps",
+    "max_epochs",
+    "max_time",
+    "limit_train_batches",
+    "limit_val_batches",
+    "gradient_clip_val",
+    "val_check_interval",
+)
 WITHOUT_EFFECT = ("data.num_workers", "data.cache_mb", "data._convert_")
 """Settings that change how fast a model is trained, not which."""
 
@@ -65,6 +73,8 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
     for key in (*BUDGET, *(f"trainer.{name}" for name in TRAINER)):
         node = OmegaConf.select(config, key, default=None)
         found |= _flat(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+    if found.get("data.seed") == found.get("seed"):
+        found.pop("data.seed", None)  # the usual case; one line says it
     return {key: value for key, value in found.items() if key not in WITHOUT_EFFECT}
 
 
@@ -108,10 +118,7 @@ def notes(systems: Sequence[System], digest: Callable[[Path], str]) -> tuple[lis
     steps = {row.name: {"steps trained": row.run.timing.get("training", {}).get("steps")} for row in systems}
     if all(values["steps trained"] is not None for values in steps.values()):
         warnings += differences(steps)
-    threshold = "callbacks.refinement.metric.threshold"
-    warnings += differences(
-        {row.name: {threshold: OmegaConf.select(row.run.config, threshold, default=0.5)} for row in systems}
-    )
+    warnings += differences({row.name: _prediction_settings(row.run.config) for row in systems})
     known = {row.name: row.run.timing["machine"] for row in systems if "machine" in row.run.timing}
     warnings += differences({name: {f"timing: {k}": v for k, v in machine.items()} for name, machine in known.items()})
     facts = []
@@ -125,6 +132,12 @@ def notes(systems: Sequence[System], digest: Callable[[Path], str]) -> tuple[lis
             fact += "; the KEMR-Net run before its refinement, chosen by its refined masks"
         facts.append(fact)
     return warnings, facts
+
+
+def _prediction_settings(config: DictConfig) -> dict[str, Any]:
+    """What decides how a trained model predicts, besides refinement."""
+    defaults = {"callbacks.refinement.metric.threshold": 0.5, "views": 1}
+    return {key: OmegaConf.select(config, key, default=value) for key, value in defaults.items()}
 
 
 def refinement_of(config: DictConfig) -> str:

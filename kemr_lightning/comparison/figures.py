@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from kemr_lightning.comparison.systems import System
+from kemr_lightning.comparison.systems import BLENDMASK, CASCADE, KEMR, MASK_RCNN, System
 from kemr_lightning.metrics.segmentation import extended_figures
 from kemr_lightning.output.figures import ap_over_iou, precision_recall
 
-COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#D55E00", "#E69F00", "#56B4E9", "#222222", "#999999")
+COLOURS = {MASK_RCNN: "#0072B2", BLENDMASK: "#CC79A7", CASCADE: "#009E73", KEMR: "#D55E00"}
+"""Of the first row of each kind, the same in every comparison (Okabe and Ito's)."""
+FURTHER = ("#E69F00", "#56B4E9", "#222222", "#999999")
+"""Of other rows, in turn."""
 IOUS = (0.5, 0.75)
 PRECISION_RECALL, AP_OVER_IOU = "precision_recall.png", "ap_over_iou.png"
 
@@ -18,7 +22,7 @@ def draw_curves(systems: Sequence[System], folder: Path) -> list[Path]:
     """Draw precision over recall at `IOUS` and AP over the IoU threshold.
 
     Args:
-        systems: Up to eight have colours of their own.
+        systems: The rows.
         folder: Where the PNGs go.
 
     Returns:
@@ -26,7 +30,13 @@ def draw_curves(systems: Sequence[System], folder: Path) -> list[Path]:
     """
     extended = {row.name: extended_figures(row.records) for row in systems}
     names = {row.name: row.name for row in systems}
-    colours = {row.name: COLOURS[number % len(COLOURS)] for number, row in enumerate(systems)}
+    colours = colours_of(systems)
     precision_recall(extended, folder / PRECISION_RECALL, IOUS, names, colours)
     ap_over_iou(extended, folder / AP_OVER_IOU, names, colours)
     return [folder / PRECISION_RECALL, folder / AP_OVER_IOU]
+
+
+def colours_of(systems: Sequence[System]) -> dict[str, str]:
+    """The colour of each row, by its name."""
+    first, further = dict(COLOURS), itertools.cycle(FURTHER)
+    return {row.name: first.pop(row.kind, None) or next(further) for row in systems}

@@ -39,6 +39,8 @@ class Models:
         self.runs = runs
         self.store = store
         self.modules = {run.directory: load_module(run.checkpoint) for run in runs}
+        for run in runs:
+            self.modules[run.directory].look_in(int(run.config.get("views", 1)))
         self.refiners = {
             run.directory: setup.build_refiner(run.config.copy(), run.checkpoint) if run.refined else None
             for run in runs
