@@ -14,7 +14,8 @@ from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record, SampleDataset, map_labels, names_of
 from kemr_lightning.data.folder import LabelmeSource, raise_faults, unannotated_records
-from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
+from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
+from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Sample
@@ -33,11 +34,6 @@ class Source(Protocol):
 
 SOURCES: Mapping[str, Callable[[Path], Source]] = {"labelme": LabelmeSource, "coco": CocoSource}
 """Annotation formats."""
-
-
-def as_list(samples: list[Sample]) -> list[Sample]:
-    """Batches are lists: images differ in size and instances in number."""
-    return samples
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -132,7 +128,8 @@ class SegmentationDataModule(LightningDataModule):
             if not records:
                 raise UserError(f"data.root={self.root} has no annotated images for {part}. Add some.")
         if stage in ("fit", None):
-            _need_masks(parts["train"])
+            for part in ("train", "val"):
+                _need_masks(parts[part], f"data.root={self.root}", part)
             self.train = self.train or self._dataset(parts["train"], training=True)
         if fit:
             self.val = self.val or self._dataset(parts["val"])
@@ -211,6 +208,7 @@ class SegmentationDataModule(LightningDataModule):
             wanted = read_list(listed) if isinstance(listed, str | Path) else list(listed)
             positions = select([record.name for record in everything], wanted, f"data.lists.{name}")
             chosen[name] = sorted((everything[position] for position in positions), key=lambda record: record.name)
+        _refuse_shared(chosen)
         if part in ("train", "val") and "val" not in chosen and "train" in chosen:
             return self._split_off(chosen["train"], "data.lists.train")[part == "val"]
         if part == "test" and "test" not in chosen:
@@ -233,40 +231,46 @@ class SegmentationDataModule(LightningDataModule):
         """Seeded, shuffled training batches."""
         dataset = _prepared(self.train, "train")
         sampler = EpochSampler(len(dataset), self.seed, self.epoch_samples, Share.under(self.trainer))
-        return self._loader(dataset, self.batch_size, sampler)
+        return TrainingLoader(dataset, sampler, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the validation images in order, one a batch."""
-        return self._loader(_prepared(self.val, "val"))
+        return self._in_order(_prepared(self.val, "val"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the test images in order, one a batch."""
-        return self._loader(_prepared(self.test, "test"))
+        return self._in_order(_prepared(self.test, "test"))
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the folder's images in order, one a batch."""
-        return self._loader(_prepared(self.predict, "predict"))
+        return self._in_order(_prepared(self.predict, "predict"))
 
-    def _loader(
-        self, dataset: SampleDataset, batch_size: int = 1, sampler: EpochSampler | None = None
-    ) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=ShareSampler(len(dataset), Share.under(self.trainer)) if sampler is None else sampler,
-            num_workers=self.num_workers,
-            collate_fn=as_list,
-            drop_last=sampler is not None and len(sampler) >= batch_size,
-            persistent_workers=self.num_workers > 0,
-        )
+    def _in_order(self, dataset: SampleDataset) -> DataLoader[Sample]:
+        return evaluation_loader(dataset, len(dataset), Share.under(self.trainer), self.num_workers)
 
 
-def _need_masks(records: Sequence[Record]) -> None:
+def _need_masks(records: Sequence[Record], where: str, part: str) -> None:
+    """Refuse to train, or to choose a model, on images without anything to learn or score."""
     for record in records:
         if any(annotation.box_only for annotation in record.annotations or ()):
             raise UserError(
-                f"{record.name} has boxes without masks: masks are needed to train. Use task=test for boxes."
+                f"{record.name} has boxes without masks: masks are needed for {part}. Use task=test for boxes."
             )
+    if not any(record.annotations for record in records):
+        raise UserError(
+            f"{where}: none of the {len(records)} images for {part} has an instance. Annotate some, and check "
+            "data.label_map."
+        )
+
+
+def _refuse_shared(chosen: Mapping[str, Sequence[Record]]) -> None:
+    """Refuse an image that two lists name: a model would be chosen or scored by what it was trained on."""
+    seen: dict[str, str] = {}
+    for part, records in chosen.items():
+        for record in records:
+            other = seen.setdefault(record.name, part)
+            if other != part:
+                raise UserError(f"data.lists names {record.name} for {other} and {part}. Keep it in one of them.")
 
 
 def _prepared(dataset: SampleDataset | None, part: str) -> SampleDataset:

@@ -122,6 +122,22 @@ def test_lists_replace_folders(flat: Path, tmp_path: Path) -> None:
     assert (len(names(only.train)), len(names(only.val))) == (8, 2)
 
 
+def test_no_image_is_in_two_lists(flat: Path) -> None:
+    module = SegmentationDataModule(flat, lists={"train": ["1a", "1b"], "test": ["1b.png"]})
+    with pytest.raises(UserError, match=r"1b\.png for train and test"):
+        module.setup("fit")
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_there_is_something_to_learn_and_to_choose_by(tmp_path: Path, part: str) -> None:
+    root = folder(tmp_path, {"train": ["a", "b"], "val": ["c"], "test": ["d"]})
+    for path in (root / part).glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"shapes": []}))
+    with pytest.raises(UserError, match=f"images for {part} has an instance"):
+        SegmentationDataModule(root).setup("fit")
+    SegmentationDataModule(root).setup("test")
+
+
 def test_labels(tmp_path: Path) -> None:
     root = folder(tmp_path, {"train": ["b1", "a1", "c1"], "val": ["a2"], "test": ["d1", "b2"]})
     kept = SegmentationDataModule(root, label_map=None)

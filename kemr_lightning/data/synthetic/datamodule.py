@@ -9,8 +9,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from kemr_lightning.data.augment import Augmentation
-from kemr_lightning.data.datamodule import as_list
-from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
+from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
+from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Sample
@@ -103,29 +103,19 @@ class SyntheticDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Seeded, shuffled training batches."""
         sampler = EpochSampler(len(self.train), self.seed, self.epoch_samples, Share.under(self.trainer))
-        return self._loader(self.train, self.batch_size, sampler)
+        return TrainingLoader(self.train, sampler, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the validation images in order, one a batch."""
-        return self._loader(self.val)
+        return self._in_order(self.val)
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the test images in order, one a batch."""
-        return self._loader(self.test)
+        return self._in_order(self.test)
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the test images in order, one a batch."""
-        return self._loader(self.test)
+        return self._in_order(self.test)
 
-    def _loader(
-        self, dataset: SyntheticDataset, batch_size: int = 1, sampler: EpochSampler | None = None
-    ) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=ShareSampler(len(dataset), Share.under(self.trainer)) if sampler is None else sampler,
-            num_workers=self.num_workers,
-            collate_fn=as_list,
-            drop_last=sampler is not None and len(sampler) >= batch_size,
-            persistent_workers=self.num_workers > 0,
-        )
+    def _in_order(self, dataset: SyntheticDataset) -> DataLoader[Sample]:
+        return evaluation_loader(dataset, len(dataset), Share.under(self.trainer), self.num_workers)
