@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
+from kemr_lightning.errors import UserError
 from kemr_lightning.sweep.hydra_callback import conclude_sweeps
 from kemr_lightning.tasks import run
+from kemr_lightning.tasks.command_line import check_arguments
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -16,6 +21,11 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    try:
+        check_arguments(sys.argv[1:], Path(__file__).parent / "conf")
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
     try:
         main()
     finally:

@@ -14,6 +14,9 @@ from typing import Any, cast
 import hydra
 import lightning.pytorch as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -54,8 +57,13 @@ def start(config: DictConfig) -> Path:
         The run directory.
 
     Raises:
-        UserError: ``data.root`` is not given.
+        UserError: ``data.root`` is not given, or ``data.resize`` is no size.
     """
+    resize = config.data.get("resize")
+    if resize is not None and (len(resize) != 2 or not all(isinstance(side, int) and side > 0 for side in resize)):
+        raise UserError(
+            f"data.resize={resize} is not a size. Give [width,height] in pixels, or null for the files' own"
+        )
     if OmegaConf.is_missing(config.data, "root"):
         raise UserError(
             "data.root is not given. Name the folder of images and annotations (data.root=DIR), or use data=synthetic"
@@ -198,7 +206,12 @@ def build_trainer(
     loggers: list[Logger] = []
     if log:
         loggers = build_loggers(config)
-    trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=[*callbacks, *extra], logger=loggers or False)
+    try:
+        trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=[*callbacks, *extra], logger=loggers or False)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, MisconfigurationException):
+            raise UserError(f"trainer: {error.__cause__} trainer.accelerator=auto takes what there is") from error
+        raise
     return trainer
 
 
@@ -227,7 +240,8 @@ def find_checkpoint(config: DictConfig) -> Path | None:
 
     Args:
         config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that
-            file of this run's directory, or else of the experiment's newest run that has one.
+            file of this run's directory, or else of the experiment's newest run that has one, or without an experiment
+            of the newest run at all. A training goes on only with a run on the same data.
 
     Returns:
         The file, or None without ``ckpt``.
@@ -246,15 +260,33 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     here: Path = Path(config.paths.run_dir) / CHECKPOINTS / name
     if here.is_file():
         return here
-    runs = Path(config.paths.runs) / config.name
+    runs = Path(config.paths.runs)
+    if HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("experiment") is not None:
+        runs = runs / config.name
     found = sorted(runs.glob(f"**/{CHECKPOINTS}/{name}"), key=lambda file: file.stat().st_mtime)
+    resuming = config.task.name == "train"
+    if resuming:
+        found = [file for file in found if _same_data(file.parent.parent / CONFIG_FILE, config)]
     if not found:
+        what = " on this data" if resuming else ""
         raise UserError(
-            f"ckpt={config.ckpt}: no run in {runs} has a checkpoint. Train first, or give a file (ckpt=FILE)"
+            f"ckpt={config.ckpt}: no run{what} in {runs} has a checkpoint. Train first, or give a file (ckpt=FILE)"
         )
     newest: Path = found[-1]
     logger.info("ckpt=%s is %s", config.ckpt, newest)
     return newest
+
+
+def _same_data(earlier: Path, config: DictConfig) -> bool:
+    """Whether an earlier run's configuration names the same kind of data in the same folder."""
+    if not earlier.is_file():
+        return False
+    before = OmegaConf.load(earlier)
+    roots = [str(OmegaConf.select(each, "data.root", throw_on_missing=False)) for each in (before, config)]
+    return (
+        Path(roots[0]).resolve() == Path(roots[1]).resolve()
+        and OmegaConf.select(before, "data._target_") == config.data._target_
+    )
 
 
 def requeued_checkpoint(config: DictConfig) -> Path | None:
