@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
-from lightning.pytorch.loggers import WandbLogger
 from typing_extensions import override
 
-from kemr_lightning.callbacks.refinement import Outcome, RefinementCallback
+from kemr_lightning.callbacks.refinement import refinement_of
 from kemr_lightning.output import figures
+from kemr_lightning.output.wandb_run import run_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ class FiguresCallback(pl.Callback):
 
     It comes after the `RefinementCallback`, whose outcomes it draws. Files: ``figures/val/NAME.png`` (the latest
     validation), ``figures/test/NAME.png``, ``figures/precision_recall.png``, ``figures/ap_over_iou.png`` and
-    ``figures/training.png``. A W&B run gets the pictures too, and the images with masks that can be toggled. A picture
-    that fails is reported and costs nothing but itself.
+    ``figures/training.png``. A W&B run gets them too (``val/outlines``, ``test/outlines``, ``test/curves``,
+    ``train/curves``). A picture that fails is reported and costs nothing but itself.
 
     Args:
         directory: The run directory; None for the trainer's ``default_root_dir``.
@@ -46,6 +46,7 @@ class FiguresCallback(pl.Callback):
         self.images = {"val": val_images, "test": test_images}
         self.score = score
         self._chosen: frozenset[int] = frozenset()
+        self._drawn: list[Path] = []
 
     @override
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -80,6 +81,14 @@ class FiguresCallback(pl.Callback):
         self._draw(trainer, batch_idx, "test")
 
     @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show(trainer, "val/outlines", self._drawn)
+
+    @override
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show(trainer, "test/outlines", self._drawn)
+
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._training_curves(trainer)
 
@@ -87,15 +96,16 @@ class FiguresCallback(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not self.images["test"]:
             return
-        extended = _refinement(trainer).extended
+        extended = refinement_of(trainer).extended
         folder = self._folder(trainer)
         if extended:
             _try(lambda: figures.precision_recall(extended, folder / "precision_recall.png"))
             _try(lambda: figures.ap_over_iou(extended, folder / "ap_over_iou.png"))
-            self._show(trainer, {"test/curves": [folder / "precision_recall.png", folder / "ap_over_iou.png"]})
+            self._show(trainer, "test/curves", [folder / "precision_recall.png", folder / "ap_over_iou.png"])
 
     def _choose(self, batches: list[int | float], stage: Literal["val", "test"]) -> None:
         """Fix which batches' first images are drawn: evenly spread ones, the same in every epoch."""
+        self._drawn = []
         total = int(batches[0]) if batches and np.isfinite(batches[0]) else self.images[stage]
         count = min(self.images[stage], total)
         self._chosen = (
@@ -105,40 +115,25 @@ class FiguresCallback(pl.Callback):
     def _draw(self, trainer: pl.Trainer, batch_idx: int, stage: Literal["val", "test"]) -> None:
         if batch_idx not in self._chosen or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        latest = _refinement(trainer).latest
+        latest = refinement_of(trainer).latest
         if not latest:
             return
         outcome = latest[0]
         name = outcome.sample.name.replace("/", "_").replace("\\", "_")
         path = self._folder(trainer) / stage / f"{Path(name).stem}.png"
         _try(lambda: figures.mask_picture(outcome.sample, outcome.initial, outcome.refined, path, self.score))
-        self._show(trainer, {f"{stage}/outlines/{Path(name).stem}": [path]})
-        _try(lambda: self._masks(trainer, f"{stage}/masks/{Path(name).stem}", outcome))
+        self._drawn.append(path)
 
-    def _masks(self, trainer: pl.Trainer, key: str, outcome: Outcome) -> None:
-        run = _wandb(trainer)
+    def _show(self, trainer: pl.Trainer, key: str, paths: list[Path]) -> None:
+        """Log pictures that were drawn to W&B, as one panel."""
+        drawn = [path for path in paths if path.is_file()]
+        run = run_of(trainer) if drawn else None
         if run is None:
             return
-        import wandb  # only where a run is open, so that nothing else waits for the import
+        import wandb  # late: only runs that log to W&B wait for it
 
-        classes = {1: "chromosome", 2: "several"}
-        layers = {"ground truth": outcome.sample.instances, "initial": outcome.initial, "refined": outcome.refined}
-        masks = {
-            name: {"mask_data": figures.count_map(instances, self.score), "class_labels": classes}
-            for name, instances in layers.items()
-            if instances is not None and instances.patches is not None
-        }
-        image = wandb.Image(outcome.sample.image.cpu().numpy(), masks=masks, caption=outcome.sample.name)
-        run.log({key: image, "trainer/global_step": trainer.global_step})
-
-    def _show(self, trainer: pl.Trainer, pictures: dict[str, list[Path]]) -> None:
-        run = _wandb(trainer)
-        if run is None:
-            return
-        import wandb
-
-        found = {key: [wandb.Image(str(path)) for path in paths if path.is_file()] for key, paths in pictures.items()}
-        _try(lambda: run.log({**found, "trainer/global_step": trainer.global_step}))
+        pictures = [wandb.Image(str(path)) for path in drawn]
+        _try(lambda: run.log({key: pictures, "trainer/global_step": trainer.global_step}))
 
     def _training_curves(self, trainer: pl.Trainer) -> None:
         table = self._folder(trainer).parent / "metrics.csv"
@@ -146,22 +141,10 @@ class FiguresCallback(pl.Callback):
             return
         path = self._folder(trainer) / "training.png"
         _try(lambda: figures.training_curves(table, path))
-        if path.is_file():
-            self._show(trainer, {"train/curves": [path]})
+        self._show(trainer, "train/curves", [path])
 
     def _folder(self, trainer: pl.Trainer) -> Path:
         return (self.directory or Path(trainer.default_root_dir)) / FOLDER
-
-
-def _refinement(trainer: pl.Trainer) -> RefinementCallback:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, RefinementCallback):
-            return callback
-    raise ValueError("FiguresCallback draws what RefinementCallback has refined: put one before it")
-
-
-def _wandb(trainer: pl.Trainer) -> Any | None:
-    return next((log.experiment for log in trainer.loggers if isinstance(log, WandbLogger)), None)
 
 
 def _try(draw: Callable[[], object]) -> None:

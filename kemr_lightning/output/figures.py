@@ -225,16 +225,6 @@ def apart(first: Sequence[float], second: Sequence[float]) -> bool:
     return True
 
 
-def count_map(instances: Instances, score: float = 0.0) -> NDArray[np.uint8]:
-    """``(H, W)``: 0 background, 1 in one mask, 2 in several; what W&B can toggle."""
-    total = np.zeros(instances.image_size, dtype=np.uint8)
-    chosen = instances[instances.scores.cpu() >= score]
-    for patch in chosen.patches or []:
-        x0, y0, x1, y1 = patch.window
-        total[y0:y1, x0:x1] += patch.binary().cpu().numpy()
-    return np.minimum(total, 2)
-
-
 def _axes(size: tuple[float, float] = (6.4, 4.6)) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, facecolor="white", layout="constrained")
     axes = figure.add_subplot()

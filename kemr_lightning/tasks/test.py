@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from kemr_lightning.output.wandb_run import log_checkpoint
 from kemr_lightning.tasks import setup
 
 
@@ -27,6 +28,7 @@ def test(config: DictConfig) -> float | None:
     with setup.logging_closed():
         trainer = setup.build_trainer(config, refiner)
         trainer.test(module, datamodule=data, verbose=False)
+        log_checkpoint(trainer, checkpoint)
     if module.store is not None:
         module.store.tell()
     setup.report(config, directory, checkpoint)

@@ -17,12 +17,13 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
+from kemr_lightning.callbacks.knowledge import log_knowledge
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Instances, Sample
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.files import write_json, write_text
 from kemr_lightning.refinement.dense_crf import CRFParams
-from kemr_lightning.refinement.knowledge import from_params
+from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.store import checkpoint_digest, model_digest
 from kemr_lightning.tasks import setup
@@ -238,5 +239,7 @@ def _log_results(directory: Path, found: dict[str, Any], search: Search, loggers
             table = wandb.Table(columns=[*rows[0]], data=rows[1:])
             each.experiment.log({"tune/trials": table, **{f"tune/{name}": item for name, item in pictures.items()}})
             best = {f"best/{name}": value for name, value in (found["best"] | found["params"]).items()}
+            files = [directory / KNOWLEDGE_FILE, directory / "knowledge.txt"]
+            log_knowledge(each.experiment, Knowledge.load(files[0]), files)
             each.experiment.summary.update(best | {f"initial/{k}": v for k, v in found["initial"].items()})
         each.finalize("failed" if failed else "success")

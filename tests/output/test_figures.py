@@ -41,16 +41,6 @@ def test_no_mask_no_outline() -> None:
     assert figures.contours(Patch(0, 0, torch.zeros(4, 4))) == []
 
 
-def test_count_map_counts_masks_above_the_score() -> None:
-    patches = [Patch(0, 0, torch.ones(3, 3)), Patch(2, 2, torch.ones(3, 3)), Patch(0, 0, torch.ones(6, 6))]
-    boxes = torch.tensor([patch.window for patch in patches], dtype=torch.float32)
-    found = Instances((6, 6), boxes, torch.tensor([0.9, 0.8, 0.1]), torch.ones(3, dtype=torch.int64), patches)
-    counted = figures.count_map(found, 0.5)
-    assert (counted == 2).sum() == 1
-    assert (counted == 1).sum() == 16
-    assert counted[2, 2] == 2
-
-
 @pytest.mark.parametrize("refine", [True, False])
 def test_a_picture_shows_all_three_colours(tmp_path: Path, refine: bool) -> None:
     items, found = samples(1)

@@ -1,0 +1,152 @@
+"""A row per test image and precision over recall, as tables on disk and, with the images themselves, in W&B."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from typing_extensions import override
+
+from kemr_lightning.callbacks.refinement import Outcome, RefinementCallback, refinement_of
+from kemr_lightning.output.files import write_csv
+from kemr_lightning.output.overlays import layered_image
+from kemr_lightning.output.per_image import (
+    CURVE_COLUMNS,
+    CURVES,
+    PER_IMAGE,
+    curve_rows,
+    image_columns,
+    image_rows,
+)
+from kemr_lightning.output.wandb_run import attempt, run_of
+
+logger = logging.getLogger(__name__)
+
+CHARTED = ("0.50", "0.75", "0.85")
+"""IoU thresholds of the curves in W&B's chart; the files have all."""
+
+
+class TablesCallback(pl.Callback):
+    """Writes ``per_image.csv`` and ``precision_recall.csv`` after a test, and logs both to W&B.
+
+    In W&B ``test/images`` is the table of all images, evenly spread ones first, with the image and its ground truth,
+    initial and refined masks as layers; ``val/images`` shows such images of each validation. They are made from the
+    patches, a map per layer. It comes after the `RefinementCallback`, whose outcomes it shows.
+
+    Args:
+        directory: The run directory; None for the trainer's ``default_root_dir``.
+        images: Number of test images that W&B's table shows; 0 for a table without images.
+        val_images: Number of validation images.
+    """
+
+    def __init__(self, directory: str | Path | None = None, images: int = 16, val_images: int = 2) -> None:
+        self.directory = None if directory is None else Path(directory)
+        self.images = {"val": val_images, "test": images}
+        self.shown: dict[int, Any] = {}
+        """Image id -> ``wandb.Image``, of the epoch."""
+
+    @override
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.shown = {}
+
+    @override
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.shown = {}
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._show(trainer, batch_idx, trainer.num_val_batches, "val")
+
+    @override
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._show(trainer, batch_idx, trainer.num_test_batches, "test")
+
+    @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        run = run_of(trainer) if self.shown else None
+        if run is not None:
+            shown = list(self.shown.values())
+            attempt(lambda: run.log({"val/images": shown, "trainer/global_step": trainer.global_step}))
+        self.shown = {}
+
+    @override
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        refinement = refinement_of(trainer)
+        if not trainer.is_global_zero or not refinement.records:
+            return
+        columns = image_columns("refined" in refinement.matches)
+        rows = list(image_rows(refinement.records["initial"], refinement.matches))
+        curves = list(curve_rows(refinement.extended))
+        directory = self.directory or Path(trainer.default_root_dir)
+        write_csv(directory / PER_IMAGE, columns, rows)
+        write_csv(directory / CURVES, CURVE_COLUMNS, curves)
+        run = run_of(trainer)
+        if run is not None:
+            step = {"trainer/global_step": trainer.global_step}
+            attempt(lambda: run.log({"test/images": self._table(columns, rows), **step}))
+            attempt(lambda: run.log({"test/precision_recall": _chart(curves), **step}))
+        self.shown = {}
+
+    def _show(
+        self, trainer: pl.Trainer, batch_idx: int, batches: Sequence[int | float], stage: Literal["val", "test"]
+    ) -> None:
+        """Make images of a batch until as many are shown as this part of the epoch may have."""
+        if not self.images[stage] or trainer.sanity_checking or not trainer.is_global_zero or run_of(trainer) is None:
+            return
+        total = batches[0] if batches and math.isfinite(batches[0]) else 1
+        due = math.ceil(self.images[stage] * min((batch_idx + 1) / max(total, 1), 1))
+        refinement = refinement_of(trainer)
+        for outcome in refinement.latest[: max(due - len(self.shown), 0)]:
+            attempt(lambda outcome=outcome: self._add(refinement, outcome))  # type: ignore[misc]
+
+    def _add(self, refinement: RefinementCallback, outcome: Outcome) -> None:
+        metric = refinement.metrics["initial"]
+        self.shown[outcome.sample.image_id] = layered_image(
+            outcome.sample, outcome.initial, outcome.refined, metric.ia_score, metric.ia_iou, metric.threshold
+        )
+
+    def _table(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Any:
+        import wandb
+
+        ordered = sorted(rows, key=lambda row: row["image_id"] not in self.shown)
+        names = ["file_name", *(["image"] if self.shown else []), *(c for c in columns if c != "file_name")]
+        data = [[{**row, "image": self.shown.get(row["image_id"])}[name] for name in names] for row in ordered]
+        return wandb.Table(columns=names, data=data)
+
+
+def _chart(curves: Sequence[dict[str, Any]]) -> Any:
+    import wandb
+
+    lines: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    for row in curves:
+        if row["iou"] in CHARTED:
+            xs, ys = lines.setdefault((row["masks"], row["iou"]), ([], []))
+            xs.append(row["recall"])
+            ys.append(row["precision"])
+    return wandb.plot.line_series(
+        xs=[xs for xs, _ in lines.values()],
+        ys=[ys for _, ys in lines.values()],
+        keys=[f"{masks}, IoU {iou}" for masks, iou in lines],
+        title="precision over recall",
+        xname="recall",
+    )
