@@ -97,7 +97,7 @@ class SegmentationModule(pl.LightningModule):
                 "Lower optimizer.lr, or add warm-up steps to the schedule"
             )
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
-        how = {"on_step": True, "on_epoch": False, "batch_size": len(batch), "sync_dist": True}
+        how: dict[str, Any] = {"on_step": True, "on_epoch": False, "batch_size": len(batch), "sync_dist": True}
         self.log_dict(values, **how)
         self.log("train/loss", total.detach(), prog_bar=True, **how)
         return total
