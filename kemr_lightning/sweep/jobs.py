@@ -155,8 +155,8 @@ def run(
 
     Args:
         job: The job.
-        config: Its configuration; its run directory is changed if another job's results are there, and ``ckpt`` where a
-            training has been begun.
+        config: Its configuration; its run directory is changed if another job's results are there, and ``ckpt`` and
+            ``init`` where a training has been begun.
         task: Does the work.
         explain: The one line that tells a user what to mend, or None where an error is not the user's.
 
@@ -182,7 +182,7 @@ def run(
         config.paths.run_dir = str(own)
         if config.get("ckpt") is None and _trains(config) and (own / LAST).is_file():
             logger.info("job %d (%s) was interrupted: it goes on from %s", job.number, what, own / LAST)
-            config.ckpt = str(own / LAST)
+            config.ckpt, config.init = str(own / LAST), None
     if not is_first():
         return task(config)  # one of several processes of the job, of which the first keeps the record
     record.directory = own.name

@@ -44,13 +44,14 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
 KillWait=10
+MessageTimeout=60
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(free -m | awk "/^Mem/ {print \$2}") State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
     munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
         --log-file="$folder/munged.log" --seed-file="$folder/munge.seed" || return 1
     slurmctld -f "$SLURM_CONF" && slurmd -f "$SLURM_CONF" || return 1
-    for _ in $(seq 60); do
+    for _ in $(seq 240); do
         [ "$(sinfo -h -o %t 2>/dev/null)" = idle ] && return 0
         sleep 0.5
     done
