@@ -88,6 +88,7 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.label_map = label_map
         self.group_pattern = group_pattern
+        self._told: set[str] = set()
         self.val_fraction = val_fraction
         self.lists = {name: source for name, source in (lists or {}).items() if source is not None}
         self.epoch_samples = epoch_samples
@@ -224,7 +225,9 @@ class SegmentationDataModule(LightningDataModule):
             log.warning("%s: all images belong together by data.group_pattern; they are split one by one.", where)
             groups = [record.name for record in records]
         first, second = grouped_split(groups, self.val_fraction, self.seed)
-        log.info("%s: %d images for training, %d for validation", where, len(first), len(second))
+        if where not in self._told:
+            self._told.add(where)
+            log.info("%s: %d images for training, %d for validation", where, len(first), len(second))
         return [records[position] for position in first], [records[position] for position in second]
 
     def train_dataloader(self) -> DataLoader[Sample]:

@@ -67,13 +67,14 @@ def draw_states(experiences: Experiences, actions: Sequence[str], path: Path) ->
         axis.bar(position, [100 * float((gain[w] > HARM).mean()) if w.any() else 0 for w in where], color=GAINED)
         axis.bar(position, [-100 * float((gain[w] < -HARM).mean()) if w.any() else 0 for w in where], color=LOST)
         axis.plot(position, [1000 * float(gain[w].mean()) if w.any() else 0 for w in where], "k.-")
-        axis.set_xticks(position, [f"{low:.2g}–{high:.2g}" for low, high in pairwise(edges)], fontsize=6)
+        labels = [f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)]
+        axis.set_xticks(position, labels, fontsize=6, rotation=20, ha="right", rotation_mode="anchor")
         axis.set_title(name, fontsize=9)
         axis.axhline(0, color="0.5", lw=0.6)
     for axis in axes.flat[len(STATE_NAMES) :]:
         axis.set_axis_off()
     figure.suptitle(
-        f"Action “{actions[0]}” by state (fifths of the instances): % gaining (blue) and losing (red) more than {HARM} "
+        f"Action “{actions[0]}” by state (fifths of the instances): % gaining (blue) and losing (orange) more than {HARM} "
         "IoU; line: mean gain x 1000",
         fontsize=10,
     )

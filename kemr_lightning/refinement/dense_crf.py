@@ -141,7 +141,8 @@ def refine_probability(
         RefinementError: Shapes that do not match, wrong types, NaN, an unknown engine.
     """
     as_array = isinstance(prob, np.ndarray)
-    pixels, chance = torch.as_tensor(image), torch.as_tensor(prob)
+    # Arrays are copied: a PIL image's cannot be written to, about which torch warns.
+    pixels, chance = (each if isinstance(each, Tensor) else torch.tensor(np.asarray(each)) for each in (image, prob))
     refined = refine_crops([pixels], [chance], params, engine, tolerance)[0]
     return refined.numpy() if as_array else refined
 
