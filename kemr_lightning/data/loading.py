@@ -35,7 +35,7 @@ class TrainingLoader(DataLoader[Sample]):
         super().__init__(
             dataset,
             batch_size=batch_size,
-            sampler=sampler,  # type: ignore[arg-type]  # of (index, epoch), which the data sets understand
+            sampler=sampler,  # of (index, epoch), which the data sets understand
             num_workers=num_workers,
             collate_fn=as_list,
             drop_last=len(sampler) >= batch_size,

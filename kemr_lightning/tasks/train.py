@@ -36,7 +36,8 @@ def train(config: DictConfig) -> float | None:
         resume = setup.find_checkpoint(config)
     if resume is not None and config.init is not None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
-    start = {} if config.init is None else read_checkpoint(config.init)["hyper_parameters"]
+    known = config.init if resume is None else resume
+    start = {} if known is None else read_checkpoint(known)["hyper_parameters"]
     data = setup.build_data(config, "fit", earlier_names=start.get("label_names", ()))
     data.setup("test")
     refiner = setup.build_refiner(config)
@@ -44,7 +45,7 @@ def train(config: DictConfig) -> float | None:
     if config.init is not None:
         init_weights(module, config.init)
     if resume is not None:
-        load_weights(module, read_checkpoint(resume)["state_dict"], resume)
+        take_up(module, resume)
     with setup.logging_closed():
         trainer = setup.build_trainer(config, refiner)
         fit(trainer, module, data, resume)
@@ -52,6 +53,26 @@ def train(config: DictConfig) -> float | None:
         trainer.test(module, datamodule=data, verbose=False)
     setup.report(config, directory, best)
     return _best_score(trainer)
+
+
+def take_up(module: SegmentationModule, resume: Path) -> None:
+    """Load the weights to go on from, before anything that takes time.
+
+    Args:
+        module: What is trained.
+        resume: A checkpoint of its training.
+
+    Raises:
+        UserError: The checkpoint is of other classes or of another model.
+    """
+    content = read_checkpoint(resume)
+    names = list(content["hyper_parameters"]["label_names"])
+    if names != module.label_names:
+        raise UserError(
+            f"ckpt={resume} knows the classes {names}, the data have {module.label_names}. Use the data it was trained "
+            "on, or init=FILE to start a new training from its weights"
+        )
+    load_weights(module, content["state_dict"], resume)
 
 
 def fit(trainer: pl.Trainer, module: SegmentationModule, data: setup.DataModule, resume: Path | None) -> None:
