@@ -42,6 +42,7 @@ from kemr_lightning.output.files import write_csv, write_json, write_text
 
 MARKDOWN, TABLE, JSON, INSTANCES = "comparison.md", "comparison.csv", "comparison.json", "instances.csv"
 FIGURES_FOLDER = "figures"
+WIDTH = 180
 
 
 def write_report(comparison: Comparison, directory: Path) -> None:
@@ -138,7 +139,8 @@ def print_report(comparison: Comparison, console: Console | None = None) -> None
         comparison: What was found.
         console: Where; the standard output by default.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    # Wide enough for every column: a line that a narrow terminal wraps can be read, a cell cut short cannot.
+    console = console or Console(highlight=False, soft_wrap=True, width=max(Console().width, WIDTH))
     console.print(_rich(f"{comparison.images} images, {comparison.instances} instances", HEADS, main_rows(comparison)))
     for base, rows in difference_tables(comparison).items():
         plain = [[cell.replace("**", "") for cell in row] for row in rows]
