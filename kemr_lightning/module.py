@@ -85,14 +85,14 @@ class SegmentationModule(pl.LightningModule):
             The loss, a scalar.
 
         Raises:
-            FloatingPointError: The loss is not finite.
+            UserError: The loss is not finite: a diverging training.
         """
         targets = [sample.instances or Instances.empty(sample.image_size).to(self.device) for sample in batch]
         losses: dict[str, Tensor] = self.detector([model_input(sample.image) for sample in batch], targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             bad = [name for name, value in losses.items() if not torch.isfinite(value)]
-            raise FloatingPointError(
+            raise UserError(
                 f"{', '.join(bad)} is not finite at step {self.global_step} (images {[s.name for s in batch]}). "
                 "Lower optimizer.lr, or add warm-up steps to the schedule"
             )

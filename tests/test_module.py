@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from kemr_lightning.data.warp import resize_image, resize_scale
+from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Detections, Instances, Sample
 from kemr_lightning.module import SegmentationModule, model_input
 from kemr_lightning.schedule import multistep
@@ -81,7 +82,7 @@ def test_losses_are_summed_and_must_be_finite():
     module.log = module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign,assignment]
     assert module.training_step([sample()], 0).item() == 3.0
     module.detector.weight.data.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=r"loss_a, loss_b is not finite.*b\.png"):
+    with pytest.raises(UserError, match=r"loss_a, loss_b is not finite.*b\.png"):
         module.training_step([sample(name="b.png")], 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -234,8 +234,3 @@ def training_view(
         factors = (pixels.shape[1] / size[1], pixels.shape[0] / size[0])
         annotations = [scale_annotation(annotation, factors) for annotation in annotations]
     return augmentation(pixels, annotations, label_ids, rng)
-
-
-def count_labels(records: Sequence[Record]) -> Counter[str]:
-    """How many annotations there are of each class."""
-    return Counter(annotation.label for record in records for annotation in record.annotations or ())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -250,8 +250,3 @@ def _states_of(cases: Sequence[Case], examples: Sequence[Example]) -> Tensor:
         initial = cases[example.case].initial
         rows.append(describe_states([example.crop], initial[[example.index]])[0])
     return torch.stack(rows)
-
-
-def without_experiences(knowledge: Knowledge) -> Knowledge:
-    """The same knowledge, always taking its first action."""
-    return replace(knowledge, experiences=None)

@@ -18,9 +18,6 @@ PROFILE_POINTS = 64
 MARGIN = 4
 """Pixels of background left about a chromosome."""
 
-GREATEST = 8
-"""An upright crop is at most this many times as large as the chromosome's window: damage, not a chromosome."""
-
 
 @dataclass(frozen=True)
 class Measurement:

@@ -180,8 +180,9 @@ class Knowledge:
             lines.append(f"    evidence network: {weights} weights, width {self.evidence.width}")
         lines += ["  States", f"    {', '.join(STATE_NAMES)}", "  Actions", "    0 keep the initial mask"]
         for number, action in enumerate(self.actions, start=1):
-            evidence = "unary corrected by evidence, " if action.evidence else ""
-            lines.append(f"    {number} {action.name} ({evidence}{action.restraint})")
+            lines.append(f"    {number} {action.name}{' (unary corrected by evidence)' if action.evidence else ''}")
+            if str(action.restraint) not in action.name:
+                lines[-1] += f", {action.restraint}"
         lines.append("  Experiences")
         if self.experiences is None:
             lines.append("    none: action 1 is always taken")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kemr_lightning import rle
-from kemr_lightning.data.annotation import Annotation, Polygon, annotation_patch, polygon_area, tight_patch
+from kemr_lightning.data.annotation import Annotation, Polygon, annotation_patch, polygon_area
 from kemr_lightning.data.doctor.findings import Box, Finding
 from kemr_lightning.instances import Patch
 
@@ -181,11 +181,3 @@ def union_mask(patches: Sequence[Patch], size: tuple[int, int]) -> npt.NDArray[n
         x0, y0, x1, y1 = patch.window
         full[y0:y1, x0:x1] |= patch.binary().numpy()
     return full
-
-
-def box_of_mask(mask: npt.NDArray[np.bool_], x0: int = 0, y0: int = 0) -> Box:
-    """Tight box of a non-empty mask whose first pixel lies at ``(x0, y0)``."""
-    patch = tight_patch(mask, x0, y0)
-    assert patch is not None
-    left, top, right, bottom = patch.window
-    return float(left), float(top), float(right), float(bottom)
