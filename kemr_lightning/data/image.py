@@ -34,6 +34,9 @@ LARGEST = 500_000_000
 Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow knows this limit for all of a process only, and has a lower one.
 
 _EXIF_ORIENTATION = 0x0112
+_STRIP = 2_000_000
+"""Pixels that are converted at a time."""
+
 _UNDO = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -147,7 +150,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def shows_everywhere(path: str | Path) -> bool:
     """Whether common viewers show a file as it is, Labelme among them, from its header alone.
 
-    Those of more than 8 bits, of CMYK, and palettes in other formats than PNG they show each in its own way, or not.
+    Those of more than 8 bits, of CMYK, palettes in other formats than PNG and turned TIFFs they show each in its own
+    way, or not.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -155,11 +159,14 @@ def shows_everywhere(path: str | Path) -> bool:
             stream.seek(0)
             with Image.open(stream) as image:
                 mode, name = image.mode, image.format
-                bits = max(image.tag_v2.get(258, (1,))) if isinstance(image, TiffImageFile) else 8
+                bits, turned = 8, False
+                if isinstance(image, TiffImageFile):
+                    bits, turned = max(image.tag_v2.get(258, (1,))), _orientation(image) != 1
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
         return False
-    deep = bits > 8 or (name == "PNG" and head[24] > 8)
-    return not deep and (mode in ("1", "L", "LA", "RGB", "RGBA") or (mode in ("P", "PA") and name == "PNG"))
+    if turned or bits > 8 or (name == "PNG" and head[24] > 8):
+        return False
+    return mode in ("1", "L", "LA", "RGB", "RGBA") or (mode in ("P", "PA") and name == "PNG")
 
 
 def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
@@ -184,14 +191,17 @@ def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
         channels = channels[:, :, :-1]
     if array.dtype == np.uint8:
         return IntensityImage(_luma8(channels))
-    deep = channels.astype(np.float64)
-    grey = deep[:, :, 0] if deep.shape[2] == 1 else deep @ np.array([0.299, 0.587, 0.114])
-    grey = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
+    grey = channels[:, :, 0] if channels.shape[2] == 1 else _luma(channels)
+    if grey.dtype.kind == "f":
+        grey = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = (float(value) for value in np.percentile(grey, WINDOW))
     if high <= low:
         low, high = float(grey.min()), float(grey.max())
-    scaled = (grey - low) * (255.0 / (high - low)) if high > low else np.zeros_like(grey)
-    return IntensityImage(np.rint(scaled.clip(0, 255)).astype(np.uint8), (low, high))
+    pixels = np.zeros(grey.shape, dtype=np.uint8)
+    for rows in _strips(grey) if high > low else ():
+        scaled = (grey[rows].astype(np.float64) - low) * (255.0 / (high - low))
+        pixels[rows] = np.rint(scaled.clip(0, 255))
+    return IntensityImage(pixels, (low, high))
 
 
 def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
@@ -209,12 +219,28 @@ def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
     return mask
 
 
+def _strips(array: npt.NDArray[Any]) -> Iterator[slice]:
+    """Rows to work on at a time: scans are so large that copies of other types would not fit into memory."""
+    step = max(1, _STRIP // max(1, array.shape[1]))
+    return (slice(start, start + step) for start in range(0, array.shape[0], step))
+
+
+def _luma(channels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """BT.601 luma of any type."""
+    grey = np.empty(channels.shape[:2], dtype=np.float64)
+    for rows in _strips(channels):
+        grey[rows] = channels[rows].astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    return grey
+
+
 def _luma8(channels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """BT.601 luma in whole thousandths, which sum to 1000: equal channels are left as they are."""
     if channels.shape[2] == 1:
         return np.ascontiguousarray(channels[:, :, 0])
-    red, green, blue = (channels[:, :, index].astype(np.uint32) for index in range(3))
-    luma: npt.NDArray[np.uint8] = ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
+    luma = np.empty(channels.shape[:2], dtype=np.uint8)
+    for rows in _strips(channels):
+        red, green, blue = (channels[rows, :, index].astype(np.uint32) for index in range(3))
+        luma[rows] = (299 * red + 587 * green + 114 * blue + 500) // 1000
     return luma
 
 

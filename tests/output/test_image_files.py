@@ -188,6 +188,9 @@ def test_images_that_labelme_cannot_show(tmp_path: Path) -> None:
     tifffile.imwrite(root / "dark.tif", np.stack([grey.astype(np.uint16) * 9] * 3, axis=2), photometric="rgb")
     cv2.imwrite(str(root / "dim.png"), np.stack([grey.astype(np.uint16) * 9] * 3, axis=2))
     Image.fromarray(grey).save(root / "whole.tif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).save(root / "turned.tif", exif=exif)
     Image.fromarray(grey).convert("RGB").convert("CMYK").save(root / "print.jpg")
     palette = Image.fromarray(grey).convert("RGB").quantize(64)
     palette.save(root / "palette.bmp")
@@ -195,7 +198,7 @@ def test_images_that_labelme_cannot_show(tmp_path: Path) -> None:
     Image.fromarray(grey).convert("RGBA").save(root / "alpha.png")
     predict_folder(root, run)
     names = [entry["file_name"] for entry in json.loads((run / "images.json").read_text())]
-    converted = ["dark.png", "deep.png", "dim.png", "palette.png", "planes.png", "print.png"]
+    converted = ["dark.png", "deep.png", "dim.png", "palette.png", "planes.png", "print.png", "turned.png"]
     assert sorted(names) == sorted([*converted, "alpha.png", "shown.png", "whole.tif"])
     for name, item in zip(names, find_inputs(root), strict=True):
         copy = run / "labelme" / name
