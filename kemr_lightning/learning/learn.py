@@ -32,6 +32,9 @@ from kemr_lightning.refinement.states import CHANGE, change, describe_states
 
 logger = logging.getLogger(__name__)
 
+EVIDENCE_EXAMPLES = 12_800
+"""Crops that the evidence network is shown in all: about four times those of 74 metaphases."""
+
 VALIDATION_EXAMPLES = 120
 """Masks that choose among the CRF's parameters."""
 
@@ -46,7 +49,7 @@ class LearnSettings:
     Attributes:
         folds: Parts for cross-fitting.
         evidence: Whether to learn an evidence network.
-        evidence_epochs: Passes over the examples.
+        evidence_epochs: Passes over the examples; None for as many as give `EVIDENCE_EXAMPLES`.
         evidence_width: Its channels.
         crf_steps: Gradient steps per start.
         iterations: Mean-field updates.
@@ -56,7 +59,7 @@ class LearnSettings:
 
     folds: int = 3
     evidence: bool = True
-    evidence_epochs: int = 8
+    evidence_epochs: int | None = None
     evidence_width: int = 16
     crf_steps: int = 40
     iterations: int = 5
@@ -147,7 +150,8 @@ def _cross_fit_evidence(
 ) -> tuple[EvidenceNet, list[Tensor]]:
     """The network on all examples, and logits of every example by a network that has not seen its images."""
     corrected: list[Tensor] = [torch.empty(0)] * len(examples)
-    epochs, total = settings.evidence_epochs, settings.evidence_epochs * (count + 1)
+    epochs = settings.evidence_epochs or max(2, round(EVIDENCE_EXAMPLES / len(examples)))
+    total = epochs * (count + 1)
     network: EvidenceNet | None = None
     for number in [*range(count), -1]:
         taught = [example for example, own in zip(examples, fold, strict=True) if own != number]

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +29,10 @@ from kemr_lightning.tasks import setup
 
 logger = logging.getLogger(__name__)
 
-SOURCES = {"val": ("val",), "train": ("train",), "all": ("val", "train")}
+SOURCES = {"val": ("val",), "train": ("train",), "all": ("val", "train"), "auto": ("val", "train")}
+ALIKE = 0.01
+"""Mean IoU that masks of training images may be ahead of others for ``learn.source=auto`` to learn from both."""
+
 KNOWLEDGE_FILE = "knowledge.safetensors"
 
 
@@ -52,7 +55,7 @@ def learn(config: DictConfig) -> float:
     module = setup.trained_module(config)
     data = setup.build_data(config, "fit", module.label_names)
     parts = {part: setup.whole_samples(data, part) for part in SOURCES[config.learn.source]}
-    if config.learn.source != "val":
+    if config.learn.source in ("train", "all"):
         logger.warning(
             "learn.source=%s: the model was trained on these images, its masks of others may be worse; compare the "
             "parts' mean IoU in learn.json",
@@ -67,7 +70,13 @@ def learn(config: DictConfig) -> float:
     )
     with Progress(*columns, transient=True) as bar:
         pattern = str(config.data.get("group_pattern", "(.*)"))
-        cases = [case for samples in parts.values() for case in _predict(module, samples, pattern, bar)]
+        found = {part: _predict(module, samples, pattern, bar) for part, samples in parts.items()}
+        figures = _part_figures(found)
+        source = str(config.learn.source)
+        if source == "auto":
+            source = _held_out_or_all(figures)
+            found = {part: found[part] for part in SOURCES[source]}
+        cases = [case for part in found.values() for case in part]
         bars: dict[str, Any] = {}
 
         def tell(stage: str, done: int, total: int) -> None:
@@ -79,13 +88,13 @@ def learn(config: DictConfig) -> float:
         origin = {
             "checkpoint": checkpoint.name,
             "checkpoint_sha256": file_digest(checkpoint),
-            "data": f"{Path(str(config.data.get('root', 'synthetic'))).name}, {config.learn.source} images",
+            "data": f"{Path(str(config.data.get('root', 'synthetic'))).name}, {source} images",
         }
         lesson = learn_from(cases, hydra.utils.instantiate(config.learn.settings), origin, tell)
-    lesson.figures |= _part_figures({part: len(samples) for part, samples in parts.items()}, cases)
+    lesson.figures |= {f"initial masks of {part} images": values for part, values in figures.items()}
     _write(lesson, directory)
-    figures = lesson.figures["experiences"]
-    return figures["iou_after"] - figures["iou_before"]
+    chosen = lesson.figures["experiences"]
+    return chosen["iou_after"] - chosen["iou_before"]
 
 
 @torch.no_grad()
@@ -107,17 +116,26 @@ def _predict(module: SegmentationModule, samples: Any, group_pattern: str, bar: 
     return cases
 
 
-def _part_figures(counts: dict[str, int], cases: Sequence[Case]) -> dict[str, dict[str, float]]:
+def _part_figures(parts: Mapping[str, Sequence[Case]]) -> dict[str, dict[str, float]]:
     """Mean IoU of the initial masks of each part: equal where the model has not learned its images by heart."""
-    figures, start = {}, 0
-    for part, count in counts.items():
-        ious = [
-            example.iou(example.crop.crop(example.crop.prob))
-            for example in examples_of(cases[start : start + count], 0)
-        ]
-        figures[f"initial masks of {part} images"] = {"images": count, "iou_before": sum(ious) / max(1, len(ious))}
-        start += count
+    figures = {}
+    for part, cases in parts.items():
+        ious = [example.iou(example.crop.crop(example.crop.prob)) for example in examples_of(cases, 0)]
+        figures[part] = {"images": len(cases), "iou_before": sum(ious) / max(1, len(ious))}
     return figures
+
+
+def _held_out_or_all(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """``"all"`` if the masks of training images are like those of others, so that more can be learned from."""
+    ahead = figures["train"]["iou_before"] - figures["val"]["iou_before"]
+    source = "all" if ahead <= ALIKE else "val"
+    logger.info(
+        "initial masks have a mean IoU of %.4f on the training images and %.4f on those left out: learning from %s",
+        figures["train"]["iou_before"],
+        figures["val"]["iou_before"],
+        "both" if source == "all" else "those left out, for the others were learned by heart",
+    )
+    return source
 
 
 def _write(lesson: Lesson, directory: Path) -> None:

@@ -1,0 +1,72 @@
+"""``task=learn``: which masks it learns from, and what it writes. The detector is replaced by drawn masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kemr_lightning.learning.examples import Case
+from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.tasks import learn as task
+from tests.conftest import compose
+from tests.learning.scenes import rods
+
+SMALL = (
+    "learn.settings.evidence_epochs=1",
+    "learn.settings.evidence_width=4",
+    "learn.settings.crf_steps=1",
+    "learn.settings.folds=2",
+    "learn.settings.iterations=1",
+)
+
+
+def by_heart(case: Case) -> Case:
+    """The same image with almost the annotated masks: what a model gives that knows its images by heart."""
+    patches = [type(patch)(patch.x0, patch.y0, patch.values.float() * 0.98 + 0.01) for patch in case.truth.patches or []]
+    initial = type(case.initial)(
+        case.initial.image_size, case.truth.boxes, case.initial.scores, case.truth.labels, patches
+    )
+    return Case(case.image, initial, case.truth, case.group)
+
+
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[Case]], *words: str) -> Path:
+    checkpoint = tmp_path / "best.ckpt"
+    checkpoint.write_bytes(b"weights")
+    module: Any = SimpleNamespace(label_names=["chr"], store=None)
+    monkeypatch.setattr(task.setup, "find_checkpoint", lambda _: checkpoint)
+    monkeypatch.setattr(task.setup, "trained_module", lambda _: module)
+    monkeypatch.setattr(task.setup, "build_data", lambda *_: None)
+    monkeypatch.setattr(task.setup, "whole_samples", lambda _, part: parts[part])
+    monkeypatch.setattr(task, "_predict", lambda _module, samples, _pattern, _bar: samples)
+    config = compose("task=learn", "experiment=kemr_tiny", f"ckpt={checkpoint}", f"data.root={tmp_path}", *SMALL, *words)
+    config.paths.run_dir = str(tmp_path / "run")
+    task.learn(config)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("overfitted", "words", "images", "source"),
+    [
+        (False, (), 8, "all images"),
+        (True, (), 4, "val images"),
+        (True, ("learn.source=all",), 8, "all images"),
+        (False, ("learn.source=val",), 4, "val images"),
+    ],
+)
+def test_masks_known_by_heart_do_not_teach_unless_asked(
+    overfitted: bool, words: tuple[str, ...], images: int, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = [rods(seed) for seed in range(4)]
+    parts = {"train": [by_heart(case) for case in train] if overfitted else train, "val": [rods(s) for s in range(4)]}
+    directory = run(tmp_path, monkeypatch, parts, *words)
+    knowledge = Knowledge.load(directory / task.KNOWLEDGE_FILE)
+    assert knowledge.origin["images"] == images
+    assert knowledge.origin["data"].endswith(source)
+    figures = json.loads((directory / "learn.json").read_text())
+    assert figures["experiences"]["lost"] <= 0.02 or figures["experiences"]["gained"] > 0
+    for name in ("knowledge.txt", "learn.csv", "figures/learning.png", "figures/states.png"):
+        assert (directory / name).stat().st_size > 0
