@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import hydra
 import pytest
 import torch
@@ -71,6 +73,16 @@ def test_several_processes_train_as_long_as_one(experiment: str) -> None:
     for key, value in alone.trainer.items():
         if key != "devices":
             assert together.trainer[key] == value
+
+
+def test_slurm_launcher_composes() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    with warnings.catch_warnings(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        warnings.simplefilter("error")
+        config = hydra.compose("config", ["hydra/launcher=slurm", "name=mine"], return_hydra_config=True)
+    assert config.hydra.launcher._target_.endswith("SlurmLauncher")
+    assert config.hydra.launcher.name == "mine"
+    assert config.hydra.launcher.max_num_timeout > 0
 
 
 def test_only_kemr_refines() -> None:

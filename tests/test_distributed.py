@@ -133,9 +133,12 @@ def read(run: Path, name: str) -> Any:
 def test_the_learning_curve_is_that_of_one_process(runs: tuple[Path, Path]) -> None:
     alone, together = (column(run, "train/loss") for run in runs)
     assert len(alone) == len(together) == STEPS
-    print(alone, together)
-    # The samples and the normalisation are the same; which boxes are drawn for the losses is not.
-    assert together == pytest.approx(alone, rel=0.15)
+    # Samples, first weights and normalisation are the same; which boxes are drawn for the losses is not.
+    assert together[0] == pytest.approx(alone[0], rel=0.03)
+    assert together == pytest.approx(alone, rel=0.25)
+    assert sum(together) == pytest.approx(sum(alone), rel=0.05)
+    for name in ("train/loss_rpn_objectness", "train/loss_stage1_mask", "train/loss_stage3_mask"):
+        assert column(runs[1], name) == pytest.approx(column(runs[0], name), rel=0.1)
 
 
 def test_scores_are_those_of_one_process(runs: tuple[Path, Path], root: Path, tmp_path: Path) -> None:

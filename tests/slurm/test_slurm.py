@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 LAUNCHER = (
-    "hydra/launcher=submitit_slurm",
+    "hydra/launcher=slurm",
     "hydra.launcher.cpus_per_task=1",
     "hydra.launcher.mem_gb=2",
     "hydra.launcher.timeout_min=60",
@@ -106,7 +106,7 @@ def test_a_training_in_a_sweep_goes_on_after_preemption(
     ):
         try:
             wait("a checkpoint", (sweep / "0" / "checkpoints" / "last.ckpt").is_file)
-            (log,) = (sweep / ".submitit").glob("*_0/*_0_log.out")
+            (log,) = (sweep / ".submitit").glob("*/*_0_log.out")
             job = log.name.removesuffix("_0_log.out")
             # What a cluster sends before it takes a node away.
             subprocess.run(["scancel", "--signal=USR2", job], env=environment, check=True)
