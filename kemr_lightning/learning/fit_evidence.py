@@ -47,7 +47,7 @@ def fit_evidence(
         raise ValueError("no examples to learn from")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = EvidenceNet(width).to(memory_format=torch.channels_last)
+        network = EvidenceNet(width)
     chance = torch.Generator().manual_seed(seed)
     features = [evidence_features(example.crop) for example in examples]
     # Sorted by area with some disorder: little padding, and yet other batches in every epoch.

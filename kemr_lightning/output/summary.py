@@ -157,6 +157,11 @@ def _places(directory: Path) -> Group:
     return Group(Text(f"everything is in {directory}", style="bold"), table)
 
 
+def setting(key: str, value: str | Path) -> str:
+    """``key=value`` as Hydra reads it, which takes a second ``=`` only between quotes."""
+    return f"{key}='{value}'" if "=" in str(value) else f"{key}={value}"
+
+
 def next_after(
     task: str,
     directory: Path,
@@ -183,17 +188,20 @@ def next_after(
     if task == "predict":
         # With predict.beside the corrections are made where the images are.
         folder = str(data_root) if data_root and not (directory / "labelme").is_dir() else str(directory / "labelme")
-        again = [*run, f"experiment={experiment}", f"data.root={folder}"]
+        again = [*run, f"experiment={experiment}", setting("data.root", folder)]
         again += ["data.label_map=null"] if classes > 1 else []
-        again += [f"init={checkpoint}"] if checkpoint is not None else []
+        again += [setting("init", checkpoint)] if checkpoint is not None else []
         commands.append(("open and correct the masks", ["labelme", folder]))
         commands.append(("train on the corrected masks", again))
         return commands
     if checkpoint is not None:
-        model = f"ckpt={checkpoint}"
+        model = setting("ckpt", checkpoint)
         commands.append(("find chromosomes in images of your own", [*run, "task=predict", model, "data.root=FOLDER"]))
         commands.append(("score the model on other annotations", [*run, "task=test", model, "data.root=FOLDER"]))
+        data = [setting("data.root", data_root)] if data_root else []
         if task == "train":
+            learned = [*run, "task=learn", f"experiment={experiment}", model, *data]
+            commands.append(("learn how to refine this model's masks", learned))
             tuned = [
                 *run,
                 "-m",
@@ -202,7 +210,7 @@ def next_after(
                 "refine.sigma_alpha=2,3,5",
                 "refine.sigma_beta=9,15,26",
             ]
-            commands.append(("try other CRF settings", tuned + ([f"data.root={data_root}"] if data_root else [])))
+            commands.append(("try other CRF settings", tuned + data))
     if (directory / "wandb").is_dir():
         commands.append(("look at the curves in the terminal", ["wandb", "leet", str(directory / "wandb")]))
         runs = sorted((directory / "wandb").glob("offline-run-*"))

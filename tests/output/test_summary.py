@@ -77,3 +77,9 @@ def test_training_again_after_predict(tmp_path: Path) -> None:
     assert words == ["python", "run.py", "experiment=kemr_r101", folder, "data.label_map=null", "init=a.ckpt"]
     words = dict(next_after("predict", tmp_path, Path("a.ckpt"), "in"))["train on the corrected masks"]
     assert words == ["python", "run.py", "experiment=kemr_tiny", folder, "init=a.ckpt"]
+
+
+def test_a_training_is_followed_by_learning_to_refine(tmp_path: Path) -> None:
+    words = dict(next_after("train", tmp_path, Path("a=b.ckpt"), "in", "kemr_tiny"))
+    learn = words["learn how to refine this model's masks"]
+    assert learn == ["python", "run.py", "task=learn", "experiment=kemr_tiny", "ckpt='a=b.ckpt'", "data.root=in"]
