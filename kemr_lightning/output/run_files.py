@@ -83,4 +83,6 @@ def _image(state: ImageState) -> dict[str, Any]:
         "height": height,
     }
     name, page = state.source
-    return entry if page is None else {**entry, "source": name, "page": page}
+    if name != state.initial.name:
+        entry["source"] = name
+    return entry if page is None else {**entry, "page": page}

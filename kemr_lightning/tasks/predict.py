@@ -85,7 +85,14 @@ def predict(config: DictConfig) -> None:
         logger.warning("hydra.run.dir=%s", directory)
         raise SystemExit(130) from None
     title = f"{root} with {checkpoint.name}"
-    write_run_files(directory, done, failures, module.label_names, options, title, states)
+    try:
+        write_run_files(directory, done, failures, module.label_names, options, title, states)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"cannot write the run's files into {directory}: {reason}. Mend that and give the same command again with "
+            f"hydra.run.dir={directory}: images that are done stay done"
+        ) from error
     _tell(inputs, done, failures, skipped, options.beside)
     if not done:
         raise UserError(f"none of the {len(inputs)} images in {root} could be done: {failures[0].reason}")

@@ -197,7 +197,11 @@ def test_images_that_labelme_cannot_show(tmp_path: Path) -> None:
     palette.save(root / "shown.png")
     Image.fromarray(grey).convert("RGBA").save(root / "alpha.png")
     predict_folder(root, run)
-    names = [entry["file_name"] for entry in json.loads((run / "images.json").read_text())]
+    entries = json.loads((run / "images.json").read_text())
+    names = [entry["file_name"] for entry in entries]
+    assert {entry["file_name"]: entry.get("source") for entry in entries} == {
+        item.image_name: None if item.is_copied else item.name for item in find_inputs(root)
+    } | {"deep.png": None, "dim.png": None}
     converted = ["dark.png", "deep.png", "dim.png", "palette.png", "planes.png", "print.png", "turned.png"]
     assert sorted(names) == sorted([*converted, "alpha.png", "shown.png", "whole.tif"])
     for name, item in zip(names, find_inputs(root), strict=True):

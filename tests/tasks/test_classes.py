@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from kemr_lightning.data.labelme import read_labelme
+from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.tasks import predict as predict_module
 from tests.conftest import SMALL, hash_seed, run_task, write_image
+from tests.output.predicted import BrightModule
 
 NAMES = ["2", "10", "X"]
 
@@ -69,31 +72,48 @@ def test_the_checkpoint_knows_its_classes(
     assert [line[1] for line in lines if len(line) == 7 and line[0] in NAMES] == ["4", "2", "2"]
 
 
-def test_predicted_labels_have_names_and_train_again(root: Path, trained_on_classes: Path, tmp_path: Path) -> None:
-    model = f"'{checkpoint(trained_on_classes)}'"
-    # A model of two steps is sure of nothing.
-    overrides = ("task=predict", f"ckpt={model}", "predict.score=0.0", "predict.crops=false", "logger=csv")
-    run = run_task(tmp_path / "run", *overrides, f"data.root='{root / 'train'}'")
-    labels = [found.label for path in (run / "labelme").glob("*.json") for found in read_labelme(path).file.annotations]
-    assert set(labels) <= set(NAMES)
-    results = json.loads((run / "predictions.json").read_text())
-    assert len(labels) == len(results) > 0
-    assert [labels.count(name) for name in NAMES] == [
-        sum(result["category_id"] == number for result in results) for number in (1, 2, 3)
-    ]
-    page = (run / "report.html").read_text(encoding="utf-8")
-    assert '"labels":["2","10","X"]' in page
-    # Corrected files without one of the classes go on with all three, so that every weight is taken over.
-    for path in (run / "labelme").glob("*.json"):
-        source = json.loads((root / "train" / path.name).read_text())
-        path.write_text(json.dumps({**json.loads(path.read_text()), "shapes": source["shapes"]}))
-        relabel(path, ["2", "X"])
-    again = run_task(
-        tmp_path / "again",
-        *("experiment=kemr_tiny", f"data.root='{run / 'labelme'}'", "data.label_map=null", f"init={model}", *SMALL),
-    )
-    hyper = torch.load(checkpoint(again), weights_only=True)["hyper_parameters"]
-    assert hyper["label_names"] == NAMES
+class NamedModule(BrightModule):
+    """Finds bright parts and calls them by each class in turn."""
+
+    label_names = NAMES
+
+    def find(self, batch: list[Sample]) -> list[Instances]:
+        found = super().find(batch)
+        for instances in found:
+            instances.labels = torch.arange(len(instances)) % len(NAMES) + 1
+        return found
+
+
+def test_predicted_labels_have_names(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_module, "load_module", lambda _: NamedModule())
+    monkeypatch.setattr(predict_module.setup, "build_refiner", lambda *_: None)
+    (tmp_path / "best.ckpt").write_bytes(b"weights")
+    overrides = ("task=predict", f"ckpt='{tmp_path / 'best.ckpt'}'", f"data.root='{root / 'train'}'", "logger=csv")
+    run = run_task(tmp_path / "run", *overrides)
+    results = [r for r in json.loads((run / "predictions.json").read_text()) if r["score"] >= 0.5]
+    wanted = [NAMES[result["category_id"] - 1] for result in results]
+    assert len(set(wanted)) == 3
+    files = sorted((run / "labelme").glob("*.json"))
+    assert [found.label for path in files for found in read_labelme(path).file.annotations] == wanted
+    with (run / "crops" / "index.csv").open(newline="") as stream:
+        assert [row["label"] for row in csv.DictReader(stream)] == wanted
+    assert '"labels":["2","10","X"]' in (run / "report.html").read_text(encoding="utf-8")
+    # The annotations keep their classes too: what is found under another name is said to be.
+    with (run / "summary.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["annotated"] for row in rows] == ["4", "4"]
+    assert sum(int(row["mislabelled"]) for row in rows) > 0
+
+
+def test_corrected_files_without_one_of_the_classes(root: Path, trained_on_classes: Path, tmp_path: Path) -> None:
+    """They go on with all three, so that every weight is taken over."""
+    for index in range(2):
+        write_image(tmp_path / "labelme", f"image_{index}", seed=index)
+        relabel(tmp_path / "labelme" / f"image_{index}.json", ["2", "X"])
+    overrides = ("experiment=kemr_tiny", f"data.root='{tmp_path / 'labelme'}'", "data.label_map=null", *SMALL)
+    again = run_task(tmp_path / "again", *overrides, f"init='{checkpoint(trained_on_classes)}'")
+    assert torch.load(checkpoint(again), weights_only=True)["hyper_parameters"]["label_names"] == NAMES
     with (again / "metrics_per_class.csv").open(newline="") as stream:
         annotated = {row["class"]: row["annotated"] for row in csv.DictReader(stream)}
     assert annotated.get("10", "0") == "0"
+    assert annotated["2"] == annotated["X"] == "2"

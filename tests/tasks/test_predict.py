@@ -213,6 +213,30 @@ def test_a_fault_in_one_image_does_not_cost_the_others(
     assert "out of memory" in (run / "report.html").read_text()
 
 
+def test_a_full_disk_at_the_end(
+    images: Path,
+    tmp_path: Path,
+    checkpoint: Path,
+    module: BrightModule,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predict_module, "write_run_files", full)
+        with pytest.raises(SystemExit) as stop:
+            predict(tmp_path / "run", images, checkpoint)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "No space left on device" in message
+    assert f"hydra.run.dir={tmp_path / 'run'}" in message
+    module.seen.clear()
+    predict(tmp_path / "run", images, checkpoint)
+    assert module.seen == []
+
+
 def test_user_errors(images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule) -> None:
     only_broken = tmp_path / "broken"
     only_broken.mkdir()

@@ -290,7 +290,6 @@ function evaluationPanels() {
   }
   rows.push(["false predictions", (l) => l.predictions.false || 0]);
   rows.push(["pieces of chromosomes", (l) => l.predictions.splitting || 0]);
-  rows.push(["over several chromosomes", (l) => l.predictions.merging || 0]);
   rows.push(["duplicates", (l) => l.predictions.duplicate || 0]);
   rows.push(["found of isolated", (l) => `${percent(l.isolated.found)} of ${l.isolated.annotations}`]);
   rows.push(["found of overlapped", (l) => `${percent(l.overlapped.found)} of ${l.overlapped.annotations}`]);
