@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,10 +59,16 @@ class Run:
         return [each for each in self.artifacts if each.type == kind]
 
 
-def read_run(path: Path) -> Run:
-    """Read the only run of a run directory, or a .wandb file."""
-    if path.is_dir():
-        (path,) = path.glob("wandb/offline-run-*/run-*.wandb")
+def read_run(directory: Path, seconds: float = 60) -> Run:
+    """Read the only run of a run directory; a run that was just finished may still be written for a moment."""
+    (path,) = directory.glob("wandb/offline-run-*/run-*.wandb")
+    end = time.monotonic() + seconds
+    while (run := _read(path)).exit_code is None and time.monotonic() < end:
+        time.sleep(0.1)
+    return run
+
+
+def _read(path: Path) -> Run:
     run = Run()
     for item in records(path):
         kind = item.WhichOneof("record_type")

@@ -26,11 +26,11 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def tables_of(run_dir: Path, key: str) -> dict[str, Any]:
-    """The table that was logged under a key: as W&B keeps it on disk until it is uploaded."""
-    (entry,) = read_run(run_dir).values(f"{key}/path")
-    (folder,) = run_dir.glob("wandb/offline-run-*")
-    content: dict[str, Any] = json.loads((folder / "files" / entry).read_text())
+def table_of(run: Run, key: str) -> dict[str, Any]:
+    """The table that was logged under a key: the artifact as it waits for its upload."""
+    name = f"{key}.table.json"
+    (entry,) = [e for a in run.artifact("run_table") for e in a.manifest.contents if e.path == name]
+    content: dict[str, Any] = json.loads(Path(entry.local_path).read_text())
     return content
 
 
@@ -80,8 +80,8 @@ def test_short_trainings_log_every_step(logged: tuple[Path, Run]) -> None:
 
 
 def test_the_table_has_every_image_and_shows_some(logged: tuple[Path, Run]) -> None:
-    directory, _ = logged
-    table = tables_of(directory, "test/images")
+    directory, run = logged
+    table = table_of(run, "test/images")
     image, name = table["columns"].index("image"), table["columns"].index("file_name")
     shown = [row[image] is not None for row in table["data"]]
     assert shown == [True, True, False, False, False]
@@ -99,7 +99,7 @@ def test_validations_show_images(logged: tuple[Path, Run]) -> None:
 
 
 def test_curves_are_a_chart(logged: tuple[Path, Run]) -> None:
-    table = tables_of(logged[0], "test/precision_recall_table")
+    table = table_of(logged[1], "test/precision_recall_table")
     assert {row[table["columns"].index("lineKey")] for row in table["data"]} == {
         f"{masks}, IoU {iou}" for masks in ("initial", "refined") for iou in ("0.50", "0.75", "0.85")
     }

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 
 import pytest
 
 from tests.test_run import command
-
-
-def runs_of(sweep: Path) -> dict[str, str]:
-    """W&B run id -> content of its offline file, as far as it is text."""
-    found = {}
-    for folder in sweep.glob("*/wandb/offline-run-*"):
-        (file,) = folder.glob("*.wandb")
-        found[folder.name.rsplit("-", 1)[-1]] = file.read_bytes().decode("latin-1")
-    return found
+from tests.wandb_file import read_run
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +32,16 @@ def sweep(trained: Path, labelme_root: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def test_each_job_is_a_wandb_run_of_its_own_in_the_sweeps_group(sweep: tuple[Path, str, str]) -> None:
-    runs = runs_of(sweep[0])
-    assert len(runs) == 2
-    assert len({folder.parent.parent.name for folder in sweep[0].glob("*/wandb/offline-run-*")}) == 2
-    for content in runs.values():
-        assert "two sigmas" in content
-        assert re.search(r"refine\.sigma_alpha=[23]", content)
+    runs = {job: read_run(sweep[0] / job) for job in ("0", "2")}
+    assert not list(sweep[0].glob("1/wandb/*/*.wandb"))
+    assert len({run.id for run in runs.values()}) == 2
+    for run, sigma in zip(runs.values(), (2, 3), strict=True):
+        assert (run.group, run.job_type, run.exit_code) == ("two sigmas", "test", 0)
+        assert run.tags == [f"refine.sigma_alpha={sigma}"]
+        assert run.config["refine"]["sigma_alpha"] == run.config["refine.sigma_alpha"] == sigma
+        assert run.summary["refine.sigma_alpha"] == sigma
+        assert "test/refined/MaskAP" in run.summary
+        assert run.artifact("knowledge")
 
 
 def test_the_failed_job_is_reported_and_costs_only_itself(sweep: tuple[Path, str, str]) -> None:

@@ -20,6 +20,7 @@ from kemr_lightning.checkpoint import read_checkpoint
 from kemr_lightning.instances import Instances, Patch, Sample
 from kemr_lightning.module import SegmentationModule
 from tests.conftest import CONF, SMALL, run_task, write_image
+from tests.wandb_file import read_run
 
 TINY = sorted(path.stem for path in (CONF / "experiment").glob("*_tiny.yaml") if path.stem != "kemr_tiny")
 
@@ -69,14 +70,29 @@ def test_without_validation_the_current_weights_are_tested(labelme_root: Path, t
     assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
-def test_wandb_run_is_finished_and_figures_are_drawn(labelme_root: Path, tmp_path: Path) -> None:
+def test_wandb_has_everything_and_is_finished(labelme_root: Path, tmp_path: Path) -> None:
     import wandb
 
-    overrides = ("trainer.max_steps=2", "data.augmentation.crop_size=[96,96]", "trainer.limit_test_batches=1")
-    run_task(tmp_path / "run", "experiment=kemr_tiny", f"data.root='{labelme_root}'", *overrides)
+    directory = tmp_path / "run"
+    overrides = ("trainer.max_steps=2", "data.augmentation.crop_size=[96,96]", "logger.wandb.log_model=true")
+    run_task(directory, "experiment=kemr_tiny", f"data.root='{labelme_root}'", *overrides)
     assert wandb.run is None
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert list((tmp_path / "run").glob("figures/**/*.png"))
+    assert list(directory.glob("figures/**/*.png"))
+    run = read_run(directory)
+    assert (run.exit_code, run.job_type, run.name) == (0, "train", "kemr_tiny")
+    assert run.config["trainer"]["max_steps"] == 2
+    for key in ("train/loss", "lr-AdamW"):
+        assert len(run.values(key)) == 2
+    metrics = json.loads((directory / "metrics.json").read_text())
+    for name in ("BoxAP", "MaskAP", "AP50", "AP75", "IA"):
+        before, after = metrics["initial"][name], metrics["refined"][name]
+        assert run.summary[f"test/initial/{name}"] == pytest.approx(before, abs=1e-4)
+        assert run.summary[f"test/refined/{name}"] == pytest.approx(after, abs=1e-4)
+        assert run.summary[f"test/gain/{name}"] == pytest.approx(after - before, abs=1e-4)
+        assert f"val/gain/{name}" in run.summary
+    for key in ("test/images", "test/precision_recall_table", "val/images", "test/outlines", "test/curves"):
+        assert f"{key}/_type" in run.summary
+    assert {artifact.type for artifact in run.artifacts} >= {"knowledge", "model", "run_table"}
 
 
 def test_resume_goes_on_from_the_step(trained: Path, labelme_root: Path, tmp_path: Path) -> None:
