@@ -27,8 +27,10 @@ from kemr_lightning.checkpoint import load_module
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.split import group_of
 from kemr_lightning.instances import Instances
+from kemr_lightning.metrics.average_precision import AveragePrecision
 from kemr_lightning.metrics.bootstrap import paired_bootstrap, statistic
 from kemr_lightning.metrics.matching import match, summarise
+from kemr_lightning.metrics.overlap import average_precision_by_overlap
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.refinement import CRFParams, Refiner
@@ -79,6 +81,11 @@ def predict(checkpoint: Path, root: Path, views: int) -> tuple[list[tuple[Tensor
     return cases, groups
 
 
+def levels(precision: AveragePrecision) -> dict[str, float]:
+    """The masks' AP at the levels that are reported."""
+    return {"MaskAP": precision.at()} | {f"AP{level}": precision.at(level / 100) for level in (75, 85, 90)}
+
+
 def changes(before: Sequence[ImageRecord], after: Sequence[ImageRecord]) -> tuple[list[float], list[float], list[bool]]:
     """IoU before and after of every pair matched before, and whether its annotation is overlapped."""
     first, second, overlapped = [], [], []
@@ -110,21 +117,21 @@ def evaluate(
         summary = summarise([match(item) for item in rows])
         first, second, overlapped = changes(base, rows)
         moved[name] = (first, second, overlapped)
-        won, split = np.array(second) - np.array(first), np.array(overlapped, dtype=bool)
+        won, crossing = np.array(second) - np.array(first), np.array(overlapped, dtype=bool)
+        split = average_precision_by_overlap(rows)
         result[name] = {
             **headline(rows),
             **{figure: statistic(rows, figure)(np.ones(len(rows), dtype=np.int64)) for figure in FIGURES},
             "mean_iou": summary["mean_iou"],
             "boundary_f": summary["boundary_f"],
-            "overlapped": summary["overlapped"],
-            "isolated": summary["isolated"],
+            **{kind: {**summary[kind], **levels(split[kind])} for kind in split},
             "matched": len(won),
             "gained": 100 * float((won > HARM).mean()),
             "lost": 100 * float((won < -HARM).mean()),
             "mean_gain": {
                 "all": 100 * float(won.mean()),
-                "overlapped": 100 * float(won[split].mean()) if split.any() else None,
-                "isolated": 100 * float(won[~split].mean()) if (~split).any() else None,
+                "overlapped": 100 * float(won[crossing].mean()) if crossing.any() else None,
+                "isolated": 100 * float(won[~crossing].mean()) if (~crossing).any() else None,
             },
         }
         if name != "no refinement":
@@ -138,7 +145,7 @@ def evaluate(
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as two tables."""
+    """The result as three tables: all annotations, changes of matched masks, overlapped and isolated annotations."""
     lines = [
         "| refinement | MaskAP | AP50 | AP75 | AP85 | AP90 | mean IoU | boundary F 1 px | 2 px | MaskAP gain (95 %) |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -154,16 +161,25 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {name} | {figures} | {row['mean_iou']:.2f} | {edge} | {gain} |")
     lines += [
         "",
-        "| refinement | gain > 0.02 IoU | lose > 0.02 | mean IoU gained x 100: all | overlapped | isolated | "
-        "mean IoU overlapped | isolated |",
-        "|---|---|---|---|---|---|---|---|",
+        "| refinement | gain > 0.02 IoU | lose > 0.02 | mean IoU gained x 100: all | overlapped | isolated |",
+        "|---|---|---|---|---|---|",
     ]
     for name, row in result.items():
         if name == "no refinement":
             continue
         gains = " | ".join("-" if v is None else f"{v:+.2f}" for v in row["mean_gain"].values())
-        parts = f"{row['overlapped']['mean_iou']:.2f} | {row['isolated']['mean_iou']:.2f}"
-        lines.append(f"| {name} | {row['gained']:.1f} % | {row['lost']:.1f} % | {gains} | {parts} |")
+        lines.append(f"| {name} | {row['gained']:.1f} % | {row['lost']:.1f} % | {gains} |")
+    lines += [
+        "",
+        "| refinement, annotations | MaskAP | AP75 | AP85 | AP90 | found | mean IoU | boundary F 1 px | 2 px |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in ("overlapped", "isolated"):
+        for name, row in result.items():
+            part = row[kind]
+            values = [part[figure] for figure in ("MaskAP", "AP75", "AP85", "AP90", "found", "mean_iou")]
+            cells = " | ".join(f"{value:.2f}" for value in [*values, *part["boundary_f"].values()])
+            lines.append(f"| {name}, {part['annotations']} {kind} | {cells} |")
     return "\n".join(lines) + "\n"
 
 

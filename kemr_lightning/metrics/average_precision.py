@@ -20,6 +20,7 @@ from kemr_lightning.metrics.records import ImageRecord
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = [1, 10, 100]
+ANY_AREA = (0.0, 1e10)
 
 _quiet = logging.getLogger(__name__).debug
 
@@ -62,19 +63,24 @@ class AveragePrecision:
         return annotated.mean(axis=1) if annotated.size else np.full(len(RECALL_POINTS), np.nan)
 
 
-def average_precision(records: Sequence[ImageRecord], masks: bool) -> AveragePrecision:
+def average_precision(
+    records: Sequence[ImageRecord], masks: bool, area_range: tuple[float, float] = ANY_AREA
+) -> AveragePrecision:
     """Evaluate the records of a data set, one per image.
 
     Args:
         records: Every image of the set, those without instances included.
         masks: Compare masks, else boxes.
+        area_range: Annotations whose `Entry.area` lies outside are ignored, and so is what is matched to them; of what
+            is matched to nothing, what lies outside itself (COCO's area ranges).
 
     Returns:
         The precision array.
     """
     records = sorted(records, key=lambda r: r.image_id)
     labels = sorted({entry.label for r in records for entry in (*r.truth, *r.predictions)})
-    annotated = {entry.label for r in records for entry in r.truth}
+    low, high = area_range
+    annotated = {entry.label for r in records for entry in r.truth if low <= entry.area <= high}
     shape = (len(IOU_THRESHOLDS), len(RECALL_POINTS), len(labels))
     if not annotated or not any(r.predictions for r in records):
         # faster-coco-eval does not take empty sets: no annotation has no precision, no prediction a precision of 0.
@@ -90,7 +96,7 @@ def average_precision(records: Sequence[ImageRecord], masks: bool) -> AveragePre
     )
     parameters = evaluation.params
     parameters.iouThrs, parameters.recThrs, parameters.maxDets = IOU_THRESHOLDS, RECALL_POINTS, list(MAX_DETECTIONS)
-    parameters.areaRng, parameters.areaRngLbl = [[0, 1e10]], ["all"]
+    parameters.areaRng, parameters.areaRngLbl = [[low, high]], ["all"]
     evaluation.evaluate()
     evaluation.accumulate()
     precision = np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(*shape, 1, len(MAX_DETECTIONS))

@@ -13,10 +13,10 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from kemr_lightning import rle
 from kemr_lightning.instances import Patch
+from kemr_lightning.metrics.overlap import overlapped
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import greedy_pairs
 
-OVERLAP_PIXELS = 20
 BOUNDARY_TOLERANCES = (1.0, 2.0)
 
 TruthKind = Literal["matched", "mislabelled", "merged", "split", "missed"]
@@ -48,7 +48,7 @@ class ImageMatch:
         pairs: As Instance Accuracy counts them.
         truth: What became of each annotation.
         predictions: What each prediction is.
-        overlapped: Whether each annotation shares at least `OVERLAP_PIXELS` pixels with another.
+        overlapped: Whether each annotation shares pixels with another, see `kemr_lightning.metrics.overlap`.
     """
 
     pairs: list[Pair]
@@ -93,13 +93,11 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
         _name_pieces(kind, pairs, inside, among / np.maximum(np.diag(among), 1)[:, None] >= 0.5)
         for prediction in np.flatnonzero((overlaps >= iou).any(axis=1)).tolist():
             kind[prediction] = "duplicate" if kind[prediction] == "false" else kind[prediction]
-    crossings = rle.intersections(truth, truth)
-    np.fill_diagonal(crossings, 0)
     return ImageMatch(
         [_pair(p, t, overlaps[p, t], found[p], truth[t], boundaries) for p, t in pairs],
         truth_kind,
         kind,
-        [bool(row.max(initial=0) >= OVERLAP_PIXELS) for row in crossings],
+        overlapped(item),
     )
 
 
@@ -217,26 +215,31 @@ def summarise(matches: Sequence[ImageMatch]) -> dict[str, Any]:
     Returns:
         ``annotations`` and ``predictions`` (kind -> number); ``mean_iou`` and ``boundary_f`` (tolerance -> F) of the
         pairs, in percent; ``overlapped`` and ``isolated``, each with ``annotations``, ``found`` (percent of them
-        matched) and ``mean_iou``.
+        matched), ``mean_iou`` and ``boundary_f``.
     """
     pairs = [pair for item in matches for pair in item.pairs]
     flags = np.array([flag for item in matches for flag in item.overlapped], dtype=bool)
     matched = np.array([kind == "matched" for item in matches for kind in item.truth], dtype=bool)
     ious = np.array([pair.iou for pair in pairs])
     of_overlapped = np.array([item.overlapped[pair.truth] for item in matches for pair in item.pairs], dtype=bool)
-    tolerances = BOUNDARY_TOLERANCES if pairs and pairs[0].boundary_f else ()
+    edges = np.array([pair.boundary_f for pair in pairs if pair.boundary_f], dtype=np.float64)
+
+    def boundary(where: NDArray[np.bool_]) -> dict[str, float]:
+        if not len(edges):
+            return {}
+        return {f"{t:g}px": _percent(edges[where, i]) for i, t in enumerate(BOUNDARY_TOLERANCES)}
+
     return {
         "annotations": dict(Counter(kind for item in matches for kind in item.truth)),
         "predictions": dict(Counter(kind for item in matches for kind in item.predictions)),
         "mean_iou": _percent(ious),
-        "boundary_f": {
-            f"{t:g}px": _percent(np.array([p.boundary_f[i] for p in pairs])) for i, t in enumerate(tolerances)
-        },
+        "boundary_f": boundary(np.ones(len(pairs), dtype=bool)),
         **{
             name: {
                 "annotations": int(where.sum()),
                 "found": _percent(matched[where]),
                 "mean_iou": _percent(ious[those]),
+                "boundary_f": boundary(those),
             }
             for name, where, those in (
                 ("overlapped", flags, of_overlapped),

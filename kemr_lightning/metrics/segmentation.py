@@ -16,6 +16,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from kemr_lightning.instances import Instances
 from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, AveragePrecision, average_precision
+from kemr_lightning.metrics.overlap import average_precision_by_overlap
 from kemr_lightning.metrics.records import ImageRecord, record
 
 FIGURES = ("BoxAP", "MaskAP", "AP50", "AP75", "IA")
@@ -147,8 +148,9 @@ def extended_figures(
     Returns:
         ``thresholds`` of IA; ``box`` and (with masks) ``mask``, each with ``AP``, ``AP50`` ... ``AP95``, ``AR100``
         and ``curves`` (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1); ``per_class``, see
-        `class_figures`; ``count`` with the mean absolute and mean signed difference between the number of predictions
-        that reach ``ia_score`` and the number of annotations per image.
+        `class_figures`; with masks ``overlapped`` and ``isolated``, see `average_precision_by_overlap`, each with
+        ``AP``, ``AP50`` ... ``AP95``; ``count`` with the mean absolute and mean signed difference between the number of
+        predictions that reach ``ia_score`` and the number of annotations per image.
     """
     masks = have_masks(records)
     found: dict[str, Any] = {"thresholds": {"ia_score": ia_score, "ia_iou": ia_iou}}
@@ -156,6 +158,8 @@ def extended_figures(
     if masks:
         precisions["mask"] = average_precision(records, True)
     found |= {name: _details(precision) for name, precision in precisions.items()}
+    if masks:
+        found |= {name: _levels(precision) for name, precision in average_precision_by_overlap(records).items()}
     found["per_class"] = class_figures(records, precisions, ia_score, ia_iou, label_names)
     differences = [sum(p.score >= ia_score for p in item.predictions) - len(item.truth) for item in records]
     found["count"] = {
@@ -213,10 +217,16 @@ def class_figures(
 def _details(precision: AveragePrecision) -> dict[str, Any]:
     annotated = precision.recall[precision.recall > -1]
     return {
-        "AP": precision.at(),
-        **{f"AP{round(iou * 100)}": precision.at(iou) for iou in IOU_THRESHOLDS.tolist()},
+        **_levels(precision),
         "AR100": float(annotated.mean() * 100) if annotated.size else float("nan"),
         "curves": {f"{iou:.2f}": precision.curve(iou).tolist() for iou in IOU_THRESHOLDS.tolist()},
+    }
+
+
+def _levels(precision: AveragePrecision) -> dict[str, float]:
+    return {
+        "AP": precision.at(),
+        **{f"AP{round(iou * 100)}": precision.at(iou) for iou in IOU_THRESHOLDS.tolist()},
     }
 
 

@@ -74,8 +74,8 @@ def draw_states(experiences: Experiences, actions: Sequence[str], path: Path) ->
     for axis in axes.flat[len(STATE_NAMES) :]:
         axis.set_axis_off()
     figure.suptitle(
-        f"Action “{actions[0]}” by state (fifths of the instances): % gaining (blue) and losing (orange) more than {HARM} "
-        "IoU; line: mean gain x 1000",
+        f"Action “{actions[0]}” by state (fifths of the instances): % gaining (blue) and losing (orange) more than "
+        f"{HARM} IoU; line: mean gain x 1000",
         fontsize=10,
     )
     _save(figure, path)

@@ -63,7 +63,13 @@ def test_every_kind_by_hand() -> None:
     assert summary["mean_iou"] == pytest.approx(90)
     assert summary["overlapped"]["annotations"] == 2
     assert summary["overlapped"]["found"] == 0
-    assert summary["isolated"] == {"annotations": 5, "found": pytest.approx(20), "mean_iou": pytest.approx(90)}
+    assert summary["isolated"] == {
+        "annotations": 5,
+        "found": pytest.approx(20),
+        "mean_iou": pytest.approx(90),
+        "boundary_f": summary["boundary_f"],
+    }
+    assert np.isnan(summary["overlapped"]["boundary_f"]["1px"])
     assert np.isnan(summary["overlapped"]["mean_iou"])
 
 

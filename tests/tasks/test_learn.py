@@ -26,7 +26,8 @@ SMALL = (
 
 def by_heart(case: Case) -> Case:
     """The same image with almost the annotated masks: what a model gives that knows its images by heart."""
-    patches = [type(patch)(patch.x0, patch.y0, patch.values.float() * 0.98 + 0.01) for patch in case.truth.patches or []]
+    truth = case.truth.patches or []
+    patches = [type(patch)(patch.x0, patch.y0, patch.values.float() * 0.98 + 0.01) for patch in truth]
     initial = type(case.initial)(
         case.initial.image_size, case.truth.boxes, case.initial.scores, case.truth.labels, patches
     )
@@ -42,7 +43,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[C
     monkeypatch.setattr(task.setup, "build_data", lambda *_: None)
     monkeypatch.setattr(task.setup, "whole_samples", lambda _, part: parts[part])
     monkeypatch.setattr(task, "_predict", lambda _module, samples, _pattern, _bar: samples)
-    config = compose("task=learn", "experiment=kemr_tiny", f"ckpt={checkpoint}", f"data.root={tmp_path}", *SMALL, *words)
+    words = ("experiment=kemr_tiny", f"ckpt={checkpoint}", f"data.root={tmp_path}", *SMALL, *words)
+    config = compose("task=learn", *words)
     config.paths.run_dir = str(tmp_path / "run")
     task.learn(config)
     return tmp_path / "run"
