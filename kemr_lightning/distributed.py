@@ -41,7 +41,7 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
         wide = input.double()
         count = wide.new_full((1,), input.numel() / input.shape[1])
         own = torch.cat([wide.sum(dim=(0, 2, 3)), wide.square().sum(dim=(0, 2, 3)), count])
-        total = cast(Tensor, all_reduce(own))
+        total = cast(Tensor, all_reduce(own))  # type: ignore[no-untyped-call]
         number = total[-1]
         mean, square = (total[:-1] / number).chunk(2)
         variance = (square - mean.square()).clamp(min=0)

@@ -131,7 +131,7 @@ class TablesCallback(pl.Callback):
         ordered = sorted(rows, key=lambda row: row["image_id"] not in self.shown)
         names = ["file_name", *(["image"] if self.shown else []), *(c for c in columns if c != "file_name")]
         data = [[{**row, "image": self.shown.get(row["image_id"])}[name] for name in names] for row in ordered]
-        return wandb.Table(columns=names, data=data)
+        return wandb.Table(columns=list[str | int](names), data=data)
 
 
 def _chart(curves: Sequence[dict[str, Any]]) -> Any:

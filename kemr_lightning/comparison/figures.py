@@ -39,4 +39,4 @@ def draw_curves(systems: Sequence[System], folder: Path) -> list[Path]:
 def colours_of(systems: Sequence[System]) -> dict[str, str]:
     """The colour of each row, by its name."""
     first, further = dict(COLOURS), itertools.cycle(FURTHER)
-    return {row.name: first.pop(row.kind, None) or next(further) for row in systems}
+    return {row.name: first.pop(row.kind) if row.kind in first else next(further) for row in systems}
