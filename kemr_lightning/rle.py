@@ -69,10 +69,18 @@ def decode(rle: RLE) -> Patch:
 
     Returns:
         A bool patch on the smallest window that holds the mask; one pixel at the origin, False, if the mask is empty.
+
+    Raises:
+        ValueError: The counts cannot be read, or are those of another size.
     """
-    height = rle["size"][0]
-    counts = np.asarray(_runs.toUncompressedRLE([_as_bytes(rle)])[0]["counts"], dtype=np.int64)
+    height, width = rle["size"]
+    try:
+        counts = np.asarray(_runs.toUncompressedRLE([_as_bytes(rle)])[0]["counts"], dtype=np.int64)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
     ends = np.cumsum(counts)
+    if not len(ends) or ends[-1] != height * width:
+        raise ValueError(f"run lengths do not add up to the {width}x{height} pixels of the image")
     starts = ends - counts
     starts, ends = starts[1::2], ends[1::2]
     starts, ends = starts[starts < ends], ends[starts < ends]

@@ -21,7 +21,7 @@ EXPERIMENTS = ("mask_rcnn_r101", "blendmask_r101", "cascade_mask_rcnn_r101", "ke
 def test_full_size(experiment: str, tmp_path: Path, capsys) -> None:
     """Two training steps, one validation image, one test image; within the memory of a 16 GB machine."""
     command = [sys.executable, "run.py", f"experiment={experiment}", "model.weights=none", "data=synthetic"]
-    command += ["trainer.max_steps=2", "trainer.val_check_interval=2"]
+    command += ["trainer.max_steps=2"]
     command += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", f"hydra.run.dir={tmp_path / 'run'}"]
     begin = time.monotonic()
     with (tmp_path / "log.txt").open("w") as log:

@@ -90,3 +90,11 @@ def test_counts_may_be_text() -> None:
     text = rle.RLE(size=encoded["size"], counts=bytes(encoded["counts"]).decode())  # type: ignore[arg-type]
     assert rle.decode(text).window == (1, 1, 4, 3)
     assert rle.iou([text], [encoded])[0, 0] == 1
+
+
+def test_counts_of_another_size_are_refused() -> None:
+    other = coco_mask.encode(np.asfortranarray(np.ones((40, 40), dtype=np.uint8)))
+    with pytest.raises(ValueError, match="60x80"):
+        rle.decode(rle.RLE(size=[80, 60], counts=other["counts"]))
+    with pytest.raises(ValueError, match="malformed"):
+        rle.decode(rle.RLE(size=[80, 60], counts=b"garbage"))

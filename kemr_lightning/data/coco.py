@@ -1,7 +1,8 @@
 """COCO folders: images and one JSON for each part; polygons, run lengths or boxes only. Read and written.
 
 The JSON may lie beside the images, above them (`boxes.json`, `images/`), in `train/`, `val/` and `test/`, or in
-`annotations/` with the part in its name (`instances_train.json`).
+`annotations/` with the part in its name (`instances_train.json`). A part's name may end in a year, as in
+`instances_train2017.json` and `train2017/`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,16 +50,19 @@ class CocoSource:
         """
         self.root = root
         self._files: dict[str, tuple[list[Path], Path]] = {}
+        folders = {part: folder for folder in _folders(root) if (part := _part_of(folder.name))}
         for part in SPLITS:
-            for folder in (root / alias for alias in _ALIASES[part]):
-                if folder.is_dir() and (files := _coco_files(folder)):
-                    self._files[part] = (files, folder)
+            if part in folders and (files := _coco_files(folders[part])):
+                self._files[part] = (files, folders[part])
         if not self._files:
             files = _coco_files(root) + (_coco_files(root / "annotations") if (root / "annotations").is_dir() else [])
             for part in SPLITS:
-                if chosen := [path for path in files if _part_of(path) == part]:
-                    self._files[part] = (chosen, root / part)
+                if chosen := [path for path in files if _part_of(path.stem) == part]:
+                    self._files[part] = (chosen, folders.get(part, root / part))
             if files and not self._files:
+                if len(files) > 1:
+                    names = ", ".join(path.name for path in files)
+                    log.warning("%s: none of %s names a part (train, val, test): all are one set", root, names)
                 self._files["all"] = (files, root)
         if not self._files:
             raise UserError(f"data.root={root} has no COCO JSON (with images and annotations). Correct data.root.")
@@ -145,8 +150,13 @@ def _coco_files(folder: Path) -> list[Path]:
     return found
 
 
-def _part_of(path: Path) -> str | None:
-    words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
+def _folders(root: Path) -> list[Path]:
+    return sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+
+
+def _part_of(name: str) -> str | None:
+    """The part that one of a name's words says, a year behind it left out."""
+    words = [word.rstrip("0123456789") for word in re.split(r"[-_. ]", name.lower())]
     return next((part for part in SPLITS if any(alias in words for alias in _ALIASES[part])), None)
 
 
@@ -289,12 +299,10 @@ def _annotation(
                 raise UserError(
                     f"{where}: its mask is {width}x{height}, its image {stated[1]}x{stated[0]}. Export again."
                 )
-            if isinstance(shape["counts"], list) and sum(shape["counts"]) != height * width:
-                raise ValueError("run lengths do not add up to the size")
             coded = coco_mask.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
             patch = rle.decode(rle.RLE(size=[height, width], counts=coded["counts"]))
             return Annotation(label, patches=(patch,)) if bool(patch.values.any()) else "degenerate"
-        if shape:
+        if shape and any(len(part) for part in shape):
             outlines = [np.array(part, dtype=np.float64).reshape(-1, 2) for part in shape]
             if not all((np.abs(outline) <= FARTHEST).all() for outline in outlines):
                 raise ValueError("not finite, or far beyond any image")

@@ -22,7 +22,11 @@ SHOWN = 3
 
 
 def walk(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files in a folder and below with one of the endings, sorted; hidden files and folders are passed over."""
+    """Files in a folder and below with one of the endings, sorted; hidden files and folders are passed over.
+
+    Raises:
+        UserError: A name cannot be written as text: it is not in the file system's encoding.
+    """
     files = [
         path
         for path in folder.rglob("*")
@@ -30,6 +34,10 @@ def walk(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     ]
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(f"{folder}: the name {name!a} is not UTF-8, so no result could name it. Rename the file")
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 

@@ -62,6 +62,9 @@ def _parsed(word: str) -> Override:
             raise UserError(
                 f"{word}: Hydra reads no value with “=” in it as it stands. Write {quoted}, or rename the file"
             ) from error
+        if value.startswith("~"):
+            home = shlex.quote(f"{key}={Path(value).expanduser()}")
+            raise UserError(f"{word}: neither the shell nor Hydra knows “~” here. Write {home}") from error
         raise UserError(
             f"{word} cannot be read ({str(error).splitlines()[0]}). Put quotes around what has special characters: "
             + shlex.quote(f"{key}='{value}'")

@@ -241,7 +241,8 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     Args:
         config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that
             file of this run's directory, or else of the experiment's newest run that has one, or without an experiment
-            of the newest run at all. A training goes on only with a run on the same data.
+            of the newest run at all. A training goes on only with a run on the same data; other tasks take the newest
+            run at all where the experiment has none, as ``sigma_sweep`` never has.
 
     Returns:
         The file, or None without ``ckpt``.
@@ -261,10 +262,13 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     if here.is_file():
         return here
     runs = Path(config.paths.runs)
-    if HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("experiment") is not None:
-        runs = runs / config.name
-    found = sorted(runs.glob(f"**/{CHECKPOINTS}/{name}"), key=lambda file: file.stat().st_mtime)
+    places = [runs]
     resuming = config.task.name == "train"
+    if HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("experiment") is not None:
+        places = [runs / config.name, *([] if resuming else [runs])]
+    found: list[Path] = []
+    for runs in places:
+        found = found or sorted(runs.glob(f"**/{CHECKPOINTS}/{name}"), key=lambda file: file.stat().st_mtime)
     if resuming:
         found = [file for file in found if _same_data(file.parent.parent / CONFIG_FILE, config)]
     if not found:

@@ -65,9 +65,10 @@ def test_every_kind_of_segmentation_equals_pycocotools(tmp_path: Path) -> None:
 
 
 def test_boxes_only(tmp_path: Path) -> None:
-    path = write(tmp_path, document([{}, {"segmentation": []}, {"segmentation": None}]))
+    path = write(tmp_path, document([{}, {"segmentation": []}, {"segmentation": None}, {"segmentation": [[]]}]))
     (record,) = CocoSource(path.parent).read("all")
     assert record.annotations is not None
+    assert len(record.annotations) == 4
     assert all(annotation.box_only for annotation in record.annotations)
     assert record.annotations[0].box == (1, 2, 31, 12)
 
@@ -106,6 +107,14 @@ def test_crowds_and_degenerate_annotations_are_counted(tmp_path: Path, caplog: p
             ["train", "val"],
         ),
         ({"train.json": ("images/one.png",), "val.json": ("images/one.png",)}, ["train", "val"]),
+        (
+            {
+                "annotations/instances_train2017.json": ("train2017/one.png",),
+                "annotations/instances_val2017.json": ("val2017/one.png",),
+            },
+            ["train", "val"],
+        ),
+        ({"train2017/a.json": ("train2017/one.png",), "test2017/b.json": ("test2017/one.png",)}, ["train", "test"]),
     ],
 )
 def test_layouts(tmp_path: Path, files: dict[str, tuple[str, ...]], parts: list[str]) -> None:

@@ -108,11 +108,14 @@ def test_one_group_and_label_is_one_instance(tmp_path: Path) -> None:
         square(24),
         square(30, group_id=0),
         square(32, group_id=0),  # overlaps the one before
+        square(40, group_id=""),
+        square(46, group_id=""),
+        square(52, group_id=2.0),
     ]
     _, instances = read_labelme(write_labelme_file(tmp_path, shapes=shapes))
-    assert areas(instances) == [32, 16, 16, 16, 24]
+    assert areas(instances) == [32, 16, 16, 16, 24, 16, 16, 16]
     assert instances.label_names == ("chr", "other")
-    assert instances.labels.tolist() == [1, 1, 2, 1, 1]
+    assert instances.labels.tolist() == [1, 1, 2, 1, 1, 1, 1, 1]
     assert instances.boxes[0].tolist() == [0, 2, 16, 6]
 
 
@@ -216,7 +219,10 @@ def test_the_root_allows_neighbouring_folders(tmp_path: Path) -> None:
     write_labelme_file(tmp_path / "images")
     path = write_labelme_file(tmp_path / "labels", imagePath="../images/one.png")
     (tmp_path / "labels" / "one.png").unlink()
-    assert read_labelme(path).image is None
+    read = read_labelme(path)
+    assert read.image is None
+    assert f"lies outside {tmp_path / 'labels'}" in read.notices[0]
+    assert f"data.root={tmp_path})" in read.notices[0]
     assert read_labelme(path, root=tmp_path).image is not None
 
 

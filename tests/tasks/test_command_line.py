@@ -26,6 +26,7 @@ CONF = Path(__file__).parents[2] / "conf"
         (["experiment=kemr"], "experiment=kemr is not known. Choose one of .*kemr_tiny"),
         (["task=tst"], "task=tst is not known. Choose one of .*test"),
         (["ckpt=some/a=b.ckpt"], r"""ckpt=some/a=b\.ckpt: .*'ckpt='"'"'some/a=b\.ckpt'"'"''"""),
+        (["data.root=~/images"], f"Write data.root={Path.home()}/images"),
         (["-m", "refine.sigma_alpha=2,x"], r"refine\.sigma_alpha=x is not a number"),
     ],
 )

@@ -36,10 +36,14 @@ def test_a_checkpoint_is_needed(capsys: pytest.CaptureFixture[str], labelme_root
     assert "ckpt=FILE" in capsys.readouterr().err
 
 
-def test_best_of_the_experiment_is_found(trained: Path, labelme_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("experiment", ["kemr_tiny", "sigma_sweep"])
+def test_best_of_the_experiment_is_found(trained: Path, labelme_root: Path, tmp_path: Path, experiment: str) -> None:
     run_dir = trained.parent / "later"
-    # paths.runs/NAME is searched: the folder that holds `trained` stands for the experiment's.
-    overrides = ("task=test", "ckpt=best", f"name={trained.parent.name}", "logger=csv", "callbacks.figures=null")
+    # paths.runs/NAME is searched: the folder that holds `trained` stands for the experiment's. A sweep only tests, and
+    # takes the newest run of any.
+    name = trained.parent.name if experiment == "kemr_tiny" else experiment
+    overrides = (f"experiment={experiment}", "task=test", "ckpt=best", f"name={name}", "logger=csv")
+    overrides += ("callbacks.figures=null", "callbacks.tables=null")
     run_task(tmp_path / "run", *overrides, f"data.root='{labelme_root}'", f"paths.runs='{trained.parent.parent}'")
     assert not run_dir.exists()
     assert (tmp_path / "run" / "metrics.json").is_file()

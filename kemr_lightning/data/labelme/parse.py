@@ -181,7 +181,9 @@ def _parse_shape(where: str, raw: object) -> _Shape:
     if np.abs(corners).max(initial=0.0) > FARTHEST:
         raise UserError(f"{where} has a corner beyond {FARTHEST:.0f} px. Draw it again in Labelme.")
     kind = raw.get("shape_type") or "polygon"  # Files before version 3.16 have polygons only and no type.
-    group = raw.get("group_id")
+    group = None if raw.get("group_id") == "" else raw.get("group_id")
+    if isinstance(group, float) and group.is_integer():
+        group = int(group)
     if group is not None and not isinstance(group, int | str):
         raise UserError(f"{where} has group_id {group!r}. Give a whole number or none.")
     return _Shape(raw, str(label).strip(), str(kind), corners, group)

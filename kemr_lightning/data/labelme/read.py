@@ -141,7 +141,7 @@ def check_image(file: LabelmeFile, root: Path | None = None) -> str | None:
     """
     found, notice = find_image(file, root)
     if found is None and not file.embedded:
-        raise _missing(file)
+        raise _missing(file, root)
     if found is not None and file.image_size not in (None, image_size(found)):
         load_image(file, root)  # Raises, unless it is a matter of orientation.
     return notice
@@ -192,7 +192,7 @@ def _load_image(
         except (TypeError, ValueError) as error:
             raise UserError(f"{file.path}: imageData is not base64. Save the file again in Labelme.") from error
     else:
-        raise _missing(file)
+        raise _missing(file, root)
     image = read_image_bytes(data, name, orient=orient)
     size = (int(image.pixels.shape[0]), int(image.pixels.shape[1]))
     if file.image_size is None or size == file.image_size:
@@ -209,7 +209,16 @@ def _load_image(
     )
 
 
-def _missing(file: LabelmeFile) -> MissingImageError:
+def _missing(file: LabelmeFile, root: Path | None) -> MissingImageError:
+    stated = (file.image_path or "").replace("\\", "/")
+    there = Path(os.path.normpath(file.path.parent.absolute() / stated))
+    if stated and os.path.isfile(there):  # noqa: PTH113
+        limit = Path(os.path.normpath((root or file.path.parent).absolute()))
+        common = os.path.commonpath([there, limit])
+        return MissingImageError(
+            f"{file.path}: image {file.image_path!r} lies outside {limit}, which is not left. "
+            f"Put the image beside the JSON, or give a folder that holds both (data.root={common})."
+        )
     return MissingImageError(
         f"{file.path}: image {file.image_path!r} is not there and none is embedded. Put the image beside the JSON."
     )
