@@ -2,6 +2,7 @@
 #   PYTHON=python3.11            the interpreter to build .venv from (3.11 or 3.12)
 #   TORCH_INDEX_URL=URL          where to take torch from, e.g. PyTorch's CPU wheels; default: pip's own configuration
 #   PYTEST_ARGS="-k labelme"     passed on to pytest
+# make refinement-evidence CKPT=FILE ROOT=DIR OUT=DIR [OTHER=DIR]: everything that docs/refinement.md tells about masks
 
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
@@ -13,7 +14,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: env demo test test-full lint types format clean
+.PHONY: env demo test test-full lint types format clean refinement-evidence
 
 env: $(READY)
 
@@ -46,6 +47,18 @@ types: $(READY)
 format: $(READY)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+refinement-evidence: $(READY)
+	for source in auto val train; do \
+		$(PY) run.py task=learn experiment=kemr_tiny ckpt=$(CKPT) data.root=$(ROOT) learn.source=$$source \
+			hydra.run.dir=$(OUT)/learn_$$source || exit; \
+	done
+	$(PY) benchmarks/mask_limits.py --checkpoint $(CKPT) --root $(ROOT) --out $(OUT)/limits
+	$(PY) benchmarks/refinement_gain.py --checkpoint $(CKPT) --knowledge $(OUT)/learn_auto/knowledge.safetensors \
+		--root $(ROOT) --out $(OUT)/gain \
+		--also val=$(OUT)/learn_val/knowledge.safetensors train=$(OUT)/learn_train/knowledge.safetensors
+	$(if $(OTHER),$(PY) benchmarks/refinement_gain.py --checkpoint $(CKPT) \
+		--knowledge $(OUT)/learn_auto/knowledge.safetensors --root $(OTHER) --out $(OUT)/gain_other)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

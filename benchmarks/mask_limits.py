@@ -3,11 +3,10 @@
     python benchmarks/mask_limits.py --checkpoint FILE --root DIR --out DIR
 
 Mean IoU of matched instances (two-stage detectors only) for: masks as predicted; masks predicted on the annotated boxes
-(no box error); masks cut
-at the threshold that suits their image best (no difference between an annotator's way of drawing
-and the model's mean of all of them); at the threshold that suits each instance best; the annotation itself through
-the mask head's grid. The oracles use the truth: they are bounds, not methods. Writes ``limits.json``, ``limits.md``
-and ``limits.png`` (numbers only).
+(no box error); masks cut at the threshold that suits their image best (no difference between an annotator's way of
+drawing and the model's mean of all of them); at the threshold that suits each instance best; the annotation itself
+through the mask head's grid. The oracles use the truth: they are bounds, not methods. Writes ``limits.json``,
+``limits.md`` and ``limits.png`` (numbers only).
 """
 
 from __future__ import annotations

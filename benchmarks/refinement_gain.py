@@ -1,8 +1,9 @@
 """What refinement gains on annotated images: none, default, learned parameters, evidence, restraint, experiences.
 
-    python benchmarks/refinement_gain.py --checkpoint FILE --knowledge FILE --root DIR --out DIR
+    python benchmarks/refinement_gain.py --checkpoint FILE --knowledge FILE --root DIR --out DIR [--also NAME=FILE ...]
 
-The knowledge has to be learned beforehand (``task=learn``), from other images than those in DIR. Writes
+The knowledge has to be learned beforehand (``task=learn``), from other images than those in DIR; ``--also`` compares it
+with knowledge that was learned in another way. Writes
 ``gain.json`` and ``gain.md`` and two plots (numbers only, no picture of an image).
 """
 
@@ -43,7 +44,7 @@ FIGURES = ("MaskAP", "AP50", "AP75", "AP85", "AP90")
 HARM = 0.02
 
 
-def variants(knowledge: Knowledge) -> dict[str, Refine | None]:
+def variants(knowledge: Knowledge, others: dict[str, Knowledge]) -> dict[str, Refine | None]:
     """The ways to refine that are compared, by name; one action alone, or all of them chosen among by experience."""
 
     def alone(action: Action) -> KnowingRefiner:
@@ -58,7 +59,7 @@ def variants(knowledge: Knowledge) -> dict[str, Refine | None]:
             table[f"{name}, restrained"] = alone(actions[-1])
     if knowledge.experiences is not None:
         table["learned + experiences"] = KnowingRefiner(knowledge)
-    return table
+    return table | {f"learned + experiences, {name}": KnowingRefiner(other) for name, other in others.items()}
 
 
 @torch.no_grad()
@@ -210,17 +211,19 @@ def main() -> None:
     parser.add_argument("--knowledge", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--also", nargs="*", default=[], metavar="NAME=FILE", help="other knowledge, by what it is")
     parser.add_argument("--views", type=int, default=1, help="turned looks at an image that are averaged")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     knowledge = Knowledge.load(options.knowledge)
     knowledge.warn_unless_from(options.checkpoint)
+    others = {name: Knowledge.load(file) for name, file in (each.split("=", 1) for each in options.also)}
     cases, groups = predict(options.checkpoint, options.root, options.views)
-    result, moved = evaluate(cases, groups, variants(knowledge))
+    result, moved = evaluate(cases, groups, variants(knowledge, others))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "gain.json").write_text(json.dumps(result, indent=1))
     (options.out / "gain.md").write_text(markdown(result))
-    plot(moved, options.out / "gain.png")
+    plot({name: rows for name, rows in moved.items() if "experiences, " not in name}, options.out / "gain.png")
     print(markdown(result))
     print(f"written to {options.out}")
 
