@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from hydra.utils import to_absolute_path
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
+from kemr_lightning.output.locks import lock
+from kemr_lightning.sweep.jobs import quoted
 from kemr_lightning.sweep.table import conclude
 
+LAUNCH_LOCK = ".launched"
+
 _started: list[Path] = []
+_held: dict[Path, int] = {}
+"""Locks of the sweeps that this process is running."""
 
 
 class SweepCallback(Callback):
-    """Remembers the sweep's directory. Hydra tells of a sweep's end only if no job failed; see `conclude_sweeps`."""
+    """Pins the sweep's directory and remembers it.
+
+    Hydra tells of a sweep's end only if no job failed; see `conclude_sweeps`.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
-        """Called once, before the first job."""
-        _started.append(Path(to_absolute_path(config.hydra.sweep.dir)))
+        """Called once, before the first job.
+
+        Raises:
+            SystemExit: Another process of this machine is running the sweep: both would do the same jobs.
+        """
+        sweep = Path(to_absolute_path(config.hydra.sweep.dir))
+        held = lock(sweep / LAUNCH_LOCK, wait=False)
+        if held is None:
+            # Hydra turns a callback's exceptions into warnings, but not this one.
+            sys.stderr.write(
+                f"error: a sweep is running in {sweep}. Wait for its end, or give another hydra.sweep.dir=DIR\n"
+            )
+            raise SystemExit(2)
+        _held[sweep] = held
+        pin_directory(config, sweep)
+        _started.append(sweep)
+
+
+def pin_directory(config: DictConfig, sweep: Path) -> None:
+    """Give all jobs of a sweep one directory.
+
+    Hydra composes each job's configuration anew. A directory with ``${name}`` in it would be another one for every
+    job where the jobs differ in ``name`` or ``experiment``.
+
+    Args:
+        config: The sweep's configuration, changed in place; what it has in ``hydra.overrides.hydra`` goes to every job.
+        sweep: The directory.
+    """
+    with read_write(config), open_dict(config):
+        config.hydra.sweep.dir = str(sweep)
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(sweep))}")
 
 
 def conclude_sweeps() -> None:
     """Conclude the sweeps that this process has started, however they ended."""
     while _started:
-        conclude(_started.pop())
+        sweep = _started.pop()
+        conclude(sweep)
+        os.close(_held.pop(sweep))

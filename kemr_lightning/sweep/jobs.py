@@ -9,20 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kemr_lightning.distributed import is_first
+from kemr_lightning.errors import UserError
 from kemr_lightning.output.coco_results import METRICS
 from kemr_lightning.output.files import write_json
+from kemr_lightning.output.locks import locked
 from kemr_lightning.store import checkpoint_digest
 
 logger = logging.getLogger(__name__)
@@ -34,6 +39,15 @@ MULTIRUN_FILE = "multirun.yaml"
 LAST = "checkpoints/last.ckpt"
 """Where a training that was interrupted goes on from."""
 
+CONFIG_FILE = "config.yaml"
+"""The resolved configuration in every run directory."""
+
+LOCK = ".jobs"
+"""Held by a job while it finds its place among the others."""
+
+FILES = ("knowledge", "init")
+"""Keys that name a file which decides, beside the checkpoint, what a job does."""
+
 TAG_LENGTH = 64
 """W&B's limit."""
 
@@ -43,10 +57,11 @@ class JobRecord:
     """What is known of a job; the content of ``job.json``.
 
     Attributes:
-        number: Hydra's number.
+        number: Hydra's number, or the next free one if an earlier command's job has that.
         overrides: All of them, as on the command line.
-        varied: Those that differ between the jobs, key -> value.
-        identity: Digest of the overrides and of the checkpoint's content: jobs of one identity do the same.
+        varied: Those that differ between the jobs, key -> value. In a file what the job's own command varied; in
+            `read_records` what differs between all records.
+        identity: Digest of the overrides and of the content of the files they name: jobs of one identity do the same.
         status: ``running``, ``done``, ``failed`` or ``interrupted``.
         score: What the task returned.
         seconds: Wall-clock time.
@@ -54,6 +69,7 @@ class JobRecord:
         metrics: ``initial`` and ``refined`` of the job's ``metrics.json``.
         error: One line.
         directory: Name of its directory in the sweep's.
+        checkpoint: The file that ``ckpt`` meant, where it was not a training's to resume.
     """
 
     number: int
@@ -67,6 +83,7 @@ class JobRecord:
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
     error: str | None = None
     directory: str = ""
+    checkpoint: str | None = None
 
     def save(self, sweep: Path) -> None:
         """Write ``job.json``."""
@@ -126,6 +143,12 @@ def plain(value: str) -> float | int | str:
     return value
 
 
+def quoted(value: str) -> str:
+    """A value in the quotes that Hydra's parser needs, if any."""
+    plain_enough = re.fullmatch(r"[\w./:+-]+", value, re.ASCII)
+    return value if plain_enough else QuotedString(text=value, quote=Quote.single).with_quotes()
+
+
 def current() -> Job | None:
     """The job of a sweep that this process is running now, or None outside sweeps."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -145,20 +168,27 @@ def _varied(sweep: Path, overrides: list[str]) -> dict[str, str]:
     return dict(split(item) for item in overrides if item not in common)
 
 
+def _given_file(config: DictConfig) -> Path | None:
+    given = config.get("ckpt")
+    return Path(str(given)) if given is not None and Path(str(given)).is_file() else None
+
+
 def run(
     job: Job,
     config: DictConfig,
     task: Callable[[DictConfig], float | None],
     explain: Callable[[BaseException], str | None] = lambda _: None,
+    find: Callable[[DictConfig], Path | None] = _given_file,
 ) -> float | None:
     """Run a job, unless it is done already.
 
     Args:
         job: The job.
-        config: Its configuration; its run directory is changed if another job's results are there, and ``ckpt`` and
-            ``init`` where a training has been begun.
+        config: Its configuration; its run directory is changed if another job's results are there, ``ckpt`` to the
+            file it means, and ``ckpt`` and ``init`` where a training has been begun.
         task: Does the work.
         explain: The one line that tells a user what to mend, or None where an error is not the user's.
+        find: The file that ``ckpt`` means.
 
     Returns:
         The task's score.
@@ -168,26 +198,32 @@ def run(
     """
     from kemr_lightning.sweep.table import write_table
 
-    identity = _identity(job, config)
-    records = read_records(job.sweep)
-    done = next((item for item in records if item.identity == identity and item.status == "done"), None)
+    checkpoint = _checkpoint(config, find)
+    identity = _identity(job, config, checkpoint)
     what = " ".join(job.tags)
+    with locked(job.sweep / LOCK):
+        records = read_records(job.sweep)
+        done = next((item for item in records if item.identity == identity and item.status == "done"), None)
+        if done is None:
+            record = _begin(job, Path(config.paths.run_dir), identity, records)
+            record.checkpoint = None if checkpoint is None else str(checkpoint)
+            own = job.sweep / record.directory
+            if is_first():  # of several processes of the job, the first keeps the record
+                (own / METRICS).unlink(missing_ok=True)
+                record.save(job.sweep)
     if done is not None:
-        logger.info("job %d (%s) is done already (%s): skipped", job.number, what, job.sweep / done.directory)
+        logger.info("job %d (%s) is done already (%s): skipped", done.number, what, job.sweep / done.directory)
         write_table(job.sweep)
         return done.score
-    record = JobRecord(job.number, job.overrides, job.varied, identity)
-    own = _directory(Path(config.paths.run_dir), identity, records)
     with open_dict(config):
         config.paths.run_dir = str(own)
+        if checkpoint is not None:
+            config.ckpt = str(checkpoint)
         if config.get("ckpt") is None and _trains(config) and (own / LAST).is_file():
-            logger.info("job %d (%s) was interrupted: it goes on from %s", job.number, what, own / LAST)
+            logger.info("job %d (%s) was interrupted: it goes on from %s", record.number, what, own / LAST)
             config.ckpt, config.init = str(own / LAST), None
     if not is_first():
-        return task(config)  # one of several processes of the job, of which the first keeps the record
-    record.directory = own.name
-    (own / METRICS).unlink(missing_ok=True)
-    record.save(job.sweep)
+        return task(config)
     start, start_cpu = time.perf_counter(), time.process_time()
     try:
         record.score = task(config)
@@ -197,7 +233,7 @@ def run(
     except Exception as error:
         said = " ".join(str(error).split())
         record.status, record.error = "failed", explain(error) or f"{type(error).__name__}: {said}"
-        logger.error("job %d (%s) failed: %s", job.number, what, record.error)
+        logger.error("job %d (%s) failed: %s", record.number, what, record.error)
         raise
     except BaseException:
         record.status = "interrupted"
@@ -209,28 +245,48 @@ def run(
         write_table(job.sweep)
 
 
-def _directory(usual: Path, identity: str, records: list[JobRecord]) -> Path:
-    """Where a job runs: where it was begun, else in the usual directory unless that is another job's.
+def _begin(job: Job, usual: Path, identity: str, records: Sequence[JobRecord]) -> JobRecord:
+    """A job's new record, with the number and the directory it had if it was begun before.
 
-    A sweep that is started again with more values counts its jobs differently.
+    Otherwise these are the usual ones unless they are another job's: a sweep that is started again with more values
+    counts its jobs differently.
     """
-    begun = next((item.directory for item in records if item.identity == identity), None)
+    begun = next((item for item in records if item.identity == identity), None)
     if begun is not None:
-        return usual.with_name(begun)
+        return JobRecord(begun.number, job.overrides, job.varied, identity, directory=begun.directory)
+    numbers = {item.number for item in records}
+    number = job.number if job.number not in numbers else max(numbers) + 1
     taken = any(item.directory == usual.name for item in records)
-    return usual.with_name(f"{usual.name}-{identity[:8]}") if taken else usual
+    directory = f"{usual.name}-{identity[:8]}" if taken else usual.name
+    return JobRecord(number, job.overrides, job.varied, identity, directory=directory)
 
 
 def _trains(config: DictConfig) -> bool:
     return "task" in config and config.task.name == "train"
 
 
-def _identity(job: Job, config: DictConfig) -> str:
-    """Digest of what the job does. A checkpoint counts by its content: a retrained one makes another job."""
+def _checkpoint(config: DictConfig, find: Callable[[DictConfig], Path | None]) -> Path | None:
+    """The checkpoint that the job works with, None if that is not decided beforehand.
+
+    A training resumes from what ``last`` and ``best`` mean when it starts, which may be its own: they stay names there.
+    """
+    if _trains(config):
+        return _given_file(config)
+    try:
+        return find(config)
+    except UserError:
+        return None  # the task finds out for itself, and its record says so
+
+
+def _identity(job: Job, config: DictConfig, checkpoint: Path | None) -> str:
+    """Digest of what the job does. Files count by their content: a retrained checkpoint makes another job."""
     parts = sorted(job.overrides)
-    given = config.get("ckpt")
-    if given is not None and Path(str(given)).is_file():
-        parts.append(checkpoint_digest(str(given)))
+    if checkpoint is not None:
+        parts.append(checkpoint_digest(checkpoint))
+    for key in FILES:
+        given = config.get(key)
+        if given is not None and Path(str(given)).is_file():
+            parts.append(f"{key} {checkpoint_digest(str(given))}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -243,7 +299,10 @@ def _metrics(directory: Path) -> dict[str, dict[str, float | None]]:
 
 
 def read_records(sweep: Path) -> list[JobRecord]:
-    """The records of all jobs of a sweep, by number; unreadable ones are reported and left out."""
+    """The records of all jobs of a sweep, by number; unreadable ones are reported and left out.
+
+    What they vary follows from all of them together: a sweep that is started again may vary other keys than before.
+    """
     records = []
     for file in sweep.glob(f"*/{JOB_FILE}"):
         try:
@@ -251,4 +310,36 @@ def read_records(sweep: Path) -> list[JobRecord]:
             records.append(JobRecord(**{**content, "directory": file.parent.name}))
         except (OSError, ValueError, TypeError) as error:
             logger.warning("%s cannot be read (%s): the job is run again", file, error)
+    _compare(sweep, records)
     return sorted(records, key=lambda item: (item.number, item.directory))
+
+
+def _compare(sweep: Path, records: Sequence[JobRecord]) -> None:
+    """Set what each job varies: all keys that any two jobs differ in, or that a command had a list for."""
+    given = [dict(map(split, item.overrides)) for item in records]
+    listed = {key for item in records for key in item.varied}
+    varied = []
+    for key in dict.fromkeys(key for own in given for key in own):
+        values = {plain(own[key]) if key in own else None for own in given}
+        if len(values) > 1 or key in listed:
+            varied.append(key)
+    for item, own in zip(records, given, strict=True):
+        item.varied = {key: own[key] if key in own else _configured(sweep / item.directory, key) for key in varied}
+
+
+def _configured(directory: Path, key: str) -> str:
+    """The value of a key that a job was not given: its configuration's, or nothing if that is not a single value."""
+    file = directory / CONFIG_FILE
+    try:
+        value = OmegaConf.select(_read_config(file, file.stat().st_mtime_ns), key)
+    except Exception:  # no such file or key, or a damaged file, of which a cell of a table is not the place to tell
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
+@lru_cache(maxsize=4096)
+def _read_config(file: Path, changed: int) -> Any:
+    del changed
+    return OmegaConf.load(file)

@@ -1,4 +1,4 @@
-"""A sweep at a glance: ``sweep.csv``, heat maps over the varied numbers, and the best job."""
+"""A sweep at a glance: ``sweep.csv``, heat maps over the varied numbers, and the best job in ``best.txt``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from matplotlib.figure import Figure
 
 from kemr_lightning.metrics.segmentation import FIGURES
 from kemr_lightning.output.files import whole, write_text
-from kemr_lightning.sweep.jobs import JobRecord, plain, read_records
+from kemr_lightning.sweep.jobs import JobRecord, plain, quoted, read_records, split
 
 logger = logging.getLogger(__name__)
 
 TABLE = "sweep.csv"
+BEST = "best.txt"
 MAPPED = ("MaskAP", "IA")
 ORDER = ("refine.sigma_alpha", "refine.sigma_beta")
 """Put on a heat map's axes first, where they are varied."""
 
 
 def write_table(sweep: Path) -> None:
-    """Write ``sweep.csv`` from the jobs' records.
+    """Write ``sweep.csv`` and ``best.txt`` from the jobs' records.
 
     Jobs of several processes may do so at once. Each looks again after it has written, so that the last table
     written holds every record.
@@ -38,6 +39,11 @@ def write_table(sweep: Path) -> None:
     records = read_records(sweep)
     while True:
         write_text(sweep / TABLE, _csv(records))
+        best = best_of(records)
+        if best is not None:
+            write_text(sweep / BEST, f"{best_words(best)}\n{best_command(best)}\n")
+        else:
+            (sweep / BEST).unlink(missing_ok=True)
         now = read_records(sweep)
         if now == records:
             return
@@ -91,10 +97,11 @@ def conclude(sweep: Path) -> None:
     """Write the table and the heat maps and say how the sweep went and which job was best.
 
     Args:
-        sweep: The sweep's directory; nothing is done if no job has left a record there.
+        sweep: The sweep's directory.
     """
     records = read_records(sweep)
     if not records:
+        logger.warning("no job has left a record in %s: there is no table and no best job", sweep)
         return
     write_table(sweep)
     for name in MAPPED:
@@ -113,10 +120,23 @@ def conclude(sweep: Path) -> None:
 
 def best_line(best: JobRecord) -> str:
     """Which job was best, and the command that uses its parameters."""
+    return f"{best_words(best)}. Use its parameters: {best_command(best)}"
+
+
+def best_words(best: JobRecord) -> str:
+    """Which job was best, what it varied and its figures."""
     what = " ".join(f"{key}={value}" for key, value in best.varied.items()) or "the only one"
     figures = ", ".join(f"{name} {value:.2f}" for name in MAPPED if (value := best.final.get(name)) is not None)
-    command = shlex.join(["python", "run.py", *best.overrides])
-    return f"best: job {best.number} ({what}): {figures or f'score {best.score}'}. Use its parameters: {command}"
+    return f"best: job {best.number} ({what}): {figures or f'score {best.score}'}"
+
+
+def best_command(best: JobRecord) -> str:
+    """The command that uses a job's parameters, with the file that ``ckpt=best`` or ``ckpt=last`` meant."""
+    overrides = [
+        f"ckpt={quoted(best.checkpoint)}" if best.checkpoint is not None and split(item)[0] == "ckpt" else item
+        for item in best.overrides
+    ]
+    return shlex.join(["python", "run.py", *overrides])
 
 
 def draw_heat_map(records: Sequence[JobRecord], name: str, path: Path) -> bool:

@@ -36,7 +36,9 @@ def run(config: DictConfig) -> float | None:
     quieten_others()
     job = jobs.current()
     if job is not None:
-        return jobs.run(job, config, _call, user_message)
+        from kemr_lightning.tasks.setup import find_checkpoint  # late: it imports all that tasks need
+
+        return jobs.run(job, config, _call, user_message, find_checkpoint)
     try:
         return _call(config)
     except Exception as error:

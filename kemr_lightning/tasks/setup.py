@@ -229,7 +229,8 @@ def _build_logger(node: DictConfig, config: DictConfig) -> Logger:
     job = jobs.current()
     if job is None:
         return RunLogger(**{**built.keywords, "config": settings})
-    name = f"{node.get('name') or job.group} {job.number}"
+    # The directory's name is the number, and unlike that it is one job's own in a sweep that has grown.
+    name = f"{node.get('name') or job.group} {Path(config.paths.run_dir).name}"
     tags = [*(node.get("tags") or ()), *job.tags]
     settings |= job.settings()
     return RunLogger(**{**built.keywords, "name": name, "group": job.group, "tags": tags, "config": settings})

@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+import kemr_lightning.sweep.table
 from kemr_lightning.errors import UserError
 from kemr_lightning.output.files import write_json
-from kemr_lightning.sweep.jobs import JOB_FILE, MULTIRUN_FILE, Job, read_records, run
-from kemr_lightning.sweep.table import TABLE, best_line, best_of, conclude, draw_heat_map, write_table
+from kemr_lightning.sweep.jobs import CONFIG_FILE, JOB_FILE, MULTIRUN_FILE, Job, read_records, run
+from kemr_lightning.sweep.table import BEST, TABLE, best_line, best_of, conclude, draw_heat_map, write_table
+from kemr_lightning.tasks.setup import find_checkpoint
 
 
 def job(sweep: Path, number: int, alpha: float, beta: float = 9, **more: str) -> Job:
@@ -36,9 +41,10 @@ class Task:
         return self.value
 
 
-def start(one: Job, task: Task, ckpt: Path | None = None) -> float | None:
+def start(one: Job, task: Callable[[DictConfig], float], **files: Path) -> float | None:
     paths = {"run_dir": str(one.sweep / str(one.number))}
-    return run(one, OmegaConf.create({"paths": paths, "ckpt": None if ckpt is None else str(ckpt)}), task)
+    given = {key: str(file) for key, file in files.items()}
+    return run(one, OmegaConf.create({"paths": paths, "ckpt": None, **given}), task)
 
 
 def rows(sweep: Path) -> list[dict[str, str]]:
@@ -111,15 +117,112 @@ def test_a_grown_sweep_keeps_what_it_has(tmp_path: Path) -> None:
     assert sorted(record.final["MaskAP"] or 0 for record in records) == [50, 55, 60]
 
 
-def test_a_retrained_checkpoint_is_another_job(tmp_path: Path) -> None:
-    file, task = tmp_path / "a.ckpt", Task()
+def test_an_axis_that_was_added_is_in_the_table_and_on_the_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refined(Task):
+        """Leaves its configuration, as tasks do."""
+
+        def __call__(self, config: DictConfig) -> float:
+            content = {"refine": {"sigma_alpha": 2.0, "sigma_beta": 9.0, "w1": 3.5}}
+            OmegaConf.save(OmegaConf.create(content), Path(config.paths.run_dir) / CONFIG_FILE)
+            return super().__call__(config)
+
+    def one(number: int, alpha: int, beta: int | None = None) -> Job:
+        """Two values of alpha; then one of them with two of beta, which the command does not list alpha for."""
+        varied = {"refine.sigma_alpha": str(alpha)} if beta is None else {"refine.sigma_beta": str(beta)}
+        given = [f"refine.sigma_alpha={alpha}"] + ([] if beta is None else [f"refine.sigma_beta={beta}"])
+        return Job(number, tmp_path, ["experiment=sigma_sweep", *given], varied)
+
+    for number, alpha in enumerate((2, 3)):
+        start(one(number, alpha), Refined(50 + number))
+    for number, beta in enumerate((15, 26)):
+        start(one(number, 3, beta), Refined(60 + number))
+    table = rows(tmp_path)
+    assert len({row["job"] for row in table}) == len({row["directory"] for row in table}) == 4
+    found = {(row["refine.sigma_alpha"], row["refine.sigma_beta"]): float(row["refined/MaskAP"]) for row in table}
+    assert found == {("2", "9"): 50, ("3", "9"): 51, ("3", "15"): 60, ("3", "26"): 61}
+    assert "refine.w1" not in table[0]
+    drawn: dict[str, object] = {}
+
+    class Kept(kemr_lightning.sweep.table.Figure):
+        def savefig(self, *args: object, **kwargs: object) -> None:
+            drawn["values"] = self.axes[0].images[0].get_array().filled(-1).tolist()
+            drawn["axes"] = (self.axes[0].get_ylabel(), self.axes[0].get_xlabel())
+
+    monkeypatch.setattr(kemr_lightning.sweep.table, "Figure", Kept)
+    assert draw_heat_map(read_records(tmp_path), "MaskAP", tmp_path / "a.png")
+    assert drawn == {
+        "values": [[50, -1, -1], [51, 60, 61]],
+        "axes": ("refine.sigma_alpha", "refine.sigma_beta"),
+    }
+
+
+@pytest.mark.parametrize("key", ["ckpt", "knowledge", "init"])
+def test_a_file_with_another_content_makes_another_job(tmp_path: Path, key: str) -> None:
+    file, task = tmp_path / "a.file", Task()
     file.write_bytes(b"one")
-    start(job(tmp_path, 0, 2), task, file)
-    start(job(tmp_path, 0, 2), task, file)
+    start(job(tmp_path, 0, 2), task, **{key: file})
+    start(job(tmp_path, 0, 2), task, **{key: file})
     assert task.calls == 1
     file.write_bytes(b"another")
-    start(job(tmp_path, 0, 2), task, file)
+    start(job(tmp_path, 0, 2), task, **{key: file})
     assert task.calls == 2
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_checkpoint_by_name_is_the_file_it_means(tmp_path: Path, name: str) -> None:
+    def train(run: str) -> Path:
+        file = tmp_path / "runs" / run / "checkpoints" / f"{name}.ckpt"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(run.encode())
+        os.utime(file, (len(used), len(used)))  # the newest counts
+        return file
+
+    def task(config: DictConfig) -> float:
+        used.append(config.ckpt)
+        return Task()(config)
+
+    def test() -> None:
+        config = {"paths": {"run_dir": str(sweep / "0"), "runs": str(tmp_path / "runs")}, "task": {"name": "test"}}
+        one = Job(0, sweep, [f"ckpt={name}"], {})
+        run(one, OmegaConf.create({**config, "ckpt": name}), task, find=find_checkpoint)
+
+    used: list[str] = []
+    sweep = tmp_path / "sweep"
+    first = train("first run")
+    test()
+    test()
+    assert used == [str(first)]
+    second = train("second")
+    test()
+    test()
+    assert used == [str(first), str(second)]
+    commands = [best_line(record).partition("python run.py ")[2] for record in read_records(sweep)]
+    assert commands == [shlex.quote(f"ckpt='{first}'"), f"ckpt={second}"]
+
+
+def test_a_training_resumes_by_name_what_it_began(tmp_path: Path) -> None:
+    given: list[str] = []
+
+    def train(config: DictConfig) -> float:
+        given.append(config.ckpt)
+        return 1.0
+
+    config = {"paths": {"run_dir": str(tmp_path / "0")}, "task": {"name": "train"}, "ckpt": "last"}
+    run(Job(0, tmp_path, ["ckpt=last"], {}), OmegaConf.create(config), train, find=lambda _: tmp_path / "another")
+    assert given == ["last"]
+
+
+def test_without_a_checkpoint_the_task_says_so(tmp_path: Path) -> None:
+    config = {
+        "paths": {"run_dir": str(tmp_path / "0"), "runs": str(tmp_path)},
+        "task": {"name": "test"},
+        "ckpt": "best",
+    }
+    with pytest.raises(UserError, match="Train first"):
+        run(Job(0, tmp_path, ["ckpt=best"], {}), OmegaConf.create(config), find_checkpoint, find=find_checkpoint)
+    assert "Train first" in (read_records(tmp_path)[0].error or "")
 
 
 def test_a_damaged_record_is_reported_and_its_job_run_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -144,15 +247,23 @@ def test_conclusion_names_the_best_job_its_command_and_what_is_missing(
         start(job(tmp_path, number, alpha, beta), Task(50 + number))
     with pytest.raises(ValueError, match="broken"):
         start(job(tmp_path, 3, 3, 15), Task(error=ValueError("broken")))
+    # The table alone is written by every job, also where the process that waits for the end has gone.
+    best = "best: job 2 (refine.sigma_alpha=3 refine.sigma_beta=9): MaskAP 52.00, IA 52.00"
+    command = "python run.py experiment=sigma_sweep refine.sigma_alpha=3 refine.sigma_beta=9"
+    assert (tmp_path / BEST).read_text() == f"{best}\n{command}\n"
     with caplog.at_level(logging.INFO):
         conclude(tmp_path)
     assert "3 of 4 jobs done" in caplog.text
     assert f"hydra.sweep.dir={tmp_path}" in caplog.text
-    assert "best: job 2 (refine.sigma_alpha=3 refine.sigma_beta=9): MaskAP 52.00" in caplog.text
-    command = "python run.py experiment=sigma_sweep refine.sigma_alpha=3 refine.sigma_beta=9"
-    assert command in caplog.text
+    assert f"{best}. Use its parameters: {command}" in caplog.text
     for name in ("MaskAP", "IA"):
         assert (tmp_path / f"heatmap_{name}.png").stat().st_size > 1000
+
+
+def test_a_sweep_without_records_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    conclude(tmp_path)
+    assert f"no job has left a record in {tmp_path}" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_commands_are_quoted_for_the_shell(tmp_path: Path) -> None:

@@ -51,7 +51,10 @@ def test_the_failed_job_is_reported_and_costs_only_itself(sweep: tuple[Path, str
         rows = list(csv.DictReader(stream))
     assert [row["status"] for row in rows] == ["done", "failed", "done"]
     assert all(row["refined/MaskAP"] for row in (rows[0], rows[2]))
-    assert "best: job " in first
+    (line,) = [line for line in first.splitlines() if "best: job " in line]
+    best, command = (folder / "best.txt").read_text().splitlines()
+    assert line.endswith(f"{best}. Use its parameters: {command}")
+    assert command.startswith("python run.py experiment=sigma_sweep 'ckpt=")
     assert (folder / "heatmap_MaskAP.png").is_file()
     assert (folder / "heatmap_IA.png").is_file()
     assert second.count("is done already") == 2
