@@ -29,7 +29,7 @@ from kemr_lightning.store import checkpoint_digest, model_digest
 from kemr_lightning.tasks import setup
 from kemr_lightning.tuning.figures import draw_history, draw_importance
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
-from kemr_lightning.tuning.study import CPU, FIGURES, PARAMS, Search, open_storage, read_ranges
+from kemr_lightning.tuning.study import CPU, FIGURES, PARAMS, Search, one_at_a_time, open_storage, read_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -66,16 +66,11 @@ def tune(config: DictConfig) -> float:
         raise UserError(f"tune.source={config.tune.source} has no annotated instance to score. Check data.root")
     configured = scorer.all(refiner)
     name = f"{objective} {_fingerprint(config, module, checkpoint, images, refiner)}"
-    search = Search(
-        scorer,
-        refiner,
-        ranges,
-        objective,
-        open_storage(str(config.tune.storage)),
-        name,
-        config.seed,
-        config.tune.startup,
-    )
+    storage = str(config.tune.storage)
+    with one_at_a_time(storage):
+        search = Search(
+            scorer, refiner, ranges, objective, open_storage(storage), name, config.seed, config.tune.startup
+        )
     before = len(search.ended())
     if before:
         logger.info("%s has %d trials of this study: going on with it", config.tune.storage, before)

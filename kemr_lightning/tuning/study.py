@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import random
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,11 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from kemr_lightning.errors import UserError
+from kemr_lightning.output.locks import locked
 from kemr_lightning.refinement.dense_crf import PARAMETER_NAMES, CRFParams, RefinementError
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tuning.scoring import Scorer
@@ -27,6 +32,12 @@ logger = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 PARAMS, FIGURES, PROCESS, CPU = "crf", "figures", "process", "cpu_seconds"
 """Names of what trials carry beside their parameters."""
+
+DATABASE_TIMEOUT = 120.0
+"""Seconds to wait for other processes that write."""
+
+TRIES = 5
+"""Of opening a database."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,29 @@ def _whole(name: str, value: float) -> float | int:
     return round(value) if name == "iterations" else value
 
 
+@contextmanager
+def one_at_a_time(place: str) -> Iterator[None]:
+    """Let processes that share a study begin one after another: they create its tables and queue its first trial.
+
+    Args:
+        place: See `open_storage`. A database that is no file of this machine has to do with `open_storage`'s tries.
+    """
+    file = _file(place)
+    if file is None:
+        yield
+        return
+    with locked(file.with_name(f".{file.name}.begin")):
+        yield
+
+
+def _file(place: str) -> Path | None:
+    """The file of a journal or of an SQLite database, None for other databases and for one in memory."""
+    if "://" not in place:
+        return Path(place)
+    url = make_url(place)
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database not in (None, ":memory:") else None
+
+
 def open_storage(place: str) -> BaseStorage:
     """A storage that several processes may use at once.
 
@@ -103,13 +137,29 @@ def open_storage(place: str) -> BaseStorage:
         UserError: It cannot be opened.
     """
     try:
+        file = _file(place)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
         if "://" in place:
-            return RDBStorage(place)
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
+            return _database(place)
         return JournalStorage(JournalFileBackend(place))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"tune.storage={place} cannot be opened ({reason}). Give another file") from error
+
+
+def _database(url: str) -> RDBStorage:
+    """A database. One that is new gets its tables from whoever comes first; the others find them half made and wait."""
+    # SQLite lets one process write at a time and by itself waits for 5 s only.
+    options = {"connect_args": {"timeout": DATABASE_TIMEOUT}} if url.startswith("sqlite") else None
+    for attempt in range(TRIES):
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except (SQLAlchemyError, AssertionError):  # Optuna asserts that a table has its row
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(random.uniform(0.1, 0.5) * (attempt + 1))
+    raise AssertionError("the last try returns or raises")
 
 
 class Search:

@@ -6,27 +6,35 @@ import csv
 import json
 import logging
 import math
+import multiprocessing
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import torch
+from lightning.pytorch.loggers import Logger
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from kemr_lightning.checkpoint import load_module
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import headline
+from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.refinement.refiner import Refiner
+from kemr_lightning.tasks import tune
+from kemr_lightning.tuning import study
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
-from kemr_lightning.tuning.study import Range, Search, open_storage, read_ranges
+from kemr_lightning.tuning.study import Range, Search, one_at_a_time, open_storage, read_ranges
 from tests.conftest import compose, run_task
+from tests.wandb_file import read_run
 
 RANGES = {"sigma_alpha": Range(1.0, 8.0, log=True), "sigma_beta": Range(3.0, 60.0, log=True)}
 
@@ -96,6 +104,55 @@ def test_searchers_share_a_study(tmp_path: Path) -> None:
     trials = search(place).study.trials
     assert 12 <= len([trial for trial in trials if trial.state.is_finished()]) <= 14
     assert [trial.number for trial in trials] == list(range(len(trials)))
+
+
+def begin(place: str, seed: int, barrier: Any) -> None:
+    """A process of its own that starts with the others."""
+    barrier.wait()
+    with one_at_a_time(place):
+        started = search(place, 100 * seed)
+    started.run(12)
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_processes_that_start_together_share_a_new_study(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "new folder" / f"study.{kind}"
+    place = f"sqlite:///{file}" if kind == "sqlite" else str(file)
+    together = multiprocessing.get_context("fork")
+    barrier = together.Barrier(4)
+    processes = [together.Process(target=begin, args=(place, seed, barrier)) for seed in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    trials = search(place).study.trials
+    assert 12 <= len(trials) <= 15
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    # The configured parameters are tried by one of them.
+    assert sum(trial.params == {"sigma_alpha": 2.0, "sigma_beta": 9.0} for trial in trials) == 1
+
+
+def test_a_database_that_others_are_creating_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no lock helps: the first tries find the tables half made."""
+    errors: list[Exception] = [OperationalError("create", {}, Exception("already exists")), AssertionError()]
+    real = study.RDBStorage
+
+    def open_half_made(*args: object, **kwargs: object) -> object:
+        if errors:
+            raise errors.pop()
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study, "RDBStorage", open_half_made)
+    monkeypatch.setattr(study.time, "sleep", lambda _: None)
+    assert open_storage(f"sqlite:///{tmp_path / 'study.db'}").get_all_studies() == []
+    assert errors == []
+
+
+def test_a_storage_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"tune\.storage=.* cannot be opened .*Give another file"):
+        open_storage(str(tmp_path / "file" / "study.journal"))
 
 
 def test_a_trial_of_a_dead_process_is_tried_again(tmp_path: Path) -> None:
@@ -207,12 +264,44 @@ def test_files_of_a_tuning(tuned: tuple[Path, list[str]]) -> None:
     with (run_dir / "trials.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 6
     assert (run_dir / "figures" / "history.png").stat().st_size > 1000
-    (folder,) = (run_dir / "wandb").glob("offline-run-*")
-    content = next(folder.glob("*.wandb")).read_bytes()
-    assert b"trial/sigma_alpha" in content
-    assert b"trials" in content
+    run = read_run(run_dir)
+    assert (run.job_type, run.exit_code) == ("tune", 0)
+    with (run_dir / "trials.csv").open(newline="") as stream:
+        table = {int(row["trial"]): row for row in csv.DictReader(stream)}
+    logged = {int(row["trainer/global_step"]): row for row in run.history if "trial/sigma_alpha" in row}
+    assert logged.keys() == table.keys()
+    for number, row in logged.items():
+        assert row["trial/sigma_alpha"] == pytest.approx(float(table[number]["sigma_alpha"]))
+        assert bool(row["trial/pruned"]) == (table[number]["state"] == "pruned")
+    (artifact,) = run.artifact("knowledge")
+    assert {entry.path for entry in artifact.manifest.contents} == {"knowledge.safetensors", "knowledge.txt"}
+    (figures,) = run.values("tune/history")
+    assert figures["_type"] == "image-file"
+    (trials,) = run.values("tune/trials")
+    assert trials["nrows"] == 6
+    assert run.summary["best/MaskAP"] == pytest.approx(found["best"]["MaskAP"])
+    assert run.summary["best/sigma_alpha"] == pytest.approx(found["params"]["sigma_alpha"])
     with (run_dir / "metrics.csv").open(newline="") as stream:
         assert len([row for row in csv.DictReader(stream) if row["trial/sigma_alpha"]]) == 6
+
+
+def test_every_trial_is_logged_and_pruned_ones_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    loggers: list[Logger] = [RunLogger(project="test", save_dir=tmp_path)]
+    found = search(str(tmp_path / "study.journal"))
+    found.run(40, told=lambda trial: tune._log(trial, "MaskAP", loggers))
+    finish_run()
+    run = read_run(tmp_path)
+    assert run.values("trainer/global_step") == list(range(40))
+    states = [trial.state for trial in found.study.trials]
+    assert run.values("trial/pruned") == [float(state == TrialState.PRUNED) for state in states]
+    assert 0 < states.count(TrialState.PRUNED) < 40
+    for row in run.history:
+        # Figures of a part of the images are not among those of all.
+        assert ("trial/MaskAP" in row, "trial/pruned/MaskAP" in row) == (
+            not row["trial/pruned"],
+            bool(row["trial/pruned"]),
+        )
 
 
 def test_the_knowledge_gives_the_figures_that_were_found(tuned: tuple[Path, list[str]], tmp_path: Path) -> None:
