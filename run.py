@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.errors import UserError
 from kemr_lightning.sweep.hydra_callback import conclude_sweeps
+from kemr_lightning.sweep.launcher import with_our_launcher
 from kemr_lightning.tasks import run
 from kemr_lightning.tasks.command_line import check_arguments
 
@@ -22,6 +23,7 @@ def main(config: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     try:
+        sys.argv[1:] = with_our_launcher(sys.argv[1:])
         check_arguments(sys.argv[1:], Path(__file__).parent / "conf")
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

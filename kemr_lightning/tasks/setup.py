@@ -194,7 +194,7 @@ def build_trainer(
     if settings.get("strategy") is not None and jobs.current() is not None and "SLURM_PROCID" not in os.environ:
         raise UserError(
             "trainer=ddp starts its processes with the command that was given, which for a sweep is the sweep. "
-            "Use hydra/launcher=slurm, or trainer=default"
+            "Use hydra/launcher=submitit_slurm, or trainer=default"
         )
     interval, steps = settings.val_check_interval, settings.max_steps
     if isinstance(interval, int) and 0 < steps < interval:

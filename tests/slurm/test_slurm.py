@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 LAUNCHER = (
-    "hydra/launcher=slurm",
+    "hydra/launcher=submitit_slurm",
     "hydra.launcher.cpus_per_task=1",
     "hydra.launcher.mem_gb=2",
     "hydra.launcher.timeout_min=60",

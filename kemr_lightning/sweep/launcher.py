@@ -1,0 +1,52 @@
+"""``hydra/launcher=submitit_slurm``: the plug-in's launcher with this project's values, or one line on what it lacks.
+
+The values are in ``conf/hydra/launcher/slurm.yaml``. Under the plug-in's own name Hydra would warn in every run that a
+file is checked against a schema of its name, and drop the plug-in's values in its next version. So the name is
+replaced before Hydra sees it; `slurm` means the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Sequence
+
+from kemr_lightning.errors import UserError
+
+GROUP = "hydra/launcher"
+DOCUMENTED, OURS = "submitit_slurm", "slurm"
+PLUGIN = "hydra_submitit_launcher"
+MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+
+
+def with_our_launcher(arguments: Sequence[str]) -> list[str]:
+    """The command line as Hydra is to see it.
+
+    Args:
+        arguments: The words after the program's name.
+
+    Returns:
+        The same, with the Slurm launcher under the name of its configuration.
+
+    Raises:
+        UserError: The plug-in is not installed, or a sweep is to be started where there is no Slurm.
+    """
+    names = {f"{GROUP}={name}" for name in (DOCUMENTED, OURS)}
+    if not names & set(arguments):
+        return list(arguments)
+    given = f"{GROUP}={DOCUMENTED}"
+    if not _installed():
+        raise UserError(f"{given} needs a plug-in that is not installed. Install it: pip install -e '.[slurm]'")
+    if set(MULTIRUN) & set(arguments) and shutil.which("srun") is None:
+        raise UserError(
+            f"{given}: there is no Slurm on this machine (srun is not found). Start the sweep on a login node of the "
+            "cluster, or leave the launcher out to run the jobs here"
+        )
+    return [f"{GROUP}={OURS}" if word in names else word for word in arguments]
+
+
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec(f"hydra_plugins.{PLUGIN}") is not None
+    except ModuleNotFoundError:  # no plug-in of Hydra at all
+        return False
