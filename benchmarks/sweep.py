@@ -5,7 +5,8 @@
 For each model, on synthetic images: a full ``task=test`` (as a job, so that starting Python does not count), then a
 sweep, which draws no pictures: its first job makes the predictions, its second one is a further setting (W&B run, files
 and all). Then a few trials of ``task=tune``. Without ``--ckpt`` models have random weights and a score threshold of 0,
-so that there are instances to refine.
+so that there are instances to refine. Ends with an error where a further setting costs more than is allowed of a full
+test.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import hydra
@@ -83,6 +85,22 @@ def measure(model: str, images: int, size: str, ckpt: Path | None, folder: Path)
     return [full, jobs[0], jobs[-1], min(trials)]
 
 
+def too_dear(model: str, full: float, further: Mapping[str, float]) -> list[str]:
+    """What costs more than is allowed.
+
+    Args:
+        model: One of `ALLOWED`; nothing is asked of others.
+        full: Seconds of a full test.
+        further: Ways of trying another setting -> seconds.
+    """
+    allowed = ALLOWED.get(model)
+    return [
+        f"{model}: a {name} costs {seconds / full:.3f} of a full test, allowed is {allowed:.3f}"
+        for name, seconds in further.items()
+        if allowed is not None and seconds > allowed * full
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(ALLOWED))
@@ -90,16 +108,21 @@ def main() -> None:
     parser.add_argument("--size", default="[1280,1024]")
     parser.add_argument("--ckpt", type=Path, help="for a single model")
     given = parser.parse_args()
+    missed = []
     print("CPU seconds, and parts of the full test; what is allowed of it")
     for model in given.models:
         with tempfile.TemporaryDirectory() as folder:
             full, first, job, trial = measure(model, given.images, given.size, given.ckpt, Path(folder))
         allowed = ALLOWED.get(model)
+        missed += too_dear(model, full, {"further job": job, "trial": trial})
         print(
             f"{model}: full test {full:.2f}, first job {first:.2f}, further job {job:.2f} (1/{full / job:.1f}), "
             f"trial {trial:.2f} (1/{full / trial:.1f}){'' if allowed is None else f'; allowed 1/{1 / allowed:.0f}'}",
             flush=True,
         )
+    for line in missed:
+        sys.stderr.write(f"error: {line}\n")
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":
