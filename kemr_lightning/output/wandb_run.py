@@ -38,6 +38,9 @@ MODES: dict[str, Mode] = {
 SECONDS_TO_REACH = 10.0
 """How long a server may take to answer at all."""
 
+NO_MESSAGE = "<no message>"
+"""All that W&B has to say where a server answers with an error and no text, as for a key that it does not know."""
+
 _DATA_DIR = "WANDB_DATA_DIR"
 
 
@@ -264,4 +267,6 @@ def log_files(
 
 
 def _one_line(error: BaseException) -> str:
+    if NO_MESSAGE in str(error):
+        return "the server refused the key or did not accept the run"
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -133,8 +133,16 @@ def test_a_key_of_the_environment_or_of_a_login(tmp_path: Path) -> None:
     assert not wandb_run._key_elsewhere(host, nowhere)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("the server\nsays no.", "the server says no"),
+        ("<no message>", "the server refused the key or did not accept the run"),
+        ("<no message> (<Response [401]>)", "the server refused the key or did not accept the run"),
+    ],
+)
 def test_a_server_that_refuses_leaves_an_offline_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import wandb
 
@@ -143,7 +151,7 @@ def test_a_server_that_refuses_leaves_an_offline_run(
 
     def init(**options: object) -> object:
         if options["mode"] == "online":
-            raise wandb.errors.CommError("the server\nsays no.")
+            raise wandb.errors.CommError(error)
         return real(**options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(wandb, "init", init)
@@ -153,7 +161,7 @@ def test_a_server_that_refuses_leaves_an_offline_run(
     finish_run()
     assert run.offline
     (line,) = [item.getMessage() for item in caplog.records if item.name == wandb_run.__name__]
-    assert line.startswith("W&B: the server says no. The run is logged offline; `wandb sync ")
+    assert line.startswith(f"W&B: {said}. The run is logged offline; `wandb sync ")
 
 
 SCRIPT = """
