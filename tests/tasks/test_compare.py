@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
+from kemr_lightning.checkpoint import load_module
 from tests.conftest import run_task
 from tests.test_run import command
 
@@ -96,6 +98,24 @@ def test_finished_runs_are_read(compared: tuple[Path, str], tmp_path: Path) -> N
     )
     with (run_dir / "comparison.csv").open(newline="") as stream:
         assert [row["system"] for row in csv.DictReader(stream)] == ["Cascade Mask R-CNN", "KEMR-Net"]
+
+
+def test_own_thresholds_are_found_on_stored_predictions(
+    compared: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kemr = compared[0] / "runs" / "kemr_tiny"
+    words = ("task=compare", f"runs=['{kemr}']", "compare.resamples=5", "logger=csv", f"paths.store='{tmp_path / 's'}'")
+    with caplog.at_level(logging.INFO):
+        first = run_task(tmp_path / "first", *words)
+        assert "2 images computed and stored" in caplog.text
+        assert "reused from" not in caplog.text
+        file = kemr / "checkpoints" / "best.ckpt"
+        monkeypatch.setattr(
+            type(load_module(file).detector), "forward", lambda *_: pytest.fail("a forward pass was run")
+        )
+        second = run_task(tmp_path / "second", *words)
+    assert "initial predictions of 2 images reused from" in caplog.text
+    assert (second / "comparison.csv").read_text() == (first / "comparison.csv").read_text()
 
 
 def test_refusals(

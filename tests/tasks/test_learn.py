@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from kemr_lightning.checkpoint import load_module
+from kemr_lightning.errors import UserError
 from kemr_lightning.learning.examples import Case
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tasks import learn as task
-from tests.conftest import compose
+from tests.conftest import compose, run_task
 from tests.learning.scenes import rods
 
 SMALL = (
@@ -48,6 +52,39 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[C
     config.paths.run_dir = str(tmp_path / "run")
     task.learn(config)
     return tmp_path / "run"
+
+
+def test_stored_predictions_are_learned_from(
+    trained: Path,
+    labelme_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    checkpoint, learned = trained / "checkpoints" / "best.ckpt", []
+
+    def lesson(cases: list[Case], *_: object) -> Any:
+        # What is learned from a barely trained model's masks is of no interest here.
+        learned.append(cases)
+        raise UserError("learned nothing")
+
+    monkeypatch.setattr(task, "learn_from", lesson)
+    words = ("task=learn", f"ckpt='{checkpoint}'", f"data.root='{labelme_root}'", "learn.source=all")
+    for number in range(2):
+        with caplog.at_level(logging.INFO), pytest.raises(SystemExit):
+            run_task(tmp_path / str(number), *words, f"paths.store='{tmp_path / 'store'}'")
+        if number == 0:
+            assert "images computed and stored" in caplog.text
+            assert "reused from" not in caplog.text
+            detector = type(load_module(checkpoint).detector)
+            monkeypatch.setattr(detector, "forward", lambda *_: pytest.fail("a forward pass was run"))
+    for count in (2, 4):  # of val/ and of train/
+        assert f"initial predictions of {count} images reused from" in caplog.text
+    first, second = learned
+    assert len(first) == 6
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.initial.boxes, other.initial.boxes)
+        assert torch.equal(one.initial.scores, other.initial.scores)
 
 
 @pytest.mark.parametrize(
