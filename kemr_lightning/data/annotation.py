@@ -211,6 +211,35 @@ def _box_instances(
     return Instances(size, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), scores, labels, None), positions
 
 
+def turn_annotation(annotation: Annotation, orientation: int, size: tuple[int, int]) -> Annotation:
+    """Turn an annotation in the coordinates of stored pixels upright, as the image itself is.
+
+    Args:
+        annotation: As it fits the pixels in the file.
+        orientation: EXIF's, 1 to 8.
+        size: ``(H, W)`` of the upright image.
+    """
+    swap, across, down = orientation >= 5, orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+
+    def turned(points: Polygon) -> Polygon:
+        x, y = (points[:, 1], points[:, 0]) if swap else (points[:, 0], points[:, 1])
+        return np.stack([size[1] - x if across else x, size[0] - y if down else y], axis=1)
+
+    patches = []
+    for patch in annotation.patches:
+        corners = turned(np.array(patch.window, dtype=np.float64).reshape(2, 2)).min(axis=0)
+        values = patch.values.T if swap else patch.values
+        values = values.flip([axis for axis, flipped in enumerate((down, across)) if flipped])
+        patches.append(Patch(int(corners[0]), int(corners[1]), values.contiguous()))
+    box = annotation.box
+    if box is not None:
+        corners = turned(np.array(box, dtype=np.float64).reshape(2, 2))
+        (x0, y0), (x1, y1) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+        box = (x0, y0, x1, y1)
+    polygons = tuple(turned(polygon) for polygon in annotation.polygons)
+    return replace(annotation, polygons=polygons, patches=tuple(patches), box=box)
+
+
 def scale_annotation(annotation: Annotation, factors: tuple[float, float]) -> Annotation:
     """Scale an annotation by ``(horizontal, vertical)`` factors; bitmaps are scaled smoothly and cut at one half."""
     polygons = tuple(polygon * np.array(factors) for polygon in annotation.polygons)

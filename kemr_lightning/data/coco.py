@@ -78,6 +78,21 @@ class CocoSource:
         files, folder = self._files[part]
         return _settle_boxes(_records(files, self.root, folder), folder)
 
+    def readable(self, part: str) -> tuple[list[Record], list[str]]:
+        """The records of one part as far as they can be read, and what is wrong with the others, one message each."""
+        files, folder = self._files[part]
+        records: list[Record] = []
+        faults: list[str] = []
+        for path in files:
+            try:
+                contents = parse_coco(path, self.root, folder)
+            except UserError as error:
+                faults.append(str(error))
+                continue
+            records += contents.records
+            faults += contents.faults
+        return _settle_boxes(records, folder), faults
+
     def places(self, part: str) -> tuple[list[Path], Path]:
         """The JSONs of one part and the folder of its images."""
         return self._files[part]
@@ -345,6 +360,7 @@ def _record(
         load=functools.partial(read_image, found, orient=orient),
         annotations=tuple(annotations),
         group=None if case is None else str(case),
+        stated_size=stated,
     )
 
 

@@ -41,6 +41,7 @@ class Record:
         load: Decodes the image.
         annotations: None where the image has none (prediction).
         group: What must stay together in a split, or None: then its name tells.
+        stated_size: ``(H, W)`` that the annotations are for, as their file says, or None.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Record:
     load: Callable[[], IntensityImage]
     annotations: tuple[Annotation, ...] | None = None
     group: str | None = None
+    stated_size: tuple[int, int] | None = None
 
 
 def map_labels(records: Sequence[Record], label_map: LabelMap) -> list[Record]:
