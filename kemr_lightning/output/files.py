@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from typing import Any
 
 UNFINISHED = ".unfinished-"
 """How the names of files begin that are being written."""
+
+_TEMPORARY = re.compile(re.escape(UNFINISHED) + r"[a-z0-9_]{8}(\.\w+)?")
 
 
 @contextmanager
@@ -46,13 +49,14 @@ def remove_unfinished(folder: Path) -> None:
     Nothing else may be writing there.
     """
     for path in folder.rglob(f"{UNFINISHED}*"):
-        path.unlink(missing_ok=True)
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, data: Any, indent: int | None = None) -> None:

@@ -17,20 +17,21 @@ import torch
 from PIL import Image
 from skimage.measure import find_contours
 
+from kemr_lightning.data.image import read_image
 from kemr_lightning.data.inputs import Input
-from kemr_lightning.data.labelme import write_labelme
+from kemr_lightning.data.labelme import embedded_image, labelme_text, parse_labelme
 from kemr_lightning.errors import UserError
 from kemr_lightning.inference import Prediction
 from kemr_lightning.instances import Instances, Patch
 from kemr_lightning.metrics.records import record
 from kemr_lightning.output.crops import background, measure, shared_pixels, upright
-from kemr_lightning.output.files import whole
-from kemr_lightning.output.image_state import ImageState, StateFolder, file_digest
+from kemr_lightning.output.files import whole, write_text
+from kemr_lightning.output.image_state import CROPS, ImageState, StateFolder, data_digest, file_digest
 from kemr_lightning.output.review import Review, facts, review
 
 logger = logging.getLogger(__name__)
 
-LABELME, CROPS = "labelme", "crops"
+LABELME = "labelme"
 
 _SIMPLIFY = 0.4
 """Pixels by which an outline in the report may be off."""
@@ -64,8 +65,9 @@ class WriterOptions:
 class ImageWriter:
     """Writes all files of single images into a run directory.
 
-    A Labelme file that a person has changed since it was written is never replaced, nor with ``beside`` one that was
-    there before, unless ``overwrite`` says so.
+    A Labelme file that is there is replaced only if the states know it, unless ``overwrite`` says otherwise: any other
+    was there before, or a person has changed it. An image is never replaced but by what it already is, or if the states
+    know it.
 
     Args:
         directory: The run directory.
@@ -119,8 +121,6 @@ class ImageWriter:
         found = facts(prediction.initial, final, prediction.cut, chosen)
         judged = review(found, options.expected)
         shared, shared_by = shared_pixels(kept)
-        labelme, digest = self._write_labelme(item, pixels, kept, judged)
-        self._write_picture(item, pixels)
         annotations = Instances.empty(final.image_size) if truth is None else truth
         name = item.image_name
         outlines = {"initial": [outline_path(patch) for patch in prediction.initial[chosen].patches or []]}
@@ -128,6 +128,10 @@ class ImageWriter:
             outlines["refined"] = [outline_path(patch) for patch in kept.patches or []]
         if truth is not None:
             outlines["truth"] = [outline_path(patch) for patch in truth.patches or []]
+        self._write_picture(item, pixels)
+        crops = self._write_crops(item, pixels, kept, shared_by) if options.crops else []
+        # What a person works on comes last: were the run to end in between, it would be there without its state.
+        labelme, image, digest = self._write_labelme(item, pixels, kept, judged)
         state = ImageState(
             key=self.states.key,
             version=item.version(),
@@ -140,11 +144,13 @@ class ImageWriter:
             border=found.border,
             review=judged,
             shared=shared,
-            crops=self._write_crops(item, pixels, kept, shared_by) if options.crops else [],
+            crops=crops,
             outlines=outlines,
             labelme=str(labelme),
             digest=digest,
-            source=(item.name, None if item.page is None else item.page + 1),
+            image=str(image) if image.is_file() else None,
+            digests=self.states.digests(item.stem),
+            source=item.source,
             seconds=round(seconds, 3),
         )
         self.states.save(item.stem, state)
@@ -152,53 +158,69 @@ class ImageWriter:
 
     def _write_labelme(
         self, item: Input, pixels: npt.NDArray[np.uint8], kept: Instances, judged: Review
-    ) -> tuple[Path, str | None]:
-        """The Labelme file and its digest, or None as the digest where an existing file was kept."""
-        folder = self.root if self.options.beside else self.directory / LABELME
+    ) -> tuple[Path, Path, str | None]:
+        """The Labelme file, its image, and its digest, or None as the digest where an existing file was kept."""
+        beside = self.options.beside
+        folder = self.root if beside else self.directory / LABELME
         path = folder / f"{item.stem}.json"
-        original = self.options.beside and item.is_file
+        original = beside and item.is_file
         image = item.path if original else folder / item.image_name
+        inside = beside and item.path == path  # The only copy of the image is in the file to be replaced.
         try:
-            if not self._may_write(item, path):
-                return path, None
-            if not original:
-                self._place_image(item, pixels, image)
-            # Under another name first: a file that is there already is replaced by a whole one or not at all.
-            with whole(path) as temporary:
-                write_labelme(
-                    temporary,
-                    image,
-                    kept,
-                    self.label_names,
-                    shape_type=self.options.shape_type,
-                    min_iou=self.options.min_iou,
-                    overwrite=True,
-                    marks=[dict.fromkeys(sorted(marks), True) for marks in judged.marks],
-                    flags=dict.fromkeys(judged.reasons, True),
-                    embedded=_png(pixels) if original and not item.is_copied else None,
+            embedded = _png(pixels) if original and not item.is_copied else None
+            if inside:
+                stated = (parse_labelme(path).image_path or "").replace("\\", "/")
+                image = path.with_name(Path(stated).name or image.name)
+                embedded = embedded_image(path)
+            text = labelme_text(
+                path,
+                image,
+                kept,
+                self.label_names,
+                shape_type=self.options.shape_type,
+                min_iou=self.options.min_iou,
+                marks=[dict.fromkeys(sorted(marks), True) for marks in judged.marks],
+                flags=dict.fromkeys(judged.reasons, True),
+                embedded=embedded,
+            )
+            digest = data_digest(text.encode())
+            if not self._may_write(item, path, digest):
+                if not beside and not image.exists():
+                    self._place_image(item, pixels, image)
+                return path, image, None
+            if not original and not inside and not self._place_image(item, pixels, image):
+                logger.warning(
+                    "%s is not this run's and stays: no Labelme file for %s. Move it away.", image, item.name
                 )
+                return path, image, None
+            self.states.announce(item.stem, item.source, path, digest)
+            write_text(path, text)
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"cannot write {path}: {reason}. Free space or choose another place.") from error
-        return path, file_digest(path)
+        return path, image, digest
 
-    def _may_write(self, item: Input, path: Path) -> bool:
-        """Whether a Labelme file may be written: there is none, or it is as this program left it."""
+    def _may_write(self, item: Input, path: Path, digest: str) -> bool:
+        """Whether a Labelme file may be written: there is none, or it is as this program left it or would write it."""
         if self.options.overwrite or not path.exists():
             return True
-        before = self.states.last(item.stem)
-        ours = before is not None and before.labelme == str(path) and before.digest is not None
-        # Without a state the file in the run directory is what an interrupted run left: nobody has worked on it yet.
-        if before is None and not self.options.beside:
-            return True
-        return bool(ours and before is not None and file_digest(path) == before.digest)
+        return self.states.wrote(item.stem, path) or file_digest(path) == digest
 
-    def _place_image(self, item: Input, pixels: npt.NDArray[np.uint8], image: Path) -> None:
+    def _place_image(self, item: Input, pixels: npt.NDArray[np.uint8], image: Path) -> bool:
+        """Put an image beside its Labelme file; False if another one is there, which stays."""
+        data = b"" if item.is_copied else _png(pixels)
+        digest = file_digest(item.path) if item.is_copied else data_digest(data)
+        if image.exists() and not self.states.wrote(item.stem, image):
+            same = file_digest(image) == digest or (not item.is_copied and _shows(image, pixels))
+            if self.options.beside or not (same or self.options.overwrite):
+                return same
+        self.states.announce(item.stem, item.source, image, digest)
         with whole(image) as temporary:
             if item.is_copied:
                 shutil.copyfile(item.path, temporary)
             else:
-                temporary.write_bytes(_png(pixels))
+                temporary.write_bytes(data)
+        return True
 
     def _write_picture(self, item: Input, pixels: npt.NDArray[np.uint8]) -> None:
         scale = min(1.0, self.options.report_side / max(pixels.shape))
@@ -232,6 +254,14 @@ class ImageWriter:
                 }
             )
         return rows
+
+
+def _shows(image: Path, pixels: npt.NDArray[np.uint8]) -> bool:
+    """Whether a file holds these pixels, however they are packed."""
+    try:
+        return np.array_equal(read_image(image).pixels, pixels)
+    except UserError:
+        return False
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:

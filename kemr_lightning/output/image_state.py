@@ -1,6 +1,8 @@
 """What is remembered of each predicted image: one small file, written last, so that an interrupted run can go on.
 
-A state file means that every other file of its image is whole. The files about all images are made from states alone.
+A whole state file means that every other file of its image is whole. The files about all images are made from states
+alone. Before a Labelme file or its image is put into place, a stub says what it will be: a file that no state or stub
+knows, or knows otherwise, is somebody's work and is not replaced.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +22,10 @@ from kemr_lightning.output.review import Review
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "state"
+FOLDER, CROPS = "state", "crops"
+
+Source = tuple[str, int | None]
+"""An input: its file, relative to the data root, and its page, from 1, if it has several."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,9 @@ class ImageState:
         outlines: SVG paths in tenths of a pixel: ``initial`` and ``refined`` (written instances), ``truth``.
         labelme: The Labelme file.
         digest: Of the Labelme file as it was written; None where another file stood in the way and was kept.
-        source: The image's file, relative to the data root, and its page, from 1, if it has several.
+        image: The image that the Labelme file is about, or None where there is none.
+        digests: Of the Labelme file and the image as they were written, by their places (see `StateFolder.place`).
+        source: See `Source`.
         seconds: What predicting and refining took.
     """
 
@@ -61,7 +69,9 @@ class ImageState:
     outlines: dict[str, list[str]]
     labelme: str
     digest: str | None
-    source: tuple[str, int | None]
+    image: str | None
+    digests: dict[str, list[str]]
+    source: Source
     seconds: float = 0.0
 
     @property
@@ -110,6 +120,26 @@ def _record(content: Mapping[str, Any]) -> ImageRecord:
     return ImageRecord(**{**content, **entries, "size": tuple(content["size"])})
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What all states of a run directory say about files.
+
+    Attributes:
+        folder: The states.
+        stems: The stem that each input had.
+        digests: Of the files that were written, by their places.
+    """
+
+    folder: StateFolder
+    stems: Mapping[Source, str]
+    digests: Mapping[str, list[str]]
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file is as this run directory's runs have written it."""
+        known = self.digests.get(self.folder.place(path), ())
+        return bool(known) and path.is_file() and file_digest(path) in known
+
+
 class StateFolder:
     """The states of a run directory.
 
@@ -119,6 +149,7 @@ class StateFolder:
     """
 
     def __init__(self, directory: Path, key: str) -> None:
+        self.directory = directory
         self.folder = directory / FOLDER
         self.key = key
 
@@ -130,8 +161,13 @@ class StateFolder:
         """The small picture of an input that the report shows."""
         return self.folder / f"{stem}.jpg"
 
+    def place(self, path: Path) -> str:
+        """What states call a file: its path in the run directory, which may be moved, or else the whole path."""
+        whole, directory = Path(os.path.abspath(path)), Path(os.path.abspath(self.directory))  # noqa: PTH100
+        return (whole.relative_to(directory) if whole.is_relative_to(directory) else whole).as_posix()
+
     def last(self, stem: str) -> ImageState | None:
-        """What is remembered of an input, whatever the settings were; None if nothing readable is."""
+        """What is remembered of an input, whatever the settings were; None if nothing of this version is."""
         try:
             return ImageState.parse(self.path(stem).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -140,12 +176,65 @@ class StateFolder:
             logger.debug("the state of %s is not readable", stem, exc_info=True)
             return None
 
+    def digests(self, stem: str) -> dict[str, list[str]]:
+        """Digests of the files that were written for an input, by their places; from states of any version."""
+        content = self._content(stem)
+        labelme, digest, stored = content.get("labelme"), content.get("digest"), content.get("digests")
+        found = {self.place(Path(labelme)): [digest]} if isinstance(labelme, str) and isinstance(digest, str) else {}
+        for place, values in stored.items() if isinstance(stored, dict) else ():
+            if isinstance(values, list):
+                found[place] = [value for value in values if isinstance(value, str)]
+        return found
+
+    def _content(self, stem: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self.path(stem).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def wrote(self, stem: str, path: Path) -> bool:
+        """Whether a file of an input is as it was written: nobody has worked on it."""
+        known = self.digests(stem).get(self.place(path), ())
+        return bool(known) and path.is_file() and file_digest(path) in known
+
+    def memory(self) -> Memory:
+        """What all states say, of whatever version and settings, about inputs and files."""
+        stems: dict[Source, str] = {}
+        digests: dict[str, list[str]] = {}
+        for path in sorted(self.folder.rglob("*.json")):
+            stem = path.relative_to(self.folder).as_posix().removesuffix(".json")
+            source = self._content(stem).get("source")
+            if isinstance(source, list) and len(source) == 2 and isinstance(source[0], str):
+                stems[source[0], source[1] if isinstance(source[1], int) else None] = stem
+            for place, values in self.digests(stem).items():
+                digests[place] = digests.get(place, []) + values
+        return Memory(self, stems, digests)
+
+    def announce(self, stem: str, source: Source, path: Path, digest: str) -> None:
+        """Remember a file right before it is put into place; the input counts as unfinished from now on.
+
+        Args:
+            stem: Of the input.
+            source: The input.
+            path: The file to be.
+            digest: Of its content.
+        """
+        digests = self.digests(stem)
+        # Until the file is there, the one that it replaces is known too.
+        before = file_digest(path) if path.is_file() else None
+        known = [value for value in digests.get(self.place(path), ()) if value == before != digest]
+        digests[self.place(path)] = [*known, digest]
+        write_text(self.path(stem), json.dumps({"source": source, "digests": digests}))
+
     def finished(self, stem: str, version: list[list[str | int]]) -> ImageState | None:
         """The state of an input that needs not be done again: same settings, same file, and its outputs are there."""
         state = self.last(stem)
         if state is None or state.key != self.key or state.version != version:
             return None
-        return state if Path(state.labelme).is_file() and self.picture(stem).is_file() else None
+        files = [self.picture(stem), Path(state.labelme), *([] if state.image is None else [Path(state.image)])]
+        files += [self.directory / CROPS / row["file"] for row in state.crops]
+        return state if all(file.is_file() for file in files) else None
 
     def save(self, stem: str, state: ImageState) -> None:
         """Remember an input, whole or not at all."""
@@ -162,3 +251,8 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def data_digest(data: bytes) -> str:
+    """`file_digest` of a file with this content."""
+    return hashlib.sha256(data).hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -33,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
 
+NAMED = 5
+"""How many kept files a message names."""
+
 
 def predict(config: DictConfig) -> None:
     """Predict every image of a folder and write the results into the run directory.
@@ -56,10 +58,12 @@ def predict(config: DictConfig) -> None:
     module = load_module(checkpoint)
     refiner = setup.build_refiner(config, checkpoint)
     model = Model(module, refiner, tiling_of(config, module)).to(device_of(config))
-    remove_unfinished(directory)
+    for folder in [directory, *([root] if options.beside else [])]:
+        remove_unfinished(folder)
     states = StateFolder(directory, run_key(config, checkpoint))
-    found = find_inputs(root, config.data.get("format", "labelme"), without=[directory])
-    inputs = [_without_own(item, states) for item in found]
+    memory = states.memory()
+    # What this run has written beside the images is no annotation when it goes on, until somebody edits it.
+    inputs = find_inputs(root, config.data.get("format", "labelme"), [directory], memory.wrote, memory.stems)
     writer = ImageWriter(directory, root, states, module.label_names, options)
     label_map = label_map_of(config)
     done: list[tuple[str, ImageState]] = []
@@ -99,20 +103,12 @@ def predict(config: DictConfig) -> None:
     setup.report(config, directory, checkpoint, len(module.label_names))
 
 
-def _without_own(item: Input, states: StateFolder) -> Input:
-    """With ``predict.beside`` the next run finds what this program wrote: no annotation, until somebody edits it."""
-    before = None if item.annotated_by is None else states.last(item.stem)
-    if before is None or before.digest is None or before.labelme != str(item.annotated_by):
-        return item
-    edited = file_digest(Path(before.labelme)) != before.digest
-    return item if edited else replace(item, annotations=None, annotated_by=None, annotated_size=None)
-
-
 def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, label_map: LabelMap) -> ImageState:
     # Some decoders hand out memory that must not be written to, which PyTorch warns about.
-    pixels = np.require(item.load().pixels, requirements="W")
+    loaded = item.load()
+    pixels = np.require(loaded.pixels, requirements="W")
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    truth = item.truth(model.label_names, label_map, size)
+    truth = item.truth(model.label_names, label_map, size, loaded.orientation)
     start = time.perf_counter()
     prediction = model(torch.from_numpy(pixels), item.name)
     return writer.write(item, number, pixels, prediction, truth, time.perf_counter() - start)
@@ -197,9 +193,10 @@ def _tell(
     count = sum(len(state.written) for _, state in done)
     again = f" ({skipped} were finished before)" if skipped else ""
     logger.info("%d of %d images done%s, %d chromosomes", len(done), len(inputs), again, count)
-    kept = [state.labelme for _, state in done if state.digest is None]
+    kept = [Path(state.labelme).name for _, state in done if state.digest is None and Path(state.labelme).is_file()]
     if kept:
-        why = "were there before" if beside else "have been edited since they were written"
-        logger.warning("%d Labelme files %s and were left as they are (predict.overwrite=true)", len(kept), why)
+        why = "were there before or have been edited" if beside else "have been edited, or the states do not know them"
+        names = ", ".join(kept[:NAMED]) + (", ..." if len(kept) > NAMED else "")
+        logger.warning("%d Labelme files %s: left as they are (predict.overwrite=true): %s", len(kept), why, names)
     for failure in failures:
         logger.warning("could not be done: %s: %s", failure.name, failure.reason)

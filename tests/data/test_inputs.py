@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from kemr_lightning.data.inputs import find_inputs, page_count
 from kemr_lightning.errors import UserError
@@ -56,11 +57,46 @@ def test_every_page_is_an_input(tmp_path: Path) -> None:
     ]
 
 
+def test_images_named_like_pages_are_not_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([grey(1), grey(2)]), photometric="minisblack")
+    save(tmp_path / "stack_p1.png", grey(7))
+    save(tmp_path / "stack_p3.png", grey(8))
+    (tmp_path / "stack_p2.png").write_bytes(b"damaged")
+    stems = {item.name: item.stem for item in find_inputs(tmp_path) if item.page is None}
+    assert stems == {f"stack_p{number}.png": f"stack_p{number}" for number in (1, 2, 3)}
+    assert [item.stem for item in find_inputs(tmp_path) if item.page is not None] == ["stack_p1_tif", "stack_p2_tif"]
+    assert "stack_p1.png shows something else than page 1 of stack.tif" in caplog.text
+    assert "stack_p3.png" not in caplog.text
+    written = {tmp_path / "stack_p1.png"}
+    assert "stack_p1" in [item.stem for item in find_inputs(tmp_path, written=written.__contains__) if item.page == 0]
+
+
 def test_names_that_differ_in_their_ending_alone(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "A.bmp", "b.png"):
         save(tmp_path / name, grey())
     stems = {item.name: item.stem for item in find_inputs(tmp_path)}
     assert stems == {"A.bmp": "A", "a.jpg": "a_jpg", "a.png": "a_png", "b.png": "b"}
+
+
+def test_inputs_keep_the_stem_that_they_had(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", grey())
+    stems = {item.source: item.stem for item in find_inputs(tmp_path)}
+    save(tmp_path / "a.jpg", grey())
+    assert {item.name: item.stem for item in find_inputs(tmp_path, stems=stems)} == {"a.png": "a", "a.jpg": "a_jpg"}
+    assert {item.name: item.stem for item in find_inputs(tmp_path)} == {"a.jpg": "a", "a.png": "a_png"}
+
+
+def test_two_annotation_files_for_an_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_image(tmp_path, "x", seed=1)
+    for other in ("a", "y"):
+        document = json.loads((tmp_path / "x.json").read_text())
+        (tmp_path / f"{other}.json").write_text(json.dumps({**document, "shapes": []}))
+    (item,) = find_inputs(tmp_path)
+    assert item.annotated_by == tmp_path / "x.json"
+    assert "x.png is annotated by a.json, x.json, y.json: x.json is taken" in caplog.text
+    # What this run itself has written does not compete.
+    (item,) = find_inputs(tmp_path, written=lambda path: path.name in ("x.json", "a.json"))
+    assert item.annotated_by == tmp_path / "y.json"
 
 
 def test_links_and_other_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -119,6 +155,82 @@ def test_annotations_are_found_and_broken_ones_do_not_stop(tmp_path: Path, caplo
     assert len(nothing) == 0
 
 
+def test_a_label_map_drops_classes_before_they_are_merged(tmp_path: Path) -> None:
+    write_image(tmp_path, "a", seed=1)
+    document = json.loads((tmp_path / "a.json").read_text())
+    document["shapes"][0]["label"] = "nucleus"
+    document["shapes"][1]["label"] = "unnamed"
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    (item,) = find_inputs(tmp_path)
+    for label_map, count in ((None, 4), ("single", 4), ({"chr": "any", "nucleus": None}, 2)):
+        truth = item.truth(["chromosome"], label_map, SIZE)  # type: ignore[arg-type]
+        assert truth is not None
+        assert truth.labels.tolist() == [1] * count
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["polygon", "mask", "box", "labelme"])
+def test_annotations_of_stored_pixels_are_turned_with_them(tmp_path: Path, orientation: int, kind: str) -> None:
+    """The annotated part is the bright one, in the file's own coordinates, wherever the image is turned to."""
+    stored = np.full((20, 30), 40, np.uint8)
+    stored[3:9, 5:21] = 200
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "t.jpg", exif=exif, quality=100)
+    outline = [5, 3, 21, 3, 21, 9, 5, 9]
+    if kind == "labelme":
+        shape = {"label": "chr", "points": np.reshape(outline, (4, 2)).tolist(), "shape_type": "polygon"}
+        document = {"shapes": [shape], "imagePath": "t.jpg", "imageData": None, "imageHeight": 20, "imageWidth": 30}
+    else:
+        mask = np.asfortranarray(stored > 100).astype(np.uint8)
+        counts = coco_mask.encode(mask)["counts"].decode()
+        shapes = {"polygon": [outline], "mask": {"size": [20, 30], "counts": counts}, "box": []}
+        annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 3, 16, 6], "segmentation": shapes[kind]}
+        document = {
+            "images": [{"id": 1, "file_name": "t.jpg", "width": 30, "height": 20}],
+            "annotations": [annotation],
+            "categories": [{"id": 1, "name": "chr"}],
+        }
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    (item,) = find_inputs(tmp_path, "labelme" if kind == "labelme" else "coco")
+    loaded = item.load()
+    # Of the same size turned or not, an image counts as annotated upright, as in training.
+    bright = loaded.pixels > 120 if orientation >= 5 else stored > 120
+    truth = item.truth(["chr"], None, loaded.pixels.shape, loaded.orientation)  # type: ignore[arg-type]
+    assert truth is not None
+    rows, columns = np.nonzero(bright)
+    assert truth.boxes.tolist() == [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+    if kind != "box":
+        np.testing.assert_array_equal(truth.masks()[0].numpy(), bright)
+
+
+def test_one_bad_entry_does_not_cost_the_other_annotations(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "one.png", grey())
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [2, 2, 10, 6],
+        "segmentation": [[2, 2, 12, 2, 12, 8]],
+    }
+    document = {
+        "images": [
+            {"id": number, "file_name": name, "width": 30, "height": 20}
+            for number, name in enumerate(("one.png", *(f"gone{index}.png" for index in range(5))), start=1)
+        ],
+        "annotations": [annotation, {**annotation, "id": 2, "category_id": 9}],
+        "categories": [{"id": 1, "name": "chr"}],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(document))
+    (item,) = find_inputs(tmp_path, "coco")
+    truth = item.truth(["chr"], None, (20, 30))
+    assert truth is not None
+    assert len(truth) == 1
+    assert "category 9" in caplog.text
+    assert "gone0.png" in caplog.text
+    assert "3 more faults" in caplog.text
+
+
 def test_images_inside_labelme_files(tmp_path: Path) -> None:
     write_image(tmp_path, "inside", seed=1)
     data = (tmp_path / "inside.png").read_bytes()
@@ -164,6 +276,23 @@ def test_the_runs_own_outputs_are_no_inputs(tmp_path: Path) -> None:
     save(tmp_path / "run" / "labelme" / "a.png", grey())
     (item,) = find_inputs(tmp_path, without=[tmp_path / "run"])
     assert item.stem == "a"
+
+
+@pytest.mark.parametrize("mark", [".hydra/config.yaml", "predictions.json", "run.log", "checkpoints/best.ckpt"])
+def test_other_runs_outputs_are_no_inputs(tmp_path: Path, caplog: pytest.LogCaptureFixture, mark: str) -> None:
+    save(tmp_path / "a.png", grey())
+    for run in ("runs/1", "runs/2"):
+        write_image(tmp_path / run / "labelme", "a", seed=1)
+        for name in (mark, "config.yaml"):
+            (tmp_path / run / name).parent.mkdir(exist_ok=True)
+            (tmp_path / run / name).touch()
+    save(tmp_path / "slides" / "b.png", grey())
+    (tmp_path / "slides" / "config.yaml").touch()
+    assert [item.name for item in find_inputs(tmp_path)] == ["a.png", "slides/b.png"]
+    assert caplog.text.count("passed over") == 1
+    assert "2 run directories: runs/1, runs/2" in caplog.text
+    # The corrected files of a run are an input like any other.
+    assert [item.name for item in find_inputs(tmp_path / "runs" / "1" / "labelme")] == ["a.png"]
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -16,6 +17,7 @@ from kemr_lightning.instances import Instances, Patch, Sample
 from kemr_lightning.output.image_files import ImageWriter, WriterOptions
 from kemr_lightning.output.image_state import ImageState, StateFolder
 from kemr_lightning.output.run_files import Failure, write_run_files
+from tests.conftest import rods, write_image
 
 
 def bright_parts(pixels: npt.NDArray[np.uint8]) -> Instances:
@@ -78,6 +80,20 @@ def predict_one(item: Input, number: int, writer: ImageWriter, refine: bool = Tr
     final = bright_parts(pixels)
     prediction = Prediction(eroded(final), final if refine else None, torch.zeros(len(final), dtype=torch.bool))
     return writer.write(item, number, pixels, prediction, truth)
+
+
+def writer_of(root: Path, run: Path, **options: object) -> ImageWriter:
+    """A writer into a run directory."""
+    return ImageWriter(run, root, StateFolder(run, "key"), ["chromosome"], WriterOptions(**options))  # type: ignore[arg-type]
+
+
+def mixed_folder(root: Path) -> Path:
+    """Two PNGs, one with annotations, and a TIFF of two pages in a folder below."""
+    write_image(root, "a", seed=1)
+    write_image(root, "b", seed=2, annotated=False)
+    (root / "sub").mkdir()
+    tifffile.imwrite(root / "sub" / "c.tif", np.stack([rods(3)[0], rods(4)[0]]), photometric="minisblack")
+    return root
 
 
 def predict_folder(

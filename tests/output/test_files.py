@@ -51,10 +51,10 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
 def test_long_names_and_what_a_killed_process_leaves(tmp_path: Path) -> None:
     path = tmp_path / "deep" / ("ä" * 125 + ".json")  # 255 bytes, the most that a name may have
     write_text(path, "whole")
-    (tmp_path / "deep" / f"{UNFINISHED}abc.png").write_bytes(b"half")
-    (tmp_path / ".hidden.png").write_bytes(b"somebody's")
+    (tmp_path / "deep" / f"{UNFINISHED}abc_efg1.png").write_bytes(b"half")
+    (tmp_path / f"{UNFINISHED}thesis.png").write_bytes(b"somebody's")
     remove_unfinished(tmp_path)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == sorted([".hidden.png", "deep", path.name])
+    assert sorted(p.name for p in tmp_path.rglob("*")) == sorted([f"{UNFINISHED}thesis.png", "deep", path.name])
     with whole(path) as temporary:
         assert temporary.name.startswith(UNFINISHED)
         temporary.write_text("new")

@@ -20,23 +20,17 @@ from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.errors import UserError
 from kemr_lightning.inference import Prediction
 from kemr_lightning.instances import Patch
-from kemr_lightning.output.image_files import ImageWriter, WriterOptions, options_of, outline_path
+from kemr_lightning.output.image_files import WriterOptions, options_of, outline_path
 from kemr_lightning.output.image_state import ImageState, StateFolder
-from tests.conftest import rods, write_image
+from tests.conftest import rods
 from tests.metrics.scenes import patch
-from tests.output.predicted import bright_parts, predict_folder, predict_one
+from tests.output.predicted import bright_parts, mixed_folder, predict_folder, predict_one, writer_of
 from tests.output.test_medial import rod
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two PNGs, one with annotations, and a TIFF of two pages in a folder below."""
-    root = tmp_path / "my images"
-    write_image(root, "a", seed=1)
-    write_image(root, "b", seed=2, annotated=False)
-    (root / "sub").mkdir()
-    tifffile.imwrite(root / "sub" / "c.tif", np.stack([rods(3)[0], rods(4)[0]]), photometric="minisblack")
-    return root
+    return mixed_folder(tmp_path / "my images")
 
 
 def test_labelme_files_hold_the_refined_masks(folder: Path, tmp_path: Path) -> None:
@@ -132,33 +126,6 @@ def test_crops_and_their_index(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none" / "crops").exists()
 
 
-def writer_of(root: Path, run: Path, **options: object) -> ImageWriter:
-    return ImageWriter(run, root, StateFolder(run, "key"), ["chromosome"], WriterOptions(**options))  # type: ignore[arg-type]
-
-
-def edit(path: Path) -> str:
-    document = json.loads(path.read_text())
-    document["shapes"] = document["shapes"][:1]
-    path.write_text(json.dumps(document))
-    return path.read_text()
-
-
-def test_what_a_person_has_corrected_is_kept(folder: Path, tmp_path: Path) -> None:
-    item = find_inputs(folder)[1]
-    run = tmp_path / "run"
-    predict_one(item, 1, writer_of(folder, run))
-    path = run / "labelme" / "b.json"
-    written = path.read_text()
-    assert predict_one(item, 1, writer_of(folder, run)).digest is not None
-    corrected = edit(path)
-    assert predict_one(item, 1, writer_of(folder, run)).digest is None
-    assert path.read_text() == corrected
-    # It stays kept the next time, unless told otherwise.
-    assert predict_one(item, 1, writer_of(folder, run)).digest is None
-    assert predict_one(item, 1, writer_of(folder, run, overwrite=True)).digest is not None
-    assert path.read_text() == written
-
-
 def test_beside_the_originals(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     mine = (folder / "a.json").read_text()
@@ -242,8 +209,11 @@ def test_only_unchanged_finished_images_are_skipped(folder: Path, tmp_path: Path
     assert StateFolder(run, "another key").finished("a", item.version()) is None
     assert StateFolder(run, "key").finished("a", [["1", "2"]]) is None
     assert StateFolder(run, "key").finished("new", item.version()) is None
-    (run / "labelme" / "a.json").unlink()
-    assert StateFolder(run, "key").finished("a", item.version()) is None
+    for output in ("labelme/a.json", "labelme/a.png", "crops/a/001.png", "state/a.jpg"):
+        (run / output).rename(tmp_path / "away")
+        assert StateFolder(run, "key").finished("a", item.version()) is None
+        (tmp_path / "away").rename(run / output)
+    assert StateFolder(run, "key").finished("a", item.version()) is not None
     state = StateFolder(run, "key").path("b")
     state.write_text(state.read_text()[:100])
     assert StateFolder(run, "key").last("b") is None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.errors import UserError
+from kemr_lightning.output.files import UNFINISHED
 from kemr_lightning.output.image_files import ImageWriter
 from kemr_lightning.tasks import predict as predict_module
 from kemr_lightning.tasks.predict import tiling_of
@@ -149,6 +150,19 @@ def test_other_settings_and_changed_images_are_done_again(
     assert len(set(module.seen)) == len(STEMS) - 1  # the pages share a name
 
 
+def test_a_file_that_comes_later_renames_no_output(
+    tmp_path: Path, checkpoint: Path, module: BrightModule, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path / "in", "a", seed=1, annotated=False)
+    run = predict(tmp_path / "run", tmp_path / "in", checkpoint)
+    Image.fromarray(rods(2)[0]).save(tmp_path / "in" / "a.jpg")
+    module.seen.clear()
+    predict(run, tmp_path / "in", checkpoint)
+    assert module.seen == ["a.jpg"]
+    assert json.loads((run / "labelme" / "a.json").read_text())["imagePath"] == "a.png"
+    assert json.loads((run / "labelme" / "a_jpg.json").read_text())["imagePath"] == "a_jpg.jpg"
+
+
 def test_corrections_survive_another_prediction(
     images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -191,6 +205,14 @@ def test_beside_the_originals(
     assert module.seen == ["turned.jpg"]
     assert annotated(run) == ["a.png", "turned.jpg"]
     assert json.loads(corrected.read_text())["shapes"] == []
+    # Nor is it after the states are lost, and what a killed process has left is cleared away.
+    leftover = images / "sub" / f"{UNFINISHED}12345678.json"
+    leftover.write_text("{")
+    for state in (run / "state").rglob("*.json"):
+        state.unlink()
+    predict(run, images, checkpoint, "predict.beside=true")
+    assert json.loads(corrected.read_text())["shapes"] == []
+    assert not leftover.exists()
     # Pages written beside their file are not taken for images of their own.
     predict(tmp_path / "again", images, checkpoint, "predict.beside=true")
     entries = json.loads((tmp_path / "again" / "images.json").read_text())

@@ -15,11 +15,12 @@ from kemr_lightning.data.labelme.read import (
     LabelmeInstances,
     MissingImageError,
     check_image,
+    embedded_image,
     find_image,
     load_image,
     read_labelme,
 )
-from kemr_lightning.data.labelme.write import write_labelme
+from kemr_lightning.data.labelme.write import labelme_text, write_labelme
 
 __all__ = [
     "LabelmeFile",
@@ -28,8 +29,10 @@ __all__ = [
     "MissingImageError",
     "NotLabelmeError",
     "check_image",
+    "embedded_image",
     "find_image",
     "is_labelme",
+    "labelme_text",
     "load_image",
     "parse_labelme",
     "read_labelme",

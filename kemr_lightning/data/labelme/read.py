@@ -129,6 +129,23 @@ def load_image(file: LabelmeFile, root: Path | None = None) -> IntensityImage:
     return image
 
 
+def embedded_image(path: Path, document: Mapping[str, Any] | None = None) -> bytes:
+    """The image file inside a Labelme file.
+
+    Args:
+        path: The JSON file.
+        document: What is in it, if it has been read.
+
+    Raises:
+        UserError: The file is broken or carries no image.
+    """
+    document = read_document(path) if document is None else document
+    try:
+        return base64.b64decode(first_of(document, "imageData", "image_data"))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: imageData is not base64. Save the file again in Labelme.") from error
+
+
 def check_image(file: LabelmeFile, root: Path | None = None) -> str | None:
     """Compare an image's header with the size its annotation file states, without decoding it.
 
@@ -187,10 +204,7 @@ def _load_image(
         data, name, orient = found.read_bytes(), str(found), True
     elif file.embedded:
         name, orient = f"the image in {file.path}", False
-        try:
-            data = base64.b64decode(first_of(document, "imageData", "image_data"))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{file.path}: imageData is not base64. Save the file again in Labelme.") from error
+        data = embedded_image(file.path, document)
     else:
         raise _missing(file, root)
     image = read_image_bytes(data, name, orient=orient)

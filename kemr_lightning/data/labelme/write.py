@@ -69,14 +69,48 @@ def write_labelme(
         UserError: The file exists, the image has another size, or an option is unknown.
     """
     json_path, image_path = Path(json_path), Path(image_path)
-    if shape_type not in ("polygon", "mask"):
-        raise UserError(f"shape_type={shape_type!r} is unknown. Use polygon or mask.")
     if json_path.exists() and not overwrite:
         raise UserError(f"{json_path} exists. Choose another folder, or allow overwriting.")
     height, width = instances.image_size
-    if image_path.is_file() and image_size(image_path) != (height, width):
-        found = image_size(image_path)
+    if image_path.is_file() and (found := image_size(image_path)) != (height, width):
         raise UserError(f"{image_path} is {found[1]}x{found[0]}, the instances {width}x{height}. Match the two.")
+    text = labelme_text(
+        json_path,
+        image_path,
+        instances,
+        label_names,
+        shape_type=shape_type,
+        min_iou=min_iou,
+        marks=marks,
+        flags=flags,
+        other_shapes=other_shapes,
+        embedded=embedded,
+    )
+    write_text(json_path, text)
+    return json_path
+
+
+def labelme_text(
+    json_path: Path,
+    image_path: Path,
+    instances: Instances,
+    label_names: Sequence[str] | None = None,
+    *,
+    shape_type: str = "polygon",
+    min_iou: float = 0.99,
+    marks: Sequence[Mapping[str, bool]] | None = None,
+    flags: Mapping[str, bool] | None = None,
+    other_shapes: Sequence[Mapping[str, Any]] | None = None,
+    embedded: bytes | None = None,
+) -> str:
+    """What `write_labelme` writes; neither file needs to be there.
+
+    Raises:
+        UserError: An option is unknown.
+    """
+    if shape_type not in ("polygon", "mask"):
+        raise UserError(f"shape_type={shape_type!r} is unknown. Use polygon or mask.")
+    height, width = instances.image_size
     shapes = _shapes(instances, _namer(instances, label_names), shape_type, min_iou, marks)
     source = instances.file if isinstance(instances, LabelmeInstances) else None
     if source is not None:
@@ -92,8 +126,7 @@ def write_labelme(
         "imageWidth": width,
         **(source.other_data if source is not None else {}),
     }
-    write_text(json_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    return json_path
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _namer(instances: Instances, label_names: Sequence[str] | None) -> dict[int, str]:
