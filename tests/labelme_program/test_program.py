@@ -22,6 +22,7 @@ import pytest
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.output.image_files import WriterOptions
 from tests.conftest import write_image
+from tests.data.helpers import iou
 from tests.output.predicted import predict_folder
 
 PYTHON = os.environ.get("KEMR_LABELME")
@@ -52,6 +53,7 @@ def test_a_shape_is_moved_and_everything_else_stays(tmp_path: Path, shape_type: 
     predict_folder(root, tmp_path / "run", WriterOptions(expected=40, shape_type=shape_type))
     folder = tmp_path / "run" / "labelme"
     before = json.loads((folder / "image_1.json").read_text())
+    masks = read_labelme(folder / "image_1.json").instances.masks().numpy()
     screenshot = Path(os.environ.get("KEMR_KEEP_SCREENSHOT", tmp_path / "labelme.png"))
     done = drive(folder, "image_1", screenshot)
     assert int(done["labelme"].split(".")[0]) >= 6
@@ -77,6 +79,14 @@ def test_a_shape_is_moved_and_everything_else_stays(tmp_path: Path, shape_type: 
         {(s["group_id"], i if s["group_id"] is None else 0) for i, s in enumerate(after["shapes"])}
     )
     assert all(0.5 <= score <= 1 for score in found.scores.tolist())
+    # What is read is what was moved, by as much, and nothing else: the drawing follows the shape to parts of a pixel.
+    changed = [index for index, mask in enumerate(found.masks().numpy()) if not np.array_equal(mask, masks[index])]
+    assert len(changed) == 1
+    across, down = (round(value) for value in shifts[0].tolist())
+    wanted = np.zeros_like(masks[0])
+    wanted[down:, across:] = masks[changed[0]][: wanted.shape[0] - down, : wanted.shape[1] - across]
+    assert iou(found.masks()[changed[0]].numpy(), wanted) >= (0.99 if np.allclose(shifts[0] % 1, 0) else 0.9)
+    assert iou(masks[changed[0]], wanted) < 0.9
 
 
 def test_nothing_is_lost_where_nothing_was_changed(tmp_path: Path) -> None:
