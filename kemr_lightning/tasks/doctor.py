@@ -30,7 +30,7 @@ def doctor(config: DictConfig) -> None:
 
     Args:
         config: The composed configuration. ``data.root`` and ``data.format`` say what to look at, ``data.label_map``,
-            ``data.group_pattern``, ``data.resize`` and ``model`` what it would be used with.
+            ``data.group_pattern``, ``data.lists``, ``data.resize`` and ``model`` what it would be used with.
 
     Raises:
         UserError: The folder is missing, or something in the configuration is wrong.
@@ -64,6 +64,7 @@ def options_of(config: DictConfig) -> Options:
         anchor_sizes=_plain(config.model.get("anchor_sizes")),
         aspect_ratios=_plain(config.model.get("aspect_ratios")),
         anchor_misfits=settings.anchor_misfits,
+        lists=_plain(config.data.get("lists")),
     )
 
 

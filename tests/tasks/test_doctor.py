@@ -38,6 +38,17 @@ def test_errors_give_exit_code_1_and_everything_is_written(tmp_path: Path) -> No
     assert "train_0.json" in (tmp_path / "run/doctor.html").read_text()
 
 
+def test_lists_of_names_make_the_parts(labelme_root: Path, tmp_path: Path) -> None:
+    root = f"data.root='{labelme_root}'"
+    lists = "data.lists={train: [train_0, train_1], test: [train_1, train_2]}"
+    with pytest.raises(SystemExit) as stopped:
+        run_task(tmp_path / "run", "task=doctor", root, lists)
+    assert stopped.value.code == 1
+    found = json.loads((tmp_path / "run/doctor.json").read_text())
+    assert {part: counts["images"] for part, counts in found["parts"].items()} == {"train": 2, "test": 2}
+    assert [f["file"] for f in found["findings"] if f["kind"] == "same_image_parts"] == ["train/train_1.png"]
+
+
 def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
     root = write_labelme_root(tmp_path / "data")
     (root / "train/<b>.json").write_text("{")

@@ -14,7 +14,7 @@ from kemr_lightning.data.annotation import to_instances
 from kemr_lightning.data.dataset import LabelMap, label_order
 from kemr_lightning.data.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
 from kemr_lightning.data.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
-from kemr_lightning.data.doctor.gather import Entry, gather, load_error
+from kemr_lightning.data.doctor.gather import Entry, Lists, gather, load_error
 from kemr_lightning.data.doctor.labels import label_findings, mapped
 from kemr_lightning.data.doctor.outlines import (
     box_pair_findings,
@@ -53,6 +53,7 @@ class Options:
         anchor_sizes: The model's anchors, one list of sizes per level; None: it has none.
         aspect_ratios: Their heights over widths.
         anchor_misfits: Part of the chromosomes that anchors may fit badly.
+        lists: Names of each part's images, instead of folders; see `gather`.
     """
 
     label_map: LabelMap = "single"
@@ -63,6 +64,7 @@ class Options:
     anchor_sizes: Sequence[Sequence[float]] | None = None
     aspect_ratios: Sequence[float] | None = None
     anchor_misfits: float = 0.05
+    lists: Lists | None = None
 
 
 @dataclass
@@ -120,10 +122,15 @@ def examine(
         UserError: The folder is missing, or an option is wrong. What is wrong with files becomes a finding.
     """
     options = options or Options()
-    gathered = gather(root, data_format, options.group_pattern)
+    gathered = gather(root, data_format, options.group_pattern, options.lists)
     findings = list(gathered.findings)
     images: list[Examined] = []
-    for entry in progress(gathered.entries):
+    bare: list[Examined] = []
+    without = {id(entry) for entry in gathered.bare}
+    for entry in progress([*gathered.entries, *gathered.bare]):
+        if id(entry) in without:
+            bare += _look_at_bare(entry, findings)
+            continue
         try:
             image, found = examine_entry(entry)
         except Exception as error:
@@ -136,14 +143,31 @@ def examine(
         findings += found
     counts = Counter(label for entry in gathered.entries for label in _labels(entry))
     labels = {label: counts[label] for label in sorted(counts, key=label_order)}
-    findings += _set_findings(images, gathered.parts, labels, options)
-    load = {entry.name: entry.load_raw for entry in gathered.entries if entry.load_raw is not None}
+    findings += _set_findings(images, gathered.parts, labels, options) + copy_findings(images, bare)
+    everything = [*gathered.entries, *gathered.bare]
+    load = {entry.name: entry.load_raw for entry in everything if entry.load_raw is not None}
     diagnosis = Diagnosis(root, data_format, [], images, labels, mapped(labels, options.label_map), load=load)
     _measure(diagnosis, options, findings)
     order = {kind: position for position, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), order[finding.kind], finding.file))
     diagnosis.findings = findings
     return diagnosis
+
+
+def _look_at_bare(entry: Entry, findings: list[Finding]) -> list[Examined]:
+    """What an image without annotations is recognised by, or a finding that it cannot be decoded."""
+    assert entry.load is not None
+    try:
+        pixels = entry.load().pixels
+    except Exception as error:  # decoders raise whatever they stumble over
+        log.debug("%s", entry.name, exc_info=True)
+        message = " ".join(str(error).split()) or type(error).__name__
+        findings.append(Finding("broken_unannotated", entry.name, message))
+        return []
+    size = (int(pixels.shape[0]), int(pixels.shape[1]))
+    image = Examined(entry.name, entry.part, entry.group, size, [], *_nothing(), masks=False)
+    image.digest, image.thumb = digest(pixels), thumbnail(pixels)
+    return [image]
 
 
 def _labels(entry: Entry) -> list[str]:
@@ -224,7 +248,7 @@ def _load(entry: Entry, findings: list[Finding]) -> IntensityImage | None:
 def _set_findings(
     images: Sequence[Examined], parts: Sequence[str], labels: Mapping[str, int], options: Options
 ) -> list[Finding]:
-    findings = copy_findings(images) + case_findings(images)
+    findings = case_findings(images)
     findings += count_findings(images, options.expected, options.count_margin)
     findings += size_findings(images)
     findings += label_findings(labels, options.label_map)

@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "missing_image": Kind(ERROR, "image of an annotation file is missing", "Put the image beside its JSON."),
     "broken_image": Kind(ERROR, "image cannot be decoded", "Replace the damaged file."),
     "size_mismatch": Kind(ERROR, "image has another size than its annotations", "Use the image that was annotated."),
+    "lists": Kind(ERROR, "data.lists does not fit the folder", "Correct the list."),
     "two_files": Kind(ERROR, "image annotated by two files", "Keep one of them."),
     "nothing": Kind(ERROR, "no annotated image", "Correct data.root or data (labelme, coco), or annotate some images."),
     "label_unmapped": Kind(ERROR, "label missing in data.label_map", "Add it to data.label_map (null drops a label)."),
@@ -54,6 +55,14 @@ KINDS: dict[str, Kind] = {
         WARNING,
         "nearly the same image twice in a part",
         "Keep one, unless both are wanted: a split may put them on both sides.",
+    ),
+    "unannotated_copy": Kind(
+        WARNING,
+        "image without annotations that is a copy of another",
+        "Delete it, or mind it when you annotate it: the two belong into one part, or one of them nowhere.",
+    ),
+    "broken_unannotated": Kind(
+        WARNING, "image without annotations that cannot be decoded", "Replace the damaged file, or remove it."
     ),
     "off_target": Kind(
         WARNING, "annotations do not lie on the image's chromosomes", "Check that the image is the right one."
@@ -105,7 +114,11 @@ KINDS: dict[str, Kind] = {
     "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
     "other_json": Kind(NOTE, "JSON that is no annotation file", "Nothing; it is passed over."),
     "unannotated": Kind(NOTE, "image without annotations", "It is not used for training. Annotate it, or leave it."),
-    "unused": Kind(NOTE, "file outside train/, val/ and test/", "It is not used. Move it into a part, or leave it."),
+    "unused": Kind(
+        NOTE,
+        "file outside train/, val/ and test/, or in none of data.lists",
+        "It is not used. Move it into a part, or leave it.",
+    ),
 }
 """All kinds, the gravest first; reports list them in this order."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from kemr_lightning.data.folder import labelme_record, walk
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image
 from kemr_lightning.data.labelme import LabelmeFile, MissingImageError, NotLabelmeError, find_image, load_image
 from kemr_lightning.data.labelme.parse import NO_INSTANCE, interpret, read_document
-from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of
+from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, read_list, select
 from kemr_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
+
+Lists = Mapping[str, str | Path | Sequence[str] | None]
+"""``train``, ``val``, ``test``: names, or a text file of names; None where there is no list."""
 
 _PLACEHOLDER: Mapping[str, Any] = {"label": "-", "points": [], "shape_type": "point"}
 
@@ -57,20 +60,23 @@ class Gathered:
         entries: In the order of their names.
         findings: What was wrong on the way.
         parts: ``["train", ...]`` or ``["all"]``.
+        bare: The images without annotations, as entries.
     """
 
     entries: list[Entry]
     findings: list[Finding]
     parts: list[str]
+    bare: list[Entry] = field(default_factory=list)
 
 
-def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN) -> Gathered:
+def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN, lists: Lists | None = None) -> Gathered:
     """Read the annotation files of a data folder.
 
     Args:
         root: The folder.
         data_format: ``"labelme"`` or ``"coco"``.
         group_pattern: See `kemr_lightning.data.split.group_of`.
+        lists: As in `kemr_lightning.data.datamodule.SegmentationDataModule`: they say what belongs to which part.
 
     Raises:
         UserError: The folder is missing, or the format is unknown.
@@ -83,7 +89,30 @@ def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN) -> 
         )
     gathered = (_coco if data_format == "coco" else _labelme)(root, group_pattern)
     gathered.entries.sort(key=lambda entry: entry.name)
-    return gathered
+    given = {part: listed for part, listed in (lists or {}).items() if listed is not None}
+    return _listed(gathered, given) if given else gathered
+
+
+def _listed(gathered: Gathered, lists: Mapping[str, str | Path | Sequence[str]]) -> Gathered:
+    """The same with the parts that lists make; an image that two of them name is there twice."""
+    names = [entry.name for entry in gathered.entries]
+    entries: list[Entry] = []
+    findings = list(gathered.findings)
+    for part, listed in lists.items():
+        source = f"data.lists.{part}"
+        if part not in SPLITS:
+            raise UserError(f"data.lists has {part!r}. Use train, val and test.")
+        for name in read_list(listed) if isinstance(listed, str | Path) else listed:
+            try:
+                entries += [replace(gathered.entries[at], part=part) for at in select(names, [name], source)]
+            except UserError as error:
+                findings.append(Finding("lists", name, str(error)))
+    used = {entry.name for entry in entries}
+    findings += [Finding("unused", name, "is in none of data.lists") for name in names if name not in used]
+    # An image that is listed twice in one list is one image.
+    unique = {(entry.part, entry.name): entry for entry in entries}
+    entries = sorted(unique.values(), key=lambda entry: (entry.name, SPLITS.index(entry.part)))
+    return Gathered(entries, findings, [part for part in SPLITS if part in lists], gathered.bare)
 
 
 def _part_and_group(name: str, parts: Sequence[str], pattern: str) -> tuple[str, str]:
@@ -98,6 +127,7 @@ def _labelme(root: Path, pattern: str) -> Gathered:
     entries: list[Entry] = []
     owners: dict[str, str] = {}
     used: set[Path] = set()
+    bare: list[Entry] = []
     for path in walk(root, [".json"]):
         name = path.relative_to(root).as_posix()
         if parts != ["all"] and name.partition("/")[0] not in parts:
@@ -124,7 +154,13 @@ def _labelme(root: Path, pattern: str) -> Gathered:
             name = path.relative_to(root).as_posix()
             outside = parts != ["all"] and name.partition("/")[0] not in parts
             findings.append(Finding("unused" if outside else "unannotated", name, "no annotation file speaks of it"))
-    return Gathered(entries, findings, parts)
+            bare += [] if outside else [_bare(path, name, parts, pattern)]
+    return Gathered(entries, findings, parts, bare)
+
+
+def _bare(path: Path, name: str, parts: Sequence[str], pattern: str) -> Entry:
+    load = functools.partial(read_image, path)
+    return Entry(name, *_part_and_group(name, parts, pattern), (), load, load, None)
 
 
 def _parse(path: Path, name: str, findings: list[Finding]) -> LabelmeFile | None:
@@ -200,6 +236,8 @@ def _coco(root: Path, pattern: str) -> Gathered:
         return Gathered([], [Finding("broken_file", "", _short(str(error), root))], ["all"])
     owners: dict[str, str] = {}
     used: set[Path] = set()
+    bare: list[Entry] = []
+    faults: list[str] = []
     for part in source.parts:
         files, folder = source.places(part)
         for path in files:
@@ -210,6 +248,7 @@ def _coco(root: Path, pattern: str) -> Gathered:
                 findings.append(Finding("broken_file", name, _short(str(error), path)))
                 continue
             findings += [_coco_fault(name, fault, path) for fault in contents.faults]
+            faults += contents.faults
             for reason, count in contents.skipped.items():
                 kind = "degenerate" if reason == "degenerate" else "skipped"
                 findings.append(Finding(kind, name, f"{count} annotations are {reason} and left out"))
@@ -229,8 +268,12 @@ def _coco(root: Path, pattern: str) -> Gathered:
                 entries.append(Entry(record.name, part, group, annotations, record.load, raw, None))
     for path in walk(root, IMAGE_SUFFIXES):
         if path not in used:
-            findings.append(Finding("unannotated", path.relative_to(root).as_posix(), "no COCO file lists it"))
-    return Gathered(entries, findings, source.parts)
+            name = path.relative_to(root).as_posix()
+            findings.append(Finding("unannotated", name, "no COCO file lists it"))
+            # One that is listed and damaged has its finding already.
+            if not any(path.name in fault for fault in faults):
+                bare.append(_bare(path, name, source.parts, pattern))
+    return Gathered(entries, findings, source.parts, bare)
 
 
 def _coco_fault(name: str, fault: str, path: Path) -> Finding:

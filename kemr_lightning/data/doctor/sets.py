@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,31 +63,40 @@ class Examined:
     thumb: npt.NDArray[np.float32] | None = None
 
 
-def copy_findings(images: Sequence[Examined]) -> list[Finding]:
-    """Images that are there twice: the same pixels, or so alike, also mirrored or turned, that they show one cell."""
+def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = ()) -> list[Finding]:
+    """Images that are there twice: the same pixels, or so alike, also mirrored or turned, that they show one cell.
+
+    Args:
+        images: With annotations.
+        bare: Without: they are not used, so that a copy of one does no harm yet.
+    """
     findings = []
+    unused = {image.name for image in bare}
     by_digest: dict[str, list[Examined]] = defaultdict(list)
-    for image in images:
+    for image in [*images, *bare]:
         if image.digest is not None:
             by_digest[image.digest].append(image)
     distinct = []
     for same in by_digest.values():
         distinct.append(same[0])
         for other in same[1:]:
-            findings.append(_copy(same[0], other, "same_image", "has the same pixels as"))
+            findings.append(_copy(same[0], other, "same_image", "has the same pixels as", unused))
     with_thumb = [image for image in distinct if image.thumb is not None and image.thumb.any()]
     for first, second, correlation in _near(with_thumb):
         sure = correlation >= SURE
         how = f"{'shows the same as' if sure else 'is very like'} (correlation {correlation:.3f}, maybe turned)"
-        findings.append(_copy(first, second, "same_image" if sure else "near_image", how))
+        findings.append(_copy(first, second, "same_image" if sure else "near_image", how, unused))
     return findings
 
 
-def _copy(first: Examined, second: Examined, kind: str, how: str) -> Finding:
+def _copy(first: Examined, second: Examined, kind: str, how: str, unused: Set[str]) -> Finding:
     apart = first.part != second.part
     parts = f" ({second.part} and {first.part})" if apart else ""
+    if second.name == first.name:
+        return Finding(f"{kind}_parts", second.name, f"is in two of data.lists{parts}")
     message = f"{how} {first.name}{parts}"
-    return Finding(f"{kind}_parts" if apart else kind, second.name, message, others=(first.name,))
+    kind = "unannotated_copy" if second.name in unused else f"{kind}_parts" if apart else kind
+    return Finding(kind, second.name, message, others=(first.name,))
 
 
 def _near(images: Sequence[Examined]) -> Iterator[tuple[Examined, Examined, float]]:
