@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import overload
+from dataclasses import dataclass, fields, replace
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class RefinementError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class CRFParams:
-    """Parameters of the CRF.
+    """Parameters of the CRF: numbers, or tensors without dimensions, which gradients flow to (but ``iterations``).
 
     Attributes:
         sigma_alpha: Reach of the appearance kernel in pixels, > 0.
@@ -55,17 +55,20 @@ class CRFParams:
         RefinementError: A value outside its range (a `ValueError`, too).
     """
 
-    sigma_alpha: float = 2.0
-    sigma_beta: float = 9.0
-    sigma_gamma: float = 3.0
-    w1: float = 3.0
-    w2: float = 0.0
+    sigma_alpha: float | Tensor = 2.0
+    sigma_beta: float | Tensor = 9.0
+    sigma_gamma: float | Tensor = 3.0
+    w1: float | Tensor = 3.0
+    w2: float | Tensor = 0.0
     iterations: int = 5
-    temperature: float = 1.0
+    temperature: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, Tensor) and value.ndim == 0 and field.name != "iterations":
+                # A tensor of truth values or complex numbers stays one here, and is refused below.
+                value = value.detach().item()
             wanted = (int, np.integer) if field.name == "iterations" else (int, float, np.integer, np.floating)
             if isinstance(value, bool) or not isinstance(value, wanted):
                 kind = "a whole number" if field.name == "iterations" else "a number"
@@ -78,8 +81,17 @@ class CRFParams:
                 raise RefinementError(f"CRF parameter {field.name} must be {bound}, not {value}.")
 
     def to_tensor(self) -> Tensor:
-        """``(6,)`` float32 in the order of `PARAMETER_NAMES`."""
-        return torch.tensor([float(getattr(self, name)) for name in PARAMETER_NAMES])
+        """``(6,)`` float32 in the order of `PARAMETER_NAMES`, on the device of those that are tensors."""
+        values = [getattr(self, name) for name in PARAMETER_NAMES]
+        tensors = [value for value in values if isinstance(value, Tensor)]
+        if not tensors:
+            return torch.tensor([float(value) for value in values])
+        return torch.stack([torch.as_tensor(value).to(tensors[0].device, torch.float32) for value in values])
+
+    def numbers(self) -> CRFParams:
+        """The same with plain numbers in place of tensors, as files hold it."""
+        tensors: dict[str, Any] = {name: v.item() for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
     @classmethod
     def from_tensor(cls, values: Tensor, iterations: int) -> CRFParams:
@@ -135,16 +147,28 @@ def refine_probability(
         tolerance: Intended largest difference from the exact result; used by ``"torch"`` only.
 
     Returns:
-        ``(H, W)`` float32: an array for an array, a tensor on ``prob``'s device for a tensor.
+        ``(H, W)`` float32: an array for an array, a tensor on ``prob``'s device for a tensor. From ``"torch"`` a tensor
+        has gradients in ``prob`` and in those of ``params`` that require them.
 
     Raises:
         RefinementError: Shapes that do not match, wrong types, NaN, an unknown engine.
     """
-    as_array = isinstance(prob, np.ndarray)
-    # Arrays are copied: a PIL image's cannot be written to, about which torch warns.
-    pixels, chance = (each if isinstance(each, Tensor) else torch.tensor(np.asarray(each)) for each in (image, prob))
-    refined = refine_crops([pixels], [chance], params, engine, tolerance)[0]
-    return refined.numpy() if as_array else refined
+    pixels, chance = _as_tensor(image, "image"), _as_tensor(prob, "probability")
+    if not isinstance(prob, np.ndarray):
+        return refine_crops([pixels], [chance], params, engine, tolerance)[0]
+    with torch.no_grad():  # An array has no gradient, and without them the compiled engine can run.
+        return refine_crops([pixels], [chance], params, engine, tolerance)[0].numpy()
+
+
+def _as_tensor(values: np.ndarray | Tensor, what: str) -> Tensor:
+    """Arrays are copied: torch takes none that is read backwards or of the other byte order, and warns of read-only."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    try:
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    except TypeError as error:
+        raise RefinementError(f"the {what} must be an array of numbers, not of {array.dtype}.") from error
 
 
 def refine_crops(
@@ -198,8 +222,10 @@ def refine_packed(
         raise RefinementError(f"{len(each)} parameter sets for {len(crops)} instances.")
     if not each:
         return crops.prob
-    check_probability(crops)
-    table = torch.stack([one.to_tensor() for one in each])
+    check_probability(crops.prob, crops.areas)
+    rows = [params.to_tensor()] * len(each) if isinstance(params, CRFParams) else [one.to_tensor() for one in each]
+    # Rows of plain numbers are on the CPU, those with tensors where these are.
+    table = torch.stack([row.to(crops.prob.device) for row in rows] if len({r.device for r in rows}) > 1 else rows)
     run = ENGINES[engine]
     rounds = {one.iterations for one in each}
     if len(rounds) == 1:
@@ -223,18 +249,21 @@ def check_engine(engine: str, tolerance: float) -> None:
         raise RefinementError(f"the refinement's tolerance must be greater than 0, not {tolerance}.")
 
 
-def check_probability(crops: Crops) -> None:
+def check_probability(prob: Tensor, areas: Sequence[int]) -> None:
     """Raise `RefinementError` naming the first instance with NaN or values outside [0, 1].
 
     One reduction for all instances, so that a GPU is waited for once. Interpolation may overshoot by rounding; that is
     let through (the engines clip).
+
+    Args:
+        prob: ``(P,)`` probabilities of all instances, end to end.
+        areas: Pixels of each instance.
     """
-    wrong = ~((crops.prob >= -1e-4) & (crops.prob <= 1 + 1e-4))
+    wrong = ~((prob >= -1e-4) & (prob <= 1 + 1e-4))
     if not bool(wrong.any()):
         return
-    for index, (bad, values) in enumerate(
-        zip(wrong.split_with_sizes(crops.areas), crops.prob.split_with_sizes(crops.areas), strict=True)
-    ):
+    parts = zip(wrong.split_with_sizes(list(areas)), prob.split_with_sizes(list(areas)), strict=True)
+    for index, (bad, values) in enumerate(parts):
         if bool(bad.any()):
             what = "NaN" if bool(values.isnan().any()) else f"{float(values[bad][0])}, which is outside [0, 1]"
             raise RefinementError(f"instance {index}: its probability contains {what}.")

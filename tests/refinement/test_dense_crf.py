@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from kemr_lightning.errors import UserError
 from kemr_lightning.refinement import CRFParams, RefinementError, refine_crops, refine_probability
@@ -128,6 +129,20 @@ def test_arrays_give_arrays_and_tensors_tensors():
     np.testing.assert_array_equal(array, tensor.numpy())
 
 
+def test_views_and_foreign_byte_orders_are_taken_as_what_they_show():
+    rng = np.random.default_rng(4)
+    image, prob = rng.integers(0, 256, (9, 8, 3)).astype(np.uint8), rng.random((9, 8)).astype(np.float32)
+    wanted = refine_probability(image, prob, CRFParams())
+    blue_first = np.ascontiguousarray(image[:, :, ::-1])
+    np.testing.assert_array_equal(refine_probability(blue_first[:, :, ::-1], prob, CRFParams()), wanted)
+    upside_down = np.ascontiguousarray(image[::-1]), np.ascontiguousarray(prob[::-1])
+    np.testing.assert_array_equal(refine_probability(upside_down[0][::-1], upside_down[1][::-1], CRFParams()), wanted)
+    for order in (">f4", "<f4"):
+        np.testing.assert_array_equal(refine_probability(image, prob.astype(order), CRFParams()), wanted)
+    with pytest.raises(RefinementError, match="probability must be an array of numbers"):
+        refine_probability(image, prob.astype(str), CRFParams())
+
+
 def test_input_is_left_alone():
     rng = np.random.default_rng(2)
     image, prob = rng.integers(0, 256, (9, 8)).astype(np.uint8), rng.random((9, 8)).astype(np.float32)
@@ -142,9 +157,51 @@ def test_params_to_tensor_and_back():
     assert CRFParams.from_tensor(params.to_tensor(), 7) == params
 
 
+def test_gradients_flow_to_parameters_that_are_tensors():
+    """Against central differences of the float64 oracle, in every real parameter and in the probability."""
+    rng = np.random.default_rng(5)
+    image = torch.from_numpy(gaussian_filter(rng.uniform(0, 255, (14, 17)), 1.0).astype(np.uint8))
+    prob = torch.from_numpy(gaussian_filter(rng.random((14, 17)), 1.0).astype(np.float32))
+    values = {"sigma_alpha": 2.5, "sigma_beta": 14.0, "sigma_gamma": 1.5, "w1": 2.0, "w2": 0.7, "temperature": 1.3}
+    weight = torch.from_numpy(rng.random((14, 17)))
+
+    def exact(prob: torch.Tensor, **changed: float) -> float:
+        refined = refine_probability(image, prob, CRFParams(**{**values, **changed}), "exact")
+        return float((refined.double() * weight).sum())
+
+    leaves = {name: torch.tensor(value, requires_grad=True) for name, value in values.items()}
+    chance = prob.clone().requires_grad_()
+    refined = refine_probability(image, chance, CRFParams(**leaves), tolerance=1e-4)
+    (refined.double() * weight).sum().backward()
+    for name, value in values.items():
+        step = 0.02 * value
+        slope = (exact(prob, **{name: value + step}) - exact(prob, **{name: value - step})) / (2 * step)
+        assert float(leaves[name].grad) == pytest.approx(slope, rel=0.02, abs=2e-3), name
+    for at in ((3, 4), (7, 9), (13, 0)):
+        step = torch.zeros_like(prob)
+        step[at] = 0.01
+        slope = (exact(prob + step) - exact(prob - step)) / 0.02
+        assert float(chance.grad[at]) == pytest.approx(slope, rel=0.02, abs=2e-3)
+
+
+def test_tensor_parameters_without_gradients_are_numbers():
+    rng = np.random.default_rng(6)
+    image, prob = rng.integers(0, 256, (9, 8)).astype(np.uint8), rng.random((9, 8)).astype(np.float32)
+    given = CRFParams(w1=torch.tensor(4.0, requires_grad=True), sigma_beta=torch.tensor(12.0, dtype=torch.float64))
+    plain = CRFParams(w1=4.0, sigma_beta=12.0)
+    assert given.numbers() == plain
+    assert all(isinstance(value, int | float) for value in vars(given.numbers()).values())
+    np.testing.assert_array_equal(refine_probability(image, prob, given), refine_probability(image, prob, plain))
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("w1", torch.tensor(-1.0)),
+        ("w1", torch.tensor(True)),
+        ("sigma_beta", torch.tensor(float("nan"), requires_grad=True)),
+        ("sigma_gamma", torch.ones(1)),
+        ("iterations", torch.tensor(5)),
         ("sigma_alpha", -1.0),
         ("sigma_beta", 0.0),
         ("sigma_gamma", float("nan")),
