@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 def refine_torch(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> Tensor:
     """Refine crops on any device; differentiable in ``parameters`` and in ``crops.prob``.
 
-    On CPU and without gradients the compiled kernel runs (`compiled`), unless numba is missing or the tolerance is
-    below what its windows can give; everywhere else tensor operations do (`batched`). Both approximate the same mean
-    field within the tolerance.
+    On CPU and without gradients the compiled kernel runs (`compiled`), unless numba is missing or, for a crop, the
+    tolerance is below what its windows can give; everywhere else tensor operations do (`batched`). Both approximate the
+    same mean field within the tolerance.
 
     Args:
         crops: The crops.
@@ -34,14 +34,18 @@ def refine_torch(crops: Crops, parameters: Tensor, iterations: int, tolerance: f
     wants_gradient = torch.is_grad_enabled() and (parameters.requires_grad or crops.prob.requires_grad)
     if crops.prob.device.type == "cpu" and not wants_gradient:
         compiled = _compiled()
-        refined = None if compiled is None else compiled(crops, parameters, iterations, tolerance)
-        if refined is not None:
+        if compiled is not None:
+            refined, left = compiled(crops, parameters, iterations, tolerance)
+            parts = refined.split_with_sizes(crops.areas)
+            for which in left:
+                # One by one: a crop's result must not depend on its company.
+                parts[which].copy_(refine_batched(crops.select([which]), parameters[[which]], iterations, tolerance))
             return refined
     return refine_batched(crops, parameters, iterations, tolerance)
 
 
 @lru_cache(maxsize=1)
-def _compiled() -> Callable[[Crops, Tensor, int, float], Tensor | None] | None:
+def _compiled() -> Callable[[Crops, Tensor, int, float], tuple[Tensor, list[int]]] | None:
     """The compiled engine, imported when first needed: numba takes a second to import."""
     try:
         from kemr_lightning.refinement.engines.compiled import refine_compiled

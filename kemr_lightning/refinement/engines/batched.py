@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kemr_lightning.refinement.crops import Crops
+from kemr_lightning.refinement.engines.windows import LEAST_SIGMA
 
 BUFFER = {"cpu": 4_000_000, "cuda": 64_000_000}
 """Floats in one intermediate tensor (pixels x factors); bounds the memory whatever the size of a crop."""
@@ -56,6 +57,7 @@ def refine_batched(crops: Crops, parameters: Tensor, iterations: int, tolerance:
         ``(P,)`` float32 refined probabilities on the crops' device.
     """
     table = parameters.to(crops.prob.device, torch.float32)
+    table = torch.cat([table[:, :3].clamp(min=LEAST_SIGMA), table[:, 3:]], dim=1)
     # The only values the host needs: how many factors the narrowest kernel takes.
     bounds = torch.stack([table[:, 1].amin(), table[:, 3].amax(), table[:, 4].amax()]).detach().tolist()
     spacing = node_spacing(tolerance, bounds[1])
@@ -64,9 +66,10 @@ def refine_batched(crops: Crops, parameters: Tensor, iterations: int, tolerance:
     pieces: dict[int, Tensor] = {}
     for batch in _batches(crops, z0):
         z = _mean_field(batch, table[batch.index], iterations, spacing, bounds)
+        refined = torch.sigmoid(z)
         for row, which in enumerate(batch.index):
             height, width = crops.sizes[which]
-            pieces[which] = torch.sigmoid(z[row, :height, :width]).reshape(-1)
+            pieces[which] = refined[row, :height, :width].reshape(-1)
     return torch.cat([pieces[which] for which in range(len(crops))])
 
 

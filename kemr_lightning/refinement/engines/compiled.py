@@ -22,7 +22,16 @@ from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines.simd import RING, gather4, gather6, spread4, spread6
-from kemr_lightning.refinement.engines.windows import blur_taps, layout_for, nodes, stricter
+from kemr_lightning.refinement.engines.windows import (
+    LEAST_SIGMA,
+    MOST_ROUGH,
+    blur_taps,
+    for_iterations,
+    for_roughness,
+    layout_for,
+    nodes,
+    stricter,
+)
 
 MOST_CELLS = 12_000_000
 """Float32 cells of the grid at a time; a crop that needs more is filtered in bands of rows."""
@@ -36,7 +45,7 @@ def _kernel(function: Function) -> Function:
     return cast(Function, numba.njit(fastmath=True, nogil=True, cache=True)(function))
 
 
-def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> Tensor | None:
+def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, list[int]]:
     """Refine crops on CPU, without gradients.
 
     Args:
@@ -46,9 +55,13 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
         tolerance: Intended largest difference of a probability from the exact result.
 
     Returns:
-        ``(P,)`` float32 refined probabilities, or None if the tolerance is below what the windows can give.
+        ``(P,)`` float32 refined probabilities, and the crops whose are not filled in: their tolerance is below what the
+        windows can give.
     """
-    table = parameters.detach().double()
+    table = parameters.detach().double().clone()
+    table[:, :3] = table[:, :3].clamp(min=LEAST_SIGMA)
+    # Joined to no other pixel by space: intensity does not matter, and a fine grid of it would only take memory.
+    table[table[:, 0] == LEAST_SIGMA, 1] = 255
     chance = crops.prob.detach()
     logit = (chance.clamp(1e-5, 1) / (1 - chance).clamp_(1e-5, 1)).log_()
     if bool((table[:, 5] != 1).any()):
@@ -60,28 +73,36 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
     groups: dict[tuple[float, ...], list[int]] = {}
     for which, row in enumerate(table[:, :5].tolist()):
         groups.setdefault(tuple(row), []).append(which)
-    layouts = {row: layout_for(tolerance, row[3], row[4]) for row in groups}
-    if any(layout is None for layout in layouts.values()):
-        return None
     levels = crops.intensity.numpy()
-    for row, members in groups.items():
+    waiting = [(row, for_iterations(tolerance, iterations), MOST_ROUGH, members) for row, members in groups.items()]
+    left: list[int] = []
+    while waiting:
+        row, allowed, most_rough, members = waiting.pop()
         sigma_alpha, sigma_beta, sigma_gamma, w1, w2 = row
-        layout = layouts[row]
-        assert layout is not None
+        layout = layout_for(allowed, w1, w2)
+        if layout is None:
+            left += members
+            continue
         longest = int(sizes[members].max())
         in_space, in_level = nodes(longest, sigma_alpha, layout), nodes(256, sigma_beta, layout, vectors=True)
         # What is not spread, or not read back, moves a logit by at most about the tolerance.
-        change = 1.5 * stricter(tolerance) / (max(w1 + w2, 1.0) * (1 + (w1 / 8) ** 2))
-        reach = math.ceil(sigma_alpha * math.sqrt(2 * math.log(max(w1 / (8 * tolerance), 8.0))))
+        change = 1.5 * stricter(allowed) / (max(w1 + w2, 1.0) * (1 + (w1 / 8) ** 2))
+        reach = math.ceil(sigma_alpha * math.sqrt(2 * math.log(max(w1 / (8 * allowed), 8.0))))
         smoothing = np.exp(-(np.arange(2 * math.ceil(2 * sigma_gamma) + 1) ** 2) / (2 * sigma_gamma**2)).astype(
             np.float32
         )
+        roughness = np.zeros(len(members))
         _refine_group(
             levels, z0, refined, starts[members], sizes[members], in_space.first, in_space.weights, in_level.first,
             in_level.weights, blur_taps(layout)[0], smoothing, w1, w2, iterations, change, reach,
-            math.ceil(4 * sigma_alpha), MOST_CELLS,
+            math.ceil(4 * sigma_alpha), MOST_CELLS, roughness, most_rough,
         )  # fmt: skip
-    return torch.from_numpy(refined)
+        again: dict[float, list[int]] = {}
+        for which, rough in zip(members, roughness.tolist(), strict=True):
+            if rough > most_rough:
+                again.setdefault(for_roughness(allowed, rough), []).append(which)
+        waiting += [(row, finer, math.inf, rough_ones) for finer, rough_ones in again.items()]
+    return torch.from_numpy(refined), sorted(left)
 
 
 @_kernel
@@ -367,9 +388,13 @@ def _refine_group(
     all_levels: NDArray[np.uint8], all_z0: Float32, refined: Float32, starts: NDArray[np.int64],
     sizes: NDArray[np.int64], first: NDArray[np.int64], weights: Float32, level_first: NDArray[np.int64],
     level_weights: Float32, taps: Float32, smoothing: Float32, w1: float, w2: float, iterations: int, change: float,
-    reach: int, far: int, most_cells: int,
+    reach: int, far: int, most_cells: int, roughness: NDArray[np.float64], most_rough: float,
 ) -> None:  # fmt: skip
-    """Mean field on crops that share their parameters."""
+    """Mean field on crops that share their parameters.
+
+    Fills ``roughness`` with the mean of 1 / D of each crop (0 without an appearance kernel); a crop with more than
+    ``most_rough`` is left as it is, for a finer grid.
+    """
     padding, nodes = len(taps) - 1, len(weights) // len(first)
     grid, scratch = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float32)
     for which in range(len(starts)):
@@ -400,6 +425,9 @@ def _refine_group(
             for i in range(pixels):
                 # The self term makes D at least 1; the windows' error must not take it to zero.
                 norm[i] = 1 / math.sqrt(max(appearance[i], np.float32(0.5)))
+                roughness[which] += norm[i] * norm[i] / pixels
+            if roughness[which] > most_rough:
+                continue
             appearance[:] = np.float32(0)
         smooth, smooth_norm = np.zeros(pixels, dtype=np.float32), np.ones(pixels, dtype=np.float32)
         smoothed = w2 > 0 and iterations > 0

@@ -9,11 +9,18 @@ they also undo the window's own blur.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+LEAST_SIGMA = 0.15
+"""Below it a kernel joins no two pixels (or grey levels): at distance 1 it is 2e-10. Grids would only grow."""
+
+MOST_ROUGH = 0.11
+"""Mean of 1 / D over a crop, D the appearance kernel's row sums, up to which `layout_for` alone keeps the tolerance."""
 
 _SHAPES = {
     4: ((0.6, 0.7, 0.8, 0.9, 1.0), (9.5, 9.0, 8.5, 7.5, 7.0)),
@@ -120,6 +127,27 @@ def layout_for(tolerance: float, w1: float, w2: float = 0.0) -> Layout | None:
     """
     allowed = 1.4 * stricter(tolerance) / (max(w1 + w2 / 2, 0.1) * (1 + ((w1 + w2) / 8.5) ** 3.5))
     return next((layout for layout in LAYOUTS if blur_taps(layout)[1] <= allowed), None)
+
+
+def for_iterations(tolerance: float, iterations: int) -> float:
+    """The tolerance to work with for so many updates: each amplifies the error of pixels that could go either way."""
+    return tolerance / min(max(iterations / 5, 1.0) ** 0.75, 8.0)
+
+
+def for_roughness(tolerance: float, roughness: float) -> float:
+    """The tolerance to work with where pixels have few like them.
+
+    The windows' error does not shrink with D, which divides it, and a pixel that few others hold is soon undecided. On
+    pure noise (D about 2.5) the error is some ten times that of a chromosome (D about 15). Set by measurement; powers
+    of two, so that crops can share a grid.
+
+    Args:
+        tolerance: That of a smooth crop.
+        roughness: Mean of 1 / D.
+    """
+    if roughness <= MOST_ROUGH:
+        return tolerance
+    return tolerance / 2.0 ** math.ceil(math.log2(3 * (roughness / MOST_ROUGH) ** 1.2))
 
 
 def stricter(tolerance: float) -> float:
