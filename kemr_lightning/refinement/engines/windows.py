@@ -131,7 +131,7 @@ def layout_for(tolerance: float, w1: float, w2: float = 0.0) -> Layout | None:
 
 def for_iterations(tolerance: float, iterations: int) -> float:
     """The tolerance to work with for so many updates: each amplifies the error of pixels that could go either way."""
-    return tolerance / min(max(iterations / 5, 1.0) ** 0.75, 8.0)
+    return tolerance / min(math.pow(max(iterations / 5, 1.0), 0.75), 8.0)
 
 
 def for_roughness(tolerance: float, roughness: float) -> float:
@@ -147,7 +147,7 @@ def for_roughness(tolerance: float, roughness: float) -> float:
     """
     if roughness <= MOST_ROUGH:
         return tolerance
-    return tolerance / 2.0 ** math.ceil(math.log2(3 * (roughness / MOST_ROUGH) ** 1.2))
+    return math.ldexp(tolerance, -math.ceil(math.log2(3 * math.pow(roughness / MOST_ROUGH, 1.2))))
 
 
 def stricter(tolerance: float) -> float:
