@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.instances import Instances, Patch
-from kemr_lightning.refinement.crops import Crops
+from kemr_lightning.refinement.crops import Crops, moved
 from kemr_lightning.refinement.dense_crf import CRFParams, refine_packed
 from kemr_lightning.refinement.evidence import EvidenceNet, corrected_logits
 from kemr_lightning.refinement.restraint import FREE, Restraint
@@ -57,11 +57,29 @@ def act(
         logits: The network's corrected logits where they are known already.
 
     Returns:
-        ``(h, w)`` float32 probabilities on each instance's patch window.
+        ``(h, w)`` float32 probabilities on each instance's patch window, on the CPU.
 
     Raises:
         ValueError: The action needs a network that is not there.
     """
+    refined = _freely(action, crops, evidence, engine, tolerance, logits)
+    return [action.restraint(old, new) for old, new in zip(initial_masks(crops), refined, strict=True)]
+
+
+def initial_masks(crops: Sequence[Surroundings]) -> list[Tensor]:
+    """``(h, w)`` float32 initial probabilities on each instance's patch window, on the CPU."""
+    return moved([crop.crop(crop.prob) for crop in crops], "cpu")
+
+
+def _freely(
+    action: Action,
+    crops: Sequence[Surroundings],
+    evidence: EvidenceNet | None,
+    engine: str,
+    tolerance: float,
+    logits: Sequence[Tensor] | None,
+) -> list[Tensor]:
+    """`act` without restraint. The results come to the CPU in one copy: restraints and states look at each of them."""
     if not crops:
         return []
     if action.evidence:
@@ -73,10 +91,8 @@ def act(
     else:
         probabilities = [crop.prob for crop in crops]
     packed = Crops.pack([crop.intensity for crop in crops], probabilities)
-    refined = packed.unpack(refine_packed(packed, action.params, engine, tolerance))
-    return [
-        action.restraint(crop.crop(crop.prob), crop.crop(values)) for crop, values in zip(crops, refined, strict=True)
-    ]
+    refined = packed.unpack(refine_packed(packed, action.params, engine, tolerance).cpu())
+    return [crop.crop(values) for crop, values in zip(crops, refined, strict=True)]
 
 
 def act_all(
@@ -102,21 +118,22 @@ def act_all(
     if evidence is not None and any(action.evidence for action in actions):
         logits = corrected_logits(evidence, crops)
     free: dict[tuple[CRFParams, bool], list[Tensor]] = {}
-    results = []
     for action in actions:
         key = (action.params, action.evidence)
         if key not in free:
-            free[key] = act(action.free, crops, evidence, engine, tolerance, logits)
-        masks = zip(crops, free[key], strict=True)
-        results.append([action.restraint(crop.crop(crop.prob), values) for crop, values in masks])
-    return results
+            free[key] = _freely(action, crops, evidence, engine, tolerance, logits)
+    initial = initial_masks(crops)
+    return [
+        [action.restraint(old, new) for old, new in zip(initial, free[action.params, action.evidence], strict=True)]
+        for action in actions
+    ]
 
 
 def with_masks(instances: Instances, masks: Sequence[Tensor]) -> Instances:
-    """The same instances with new ``(h, w)`` probabilities on the same windows."""
-    patches = [
-        Patch(patch.x0, patch.y0, values.clone()) for patch, values in zip(instances.patches or [], masks, strict=True)
-    ]
+    """The same instances with new ``(h, w)`` probabilities on the same windows, on their patches' device."""
+    before = instances.patches or []
+    there = moved(masks, before[0].values.device) if before else []
+    patches = [Patch(patch.x0, patch.y0, values.clone()) for patch, values in zip(before, there, strict=True)]
     return replace(instances, patches=patches)
 
 

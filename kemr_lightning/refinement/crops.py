@@ -58,3 +58,13 @@ class Crops:
     def unpack(self, values: Tensor) -> list[Tensor]:
         """Cut ``(P,)`` values into views of ``(h, w)``, one per crop."""
         return [flat.view(size) for flat, size in zip(values.split_with_sizes(self.areas), self.sizes, strict=True)]
+
+
+def moved(tensors: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
+    """Tensors of one type on a device, in one copy: a GPU is waited for once, not for each of them."""
+    device = torch.device(device)
+    if all(tensor.device == device for tensor in tensors):
+        return list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).to(device)
+    parts = flat.split_with_sizes([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

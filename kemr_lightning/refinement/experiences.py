@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,10 @@ class Experiences:
             raise ValueError(f"states must be (E, {len(STATE_NAMES)}), not {tuple(self.states.shape)}")
         if any(len(each) != count for each in (self.actions, self.before, self.after, self.images)):
             raise ValueError("experiences disagree on their number")
+        if not bool(torch.isfinite(self.states).all()):
+            raise ValueError("states of experiences must be finite")
+        if not all(bool(((ious >= 0) & (ious <= 1)).all()) for ious in (self.before, self.after)):
+            raise ValueError("IoUs of experiences must be from 0 to 1")
 
     def __len__(self) -> int:
         return len(self.states)
@@ -61,6 +66,12 @@ class Reasoning:
 
     neighbours: int = 40
     price: float = 0.2
+
+    def __post_init__(self) -> None:
+        if isinstance(self.neighbours, bool) or not isinstance(self.neighbours, int) or self.neighbours < 1:
+            raise ValueError(f"reasoning.neighbours must be a whole number, 1 or more, not {self.neighbours!r}")
+        if not (math.isfinite(self.price) and self.price >= 0):
+            raise ValueError(f"reasoning.price must be 0 or more, not {self.price!r}")
 
 
 class Experienced:

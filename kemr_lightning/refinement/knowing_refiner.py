@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
 from kemr_lightning.instances import Instances
-from kemr_lightning.refinement.actions import act, act_all, unite_states, with_masks
-from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, RefinementError, check_engine, to_intensity
+from kemr_lightning.refinement.actions import act, act_all, initial_masks, unite_states, with_masks
+from kemr_lightning.refinement.dense_crf import (
+    DEFAULT_TOLERANCE,
+    RefinementError,
+    check_engine,
+    check_probability,
+    to_intensity,
+)
+from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import Experienced
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.refiner import check_windows
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 from kemr_lightning.refinement.surroundings import surroundings
 
@@ -31,6 +41,7 @@ class KnowingRefiner:
         self.knowledge = knowledge
         self.engine = engine
         self.tolerance = tolerance
+        self._evidence: dict[torch.device, EvidenceNet] = {}
         self._experienced: Experienced | None = None
         if knowledge.experiences is not None:
             self._experienced = Experienced(knowledge.experiences, len(knowledge.actions) + 1)
@@ -47,7 +58,8 @@ class KnowingRefiner:
             The same boxes, scores, labels and disagreement, patches on the same windows.
 
         Raises:
-            RefinementError: The image is not the instances' image, or a probability has NaN (says which instance).
+            RefinementError: The image is not the instances' image, a patch leaves it, or a probability is NaN or not in
+                [0, 1] (says which instance).
         """
         return self.decide(image, instances)[0]
 
@@ -60,17 +72,18 @@ class KnowingRefiner:
             )
         if not instances.patches:
             return instances, torch.zeros(len(instances), dtype=torch.int64)
-        for index, patch in enumerate(instances.patches):
-            if bool(patch.values.isnan().any()):
-                raise RefinementError(f"instance {index}: its probability contains NaN.")
-        knowledge = self.knowledge
-        crops = surroundings(to_intensity(image), instances, knowledge.margin)
+        check_windows(instances.patches, *instances.image_size)
+        flat = [patch.values.float().reshape(-1) for patch in instances.patches]
+        check_probability(torch.cat(flat), [len(values) for values in flat])
+        knowledge, device = self.knowledge, flat[0].device
+        crops = surroundings(to_intensity(image).to(device), instances, knowledge.margin)
+        evidence = self._evidence_on(device)
         if self._experienced is None:
-            masks = act(knowledge.actions[0], crops, knowledge.evidence, self.engine, self.tolerance)
+            masks = act(knowledge.actions[0], crops, evidence, self.engine, self.tolerance)
             return with_masks(instances, masks), torch.ones(len(instances), dtype=torch.int64)
-        results = act_all(knowledge.actions, crops, knowledge.evidence, self.engine, self.tolerance)
+        results = act_all(knowledge.actions, crops, evidence, self.engine, self.tolerance)
         states = describe_states(crops, instances)
-        initial = [patch.values.float() for patch in instances.patches]
+        initial = initial_masks(crops)
         asked = [
             unite_states(states, [change(a, b) for a, b in zip(initial, masks, strict=True)], CHANGE)
             for masks in results
@@ -81,3 +94,12 @@ class KnowingRefiner:
             for index, action in enumerate(actions.tolist())
         ]
         return with_masks(instances, chosen), actions
+
+    def _evidence_on(self, device: torch.device) -> EvidenceNet | None:
+        """The evidence network on the patches' device. A copy: the knowledge's own may be in use elsewhere."""
+        network = self.knowledge.evidence
+        if network is None or network.confidence.device == device:
+            return network
+        if device not in self._evidence:
+            self._evidence[device] = copy.deepcopy(network).to(device)
+        return self._evidence[device]

@@ -62,6 +62,14 @@ class Knowledge:
             raise ValueError("knowledge needs at least one action")
         if any(action.evidence for action in self.actions) and self.evidence is None:
             raise ValueError("an action needs the evidence network, and there is none")
+        if self.margin < 0:
+            raise ValueError(f"the margin must be 0 or more pixels, not {self.margin}")
+        known = self.experiences
+        if known is not None and bool(((known.actions < 1) | (known.actions > len(self.actions))).any()):
+            numbers = sorted(set(known.actions.tolist()))
+            raise ValueError(
+                f"its experiences are of actions {numbers}, and there are actions 1 to {len(self.actions)}"
+            )
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.
@@ -136,6 +144,8 @@ class Knowledge:
         if document["evidence_width"] is not None:
             evidence = EvidenceNet(int(document["evidence_width"]))
             evidence.load_state_dict(_under("evidence.", tensors))
+            if not all(bool(torch.isfinite(value).all()) for value in evidence.state_dict().values()):
+                raise ValueError("the evidence network's weights are not finite")
             evidence.eval().requires_grad_(False)
         remembered = _under("experiences.", tensors)
         return cls(
@@ -211,7 +221,7 @@ def file_digest(path: str | Path) -> str:
 
 def from_params(params: CRFParams, origin: Mapping[str, Any] | None = None) -> Knowledge:
     """Knowledge that is one parameter set, without experiences: what a sweep or `task=tune` finds."""
-    return Knowledge((Action("crf", params, False),), origin=dict(origin or {}))
+    return Knowledge((Action("crf", params.numbers(), False),), origin=dict(origin or {}))
 
 
 def _written(action: Action) -> dict[str, Any]:

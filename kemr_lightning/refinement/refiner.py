@@ -119,14 +119,11 @@ class Refiner:
         """The crops the CRF works on, and their windows ``(x0, y0, x1, y1)``: patches grown by the margin."""
         intensity = to_intensity(image)
         height, width = intensity.shape
+        check_windows(instances.patches or [], height, width)
         windows: list[tuple[int, int, int, int]] = []
         pixels, chances = [], []
         for patch in instances.patches or []:
             x0, y0, x1, y1 = patch.window
-            if x0 < 0 or y0 < 0 or x1 > width or y1 > height or patch.values.numel() == 0:
-                raise RefinementError(
-                    f"instance {len(windows)}: its patch {patch.window} is empty or leaves the image."
-                )
             grown = (
                 max(x0 - self.margin, 0),
                 max(y0 - self.margin, 0),
@@ -138,3 +135,11 @@ class Refiner:
             pixels.append(intensity[grown[1] : grown[3], grown[0] : grown[2]].to(patch.values.device))
             chances.append(F.pad(patch.values.float(), around, value=self.outside))
         return Crops.pack(pixels, chances), windows
+
+
+def check_windows(patches: Sequence[Patch], height: int, width: int) -> None:
+    """Raise `RefinementError` naming the first instance whose patch is empty or not within the image."""
+    for index, patch in enumerate(patches):
+        x0, y0, x1, y1 = patch.window
+        if x0 < 0 or y0 < 0 or x1 > width or y1 > height or patch.values.numel() == 0:
+            raise RefinementError(f"instance {index}: its patch {patch.window} is empty or leaves the image.")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.instances import Instances
-from kemr_lightning.refinement.surroundings import Surroundings
+from kemr_lightning.refinement.surroundings import Surroundings, on_cpu
 
 STATE_NAMES = (
     "log_area",  # log of the mask's pixels
@@ -35,11 +35,13 @@ def describe_states(crops: Sequence[Surroundings], instances: Instances) -> Tens
         instances: The initial instances.
 
     Returns:
-        ``(N, len(STATE_NAMES))`` float32, finite, columns as in `STATE_NAMES`.
+        ``(N, len(STATE_NAMES))`` float32, finite, columns as in `STATE_NAMES`, on the CPU: a GPU would be waited for
+        several times per instance.
     """
-    spread = instances.disagreement
+    scores = instances.scores.cpu()
+    spread = None if instances.disagreement is None else instances.disagreement.cpu()
     rows = []
-    for index, crop in enumerate(crops):
+    for index, crop in enumerate(on_cpu(crops)):
         prob = crop.prob
         mask = prob >= 0.5
         area = mask.sum().clamp(min=1).float()
@@ -64,7 +66,7 @@ def describe_states(crops: Sequence[Surroundings], instances: Instances) -> Tens
                     (mask & other).sum() / area,
                     (other.sum() / area).clamp(max=4),
                     prob.new_tensor(0.0) if spread is None else spread[index].to(prob),
-                    instances.scores[index].to(prob),
+                    scores[index].to(prob),
                     prob.new_tensor(0.0),
                 ]
             )

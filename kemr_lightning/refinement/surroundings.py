@@ -6,6 +6,7 @@ Used by the evidence network and by the states of Neural Knowledge DNA. Everythi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kemr_lightning.instances import Instances
+from kemr_lightning.refinement.crops import moved
 
 NEIGHBOUR_SCORE = 0.5
 """Instances below this score are no neighbours: most are second detections of the same chromosome."""
@@ -104,3 +106,15 @@ def surroundings(image: Tensor, instances: Instances, margin: int) -> list[Surro
         background = (empty * grey).sum() / empty.sum()
         result.append(Surroundings((x0, y0, x1, y1), inner, intensity, prob, neighbours, foreground, background))
     return result
+
+
+def on_cpu(crops: Sequence[Surroundings]) -> list[Surroundings]:
+    """The same on the CPU, in one copy for each of the types."""
+    if all(crop.prob.device.type == "cpu" for crop in crops):
+        return list(crops)
+    levels = moved([crop.intensity for crop in crops], "cpu")
+    floats = [value for crop in crops for value in (crop.prob, crop.neighbours, crop.foreground, crop.background)]
+    rows = zip(*[iter(moved(floats, "cpu"))] * 4, strict=True)
+    return [
+        Surroundings(crop.window, crop.inner, level, *row) for crop, level, row in zip(crops, levels, rows, strict=True)
+    ]

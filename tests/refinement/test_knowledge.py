@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from kemr_lightning.errors import UserError
 from kemr_lightning.instances import Instances, Patch
-from kemr_lightning.refinement import CRFParams, Refiner
+from kemr_lightning.refinement import CRFParams, Refiner, actions, knowing_refiner
 from kemr_lightning.refinement.actions import Action
+from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.dense_crf import RefinementError
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import Experiences, Reasoning
@@ -33,9 +37,9 @@ def _knowledge(gain: float = 0.1) -> Knowledge:
         torch.tensor([0.7 + gain] * count + [0.7 + gain / 2] * count),
         torch.arange(2 * count),
     )
-    actions = (Action("evidence + crf", PARAMS, True, Restraint(0.5, 0.02)), Action("crf", CRFParams(), False))
+    ways = (Action("evidence + crf", PARAMS, True, Restraint(0.5, 0.02)), Action("crf", CRFParams(), False))
     origin = {"checkpoint": "best.ckpt", "checkpoint_sha256": "0" * 64, "images": 3}
-    return Knowledge(actions, EvidenceNet(4).eval(), experiences, Reasoning(5, 0.2), 6, origin)
+    return Knowledge(ways, EvidenceNet(4).eval(), experiences, Reasoning(5, 0.2), 6, origin)
 
 
 def _scene() -> tuple[torch.Tensor, Instances]:
@@ -85,8 +89,8 @@ def test_one_parameter_set_is_knowledge_and_refines_as_the_refiner_does() -> Non
 @pytest.mark.parametrize(("gain", "action"), [(0.1, 1), (-0.1, 0), (-0.005, 0)])
 def test_experiences_decide_whether_a_mask_changes(gain: float, action: int) -> None:
     image, instances = _scene()
-    refined, actions = KnowingRefiner(_knowledge(gain)).decide(image, instances)
-    assert actions.tolist() == [action, action]
+    refined, chosen = KnowingRefiner(_knowledge(gain)).decide(image, instances)
+    assert chosen.tolist() == [action, action]
     assert torch.equal(refined.boxes, instances.boxes)
     same = torch.equal((refined.patches or [])[0].values, (instances.patches or [])[0].values)
     assert same == (action == 0)
@@ -97,6 +101,55 @@ def test_nan_names_the_instance() -> None:
     (instances.patches or [])[1].values[0, 0] = float("nan")
     with pytest.raises(RefinementError, match="instance 1"):
         KnowingRefiner(_knowledge())(image, instances)
+
+
+@pytest.mark.parametrize("knowledge", [_knowledge(), from_params(PARAMS)], ids=["experienced", "plain"])
+def test_patches_are_checked_as_the_refiner_does(knowledge: Knowledge) -> None:
+    image, instances = _scene()
+    (instances.patches or [])[1].values[0, 0] = float("inf")
+    for refiner in (KnowingRefiner(knowledge), Refiner(PARAMS)):
+        with pytest.raises(RefinementError, match="instance 1: its probability contains inf"):
+            refiner(image, instances)
+        for patch in (Patch(45, 3, torch.rand(9, 9)), Patch(-2, 3, torch.rand(9, 9)), Patch(1, 1, torch.rand(0, 3))):
+            outside = replace(instances, patches=[(instances.patches or [])[0], patch])
+            with pytest.raises(RefinementError, match=r"instance 1: its patch .* is empty or leaves the image"):
+                refiner(image, outside)
+
+
+def test_the_evidence_network_follows_the_patches_to_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ``meta``, where nothing is computed but tensors of two devices are refused as on a GPU."""
+
+    class ReachedError(Exception):
+        pass
+
+    def crf(crops: Crops, *_: object) -> torch.Tensor:
+        raise ReachedError(str(crops.prob.device))
+
+    image, instances = _scene()
+    there = [Patch(patch.x0, patch.y0, patch.values.to("meta")) for patch in instances.patches or []]
+    knowledge = _knowledge()
+    monkeypatch.setattr(knowing_refiner, "check_probability", lambda *_: None)
+    monkeypatch.setattr(actions, "refine_packed", crf)
+    refiner = KnowingRefiner(knowledge)
+    for refine in (refiner, KnowingRefiner(replace(knowledge, experiences=None))):
+        with pytest.raises(ReachedError, match="meta"):
+            refine(image.to("meta"), replace(instances, patches=there))
+    assert refiner._evidence_on(torch.device("meta")) is refiner._evidence_on(torch.device("meta"))
+    assert knowledge.evidence is refiner._evidence_on(torch.device("cpu"))
+    assert knowledge.evidence is not None
+    assert knowledge.evidence.confidence.device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_decides_as_the_cpu_does() -> None:
+    image, instances = _scene()
+    there = [Patch(patch.x0, patch.y0, patch.values.cuda()) for patch in instances.patches or []]
+    wanted, wanted_actions = KnowingRefiner(_knowledge()).decide(image, instances)
+    refined, chosen = KnowingRefiner(_knowledge()).decide(image.cuda(), replace(instances, patches=there))
+    assert torch.equal(chosen, wanted_actions)
+    for a, b in zip(refined.patches or [], wanted.patches or [], strict=True):
+        assert a.values.is_cuda
+        assert float((a.values.cpu() - b.values).abs().max()) < 0.02
 
 
 def test_no_instances_and_boxes_only_come_back_unchanged() -> None:
@@ -133,6 +186,50 @@ def test_bad_files_are_named_with_a_cure(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words) as caught:
             Knowledge.load(path)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda document, tensors: document["reasoning"].update(neighbours=0),
+            "neighbours must be .* 1 or more, not 0",
+        ),
+        (lambda document, tensors: document["reasoning"].update(neighbours=-3), "neighbours must be"),
+        (lambda document, tensors: document["reasoning"].update(neighbours=2.5), "neighbours must be a whole number"),
+        (
+            lambda document, tensors: document["reasoning"].update(price=float("nan")),
+            "price must be 0 or more, not nan",
+        ),
+        (lambda document, tensors: document["reasoning"].update(price=-1.0), "price must be"),
+        (lambda document, tensors: document.update(margin=-1), "margin must be"),
+        (
+            lambda document, tensors: tensors["experiences.actions"].fill_(3),
+            r"actions \[3\], and there are actions 1 to 2",
+        ),
+        (lambda document, tensors: tensors["experiences.actions"].fill_(0), r"actions \[0\]"),
+        (lambda document, tensors: tensors["experiences.after"].fill_(7), "IoUs of experiences"),
+        (lambda document, tensors: tensors["experiences.states"].fill_(float("nan")), "states of experiences"),
+        (lambda document, tensors: tensors["evidence.confidence"].fill_(float("nan")), "weights are not finite"),
+    ],
+)
+def test_nonsense_in_a_whole_file_is_named(change: Callable[..., object], words: str, tmp_path: Path) -> None:
+    file = tmp_path / "k.safetensors"
+    _knowledge().save(file)
+    tensors = load_file(file)
+    with safe_open(file, framework="pt") as content:
+        header = content.metadata()
+    document = json.loads(header["document"])
+    change(document, tensors)
+    save_file(tensors, file, metadata={**header, "document": json.dumps(document)})
+    with pytest.raises(UserError, match=words) as caught:
+        Knowledge.load(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_fitted_tensor_is_kept_as_its_number(tmp_path: Path) -> None:
+    from_params(CRFParams(w1=torch.tensor(4.0, requires_grad=True) * 2)).save(tmp_path / "k.safetensors")
+    assert Knowledge.load(tmp_path / "k.safetensors").actions[0].params == CRFParams(w1=8.0)
 
 
 def test_another_checkpoint_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

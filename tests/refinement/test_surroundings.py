@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from kemr_lightning.instances import Instances, Patch
-from kemr_lightning.refinement.surroundings import surroundings
+from kemr_lightning.refinement import surroundings as module
+from kemr_lightning.refinement.crops import moved
+from kemr_lightning.refinement.surroundings import on_cpu, surroundings
 
 
 def _scene() -> tuple[torch.Tensor, Instances]:
@@ -52,3 +57,41 @@ def test_crop_gives_back_the_patch_at_the_border_of_the_image() -> None:
     assert crop.window == (0, 0, 9, 12)
     assert torch.equal(crop.crop(crop.prob), values)
     assert torch.equal(crop.intensity, image)
+
+
+def test_tensors_move_together_and_come_back_as_they_were() -> None:
+    shapes = [(3, 4), (), (1, 5), (0, 2)]
+    given = [torch.rand(shape) for shape in shapes]
+    there = moved(given, "meta")
+    assert [(each.device.type, tuple(each.shape)) for each in there] == [("meta", shape) for shape in shapes]
+    assert all(a is b for a, b in zip(moved(given, "cpu"), given, strict=True))
+
+
+def test_surroundings_of_another_device_come_to_the_cpu_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: only the copy itself is replaced."""
+    image, instances = _scene()
+    wanted = surroundings(image, instances, 3)
+    on_meta = [
+        replace(
+            crop, **{name: value.to("meta") for name, value in vars(crop).items() if isinstance(value, torch.Tensor)}
+        )
+        for crop in wanted
+    ]
+    copies = []
+
+    def copied(tensors: list[torch.Tensor], device: str) -> list[torch.Tensor]:
+        copies.append(device)
+        twins = {
+            id(there): getattr(here, name)
+            for here, other in zip(wanted, on_meta, strict=True)
+            for name, there in vars(other).items()
+        }
+        return [twins[id(tensor)] for tensor in tensors]
+
+    monkeypatch.setattr(module, "moved", copied)
+    for crop, other in zip(on_cpu(on_meta), wanted, strict=True):
+        assert all(
+            torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+            for a, b in zip(vars(crop).values(), vars(other).values(), strict=True)
+        )
+    assert copies == ["cpu", "cpu"]
