@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -102,11 +106,33 @@ def test_every_instance_may_have_its_own_parameters():
 
 
 def test_binary_masks_are_refined_too():
-    rod = torch.zeros(34, 12, dtype=torch.bool)
+    """A mask two pixels beside the rod moves onto it; the temperature makes 0 and 1 less than sure."""
+    rod = torch.zeros(34, 14, dtype=torch.bool)
     rod[2:32, 2:10] = True
-    refined = Refiner(PARAMS)(picture(), instances(Patch(18, 8, rod))).patches
+    beside = torch.roll(rod, 2, 1)
+    refined = Refiner(CRFParams(4, 15, 2, 8, 0, 10, temperature=4))(picture(), instances(Patch(18, 8, beside))).patches
     assert refined is not None
+    assert not torch.equal(beside, rod)
     assert torch.equal(refined[0].binary(), rod)
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory cannot be reset here")
+def test_an_image_of_46_instances_takes_little_memory():
+    def held(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+    chance = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 60, (1024, 1280), generator=chance, dtype=torch.uint8)
+    patches = [
+        Patch(20 + 150 * (i % 8), 20 + 160 * (i // 8), torch.rand(110, 90, generator=chance) * 0.8) for i in range(46)
+    ]
+    given = replace(instances(*patches), image_size=(1024, 1280))
+    Refiner(PARAMS)(image, given[[0]])  # Compiled beforehand.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = held("VmRSS")
+    Refiner(PARAMS)(image, given)
+    assert held("VmHWM") - before < 200 * 1024
 
 
 def test_nothing_to_refine():

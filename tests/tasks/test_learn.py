@@ -106,6 +106,10 @@ def test_masks_known_by_heart_do_not_teach_unless_asked(
     assert knowledge.origin["images"] == images
     assert knowledge.origin["data"].endswith(source)
     figures = json.loads((directory / "learn.json").read_text())
-    assert figures["experiences"]["lost"] <= 0.02 or figures["experiences"]["gained"] > 0
+    # Blurred masks a pixel too large on clean rods: refinement that learns anything mends them and harms none.
+    chosen = figures["experiences"]
+    assert chosen["iou_after"] > chosen["iou_before"] + 0.1
+    assert chosen["gained"] >= 0.5
+    assert chosen["lost"] <= 0.02
     for name in ("knowledge.txt", "learn.csv", "figures/learning.png", "figures/states.png"):
         assert (directory / name).stat().st_size > 0
