@@ -1,8 +1,10 @@
 """Learn Neural Knowledge DNA from images whose truth is known.
 
-Nothing judges itself: the evidence network is cross-fitted over groups of images, so that the CRF is fitted to, and
-experiences are gathered from, corrected masks of images the network has not seen; the rule by which experiences decide
-is chosen with the experiences of an image's own group left out.
+The evidence network is cross-fitted over groups of images, so that the CRF is fitted to, and experiences are gathered
+from, corrected masks of images the network has not seen; experiences are asked with those of an image's own group left
+out. The CRF's six parameters are not cross-fitted: four fifths of the masks fit them, the fifth chooses among the fits,
+and all of them become experiences. Restraints and the rule are chosen on all of them, too. So few numbers hardly learn
+masks by heart, but the figures of learning are not quite those of unseen images.
 
 Each fitted way to refine becomes several actions, from a bold one that gains most to a careful one that harms next to
 nothing (`kemr_lightning.refinement.restraint`). Experiences choose among them and keeping the mask.
@@ -75,7 +77,8 @@ class Lesson:
         knowledge: The knowledge.
         fits: The CRF's fits by action name, best start first.
         evidence_curve: ``(fold, epoch, loss)``; the fold -1 is the final network on all examples.
-        figures: Out-of-sample mean IoU gained, parts gaining and losing more than `HARM`, by action and for the rule.
+        figures: Mean IoU gained, parts gaining and losing more than `HARM`, by action and for the rule; out of sample
+            for the evidence network and the experiences, not for the CRF's parameters, the restraints and the rule.
         decisions: ``(E,)`` the rule's action per example.
     """
 

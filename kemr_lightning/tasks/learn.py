@@ -43,7 +43,7 @@ def learn(config: DictConfig) -> float:
         config: The composed configuration. ``ckpt`` is the model, ``data.root`` the folder it was trained on.
 
     Returns:
-        The mean IoU that the knowledge gains out of sample.
+        The mean IoU that the knowledge gains on the learning images, see `Lesson.figures`.
 
     Raises:
         UserError: Something in the configuration, the checkpoint or the data has to be mended.
@@ -161,7 +161,7 @@ def _write(lesson: Lesson, directory: Path) -> None:
             logger.info("%s: mean IoU %.4f", name, values["iou_before"])
             continue
         logger.info(
-            "%s, out of sample: mean IoU %.4f -> %.4f, %.1f %% gain more than 0.02, %.1f %% lose more",
+            "%s, on the learning images: mean IoU %.4f -> %.4f, %.1f %% gain more than 0.02, %.1f %% lose more",
             name,
             values["iou_before"],
             values["iou_after"],
