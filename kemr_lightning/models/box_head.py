@@ -47,7 +47,8 @@ class BoxStage(nn.Module):
         iou_threshold: A proposal is positive at this IoU or above, negative below it.
         box_weights: Weights of ``(dx, dy, dw, dh)``; the deltas are multiplied by them.
         class_agnostic: One set of deltas for all classes, else one per class.
-        smooth_l1_beta: Where the box loss turns from quadratic to linear, in weighted delta units.
+        smooth_l1_beta: Where the box loss turns from quadratic to linear, in weighted delta units; 0 for linear
+            throughout.
     """
 
     def __init__(

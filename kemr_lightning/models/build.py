@@ -63,7 +63,7 @@ def region_heads(
     box_size: int = 7,
     box_convs: int = 0,
     box_width: int = 1024,
-    smooth_l1_beta: float = 1.0,
+    smooth_l1_beta: float | None = None,
     mask_size: int = 28,
     mask_width: int = 256,
     mask_convs: int = 4,
@@ -99,7 +99,7 @@ def region_heads(
         box_size: Cells along a side of the pooled grid of the box heads.
         box_convs: Convolutions of a box head.
         box_width: Units of a box head's two layers.
-        smooth_l1_beta: See `BoxStage`.
+        smooth_l1_beta: See `BoxStage`; None for the variant's own.
         mask_size: Cells along a side of the predicted masks (even).
         mask_width: Channels of a mask head.
         mask_convs: Convolutions of a mask head.
@@ -136,7 +136,7 @@ def region_heads(
             iou_thresholds[index],
             box_weights[index],
             class_agnostic,
-            smooth_l1_beta,
+            chosen.smooth_l1_beta if smooth_l1_beta is None else smooth_l1_beta,
         )
         for index in range(count)
     ]

@@ -31,6 +31,7 @@ class CascadeVariant:
         average_logits: Scores are the softmax of the stages' mean logits, else the mean of their softmaxes.
         mask_per_stage: Each stage trains a mask head on its own positives and the masks are averaged; else one mask
             head, trained on the first sample's positives.
+        smooth_l1_beta: See `BoxStage`; 0 is L1.
     """
 
     resample: bool
@@ -38,15 +39,16 @@ class CascadeVariant:
     share_gradient: bool
     average_logits: bool
     mask_per_stage: bool
+    smooth_l1_beta: float
 
 
 VARIANTS = {
-    "mmdetection": CascadeVariant(True, (1.0, 0.5, 0.25), False, True, True),
-    "detectron2": CascadeVariant(False, (1.0, 1.0, 1.0), True, False, False),
+    "mmdetection": CascadeVariant(True, (1.0, 0.5, 0.25), False, True, True, 1.0),
+    "detectron2": CascadeVariant(False, (1.0, 1.0, 1.0), True, False, False, 0.0),
 }
 CANDIDATES = 2  # times `detections`: how many go into the suppression by masks
 
-SINGLE_STAGE = CascadeVariant(True, (1.0,), False, True, True)
+SINGLE_STAGE = CascadeVariant(True, (1.0,), False, True, True, 1.0)
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -210,7 +212,8 @@ class CascadeHeads(nn.Module):
         labels = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
         matches = torch.zeros_like(labels)
         if len(target) and len(boxes):
-            found = stage.matcher(box_iou(target.boxes, boxes))
+            # Two boxes without area have an IoU of 0 / 0, which the matcher would take for a match.
+            found = stage.matcher(box_iou(target.boxes, boxes).nan_to_num(0.0))
             positive = found >= 0
             matches[positive] = found[positive]
             labels[positive] = target.labels[found[positive]]
@@ -284,12 +287,37 @@ class CascadeHeads(nn.Module):
             Detections(box, score, label, grids[i], regions[i], None if disagreement is None else disagreement[i])
             for i, (box, score, label) in enumerate(selected)
         ]
+        return [self.suppress_masks(each, size) for each, size in zip(found, image_sizes, strict=True)]
+
+    def suppress_boxes(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        """Which boxes of one image get masks, by falling score.
+
+        Args:
+            boxes: ``(N, 4)``.
+            scores: ``(N,)``.
+            labels: ``(N,)`` int64.
+
+        Returns:
+            ``(K,)`` int64 positions: with ``nms="box"`` the detections, else the candidates of `suppress_masks`.
+        """
+        boxwise = self.nms == "box"
+        kept = batched_nms(boxes, scores, labels, self.nms_threshold if boxwise else self.loose_threshold)
+        limited: Tensor = kept[: self.detections if boxwise else CANDIDATES * self.detections]
+        return limited
+
+    def suppress_masks(self, found: Detections, image_size: tuple[int, int]) -> Detections:
+        """The detections of one image among its candidates: with ``nms="box"`` all of them.
+
+        Args:
+            found: Of boxes that `suppress_boxes` left.
+            image_size: ``(H, W)`` before padding.
+
+        Returns:
+            At most ``detections`` of them, with ``nms="mask"`` by falling score.
+        """
         if self.nms == "box":
             return found
-        return [
-            each.select(mask_nms(each, size, self.nms_threshold)[: self.detections])
-            for each, size in zip(found, image_sizes, strict=True)
-        ]
+        return found.select(mask_nms(found, image_size, self.nms_threshold)[: self.detections])
 
     def judge(
         self, features: OrderedDict[str, Tensor], boxes: Tensor, labels: Tensor, image_size: tuple[int, int]
@@ -322,9 +350,7 @@ class CascadeHeads(nn.Module):
         decoded = clip_boxes_to_image(decoded, image_size)
         solid = torch.nonzero(((decoded[:, 2:] - decoded[:, :2]) > 0).all(dim=1))[:, 0]
         decoded, score, label = decoded[solid], score[solid], label[solid]
-        overlap = self.nms_threshold if self.nms == "box" else self.loose_threshold
-        kept = batched_nms(decoded, score, label, overlap)
-        kept = kept[: self.detections if self.nms == "box" else CANDIDATES * self.detections]
+        kept = self.suppress_boxes(decoded, score, label)
         return decoded[kept], score[kept], label[kept]
 
     def _pool_boxes(self, features: OrderedDict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:

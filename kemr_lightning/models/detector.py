@@ -96,7 +96,7 @@ class TwoStageDetector(nn.Module):
         if not self.training:
             return self.detect(features, batch)
         assert targets is not None
-        proposals, losses = self.rpn(batch, _levels(features), [{"boxes": target.boxes} for target in targets])
+        proposals, losses = self.rpn(batch, _levels(features), [{"boxes": _solid(target.boxes)} for target in targets])
         losses = {
             "loss_rpn_objectness": losses["loss_objectness"],
             "loss_rpn_box": losses["loss_rpn_box_reg"],
@@ -117,6 +117,11 @@ class TwoStageDetector(nn.Module):
         proposals, _ = self.rpn(batch, _levels(features), None)
         found: list[Detections] = self.heads(features, proposals, batch.image_sizes)
         return found
+
+
+def _solid(boxes: Tensor) -> Tensor:
+    """Boxes with an area: torchvision gives every annotation its best anchors, and to one without they are all alike."""
+    return boxes[((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)]
 
 
 def _levels(features: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Test-time augmentation: a chromosome has no upright, so a model may look at an image turned and mirrored and average.
 
 Every view proposes; what they find is united by suppression. Then every view judges the same boxes with its last stage,
-boxes and scores are averaged, and every view predicts masks on the averaged boxes, whose mean is the result.
+boxes and scores are averaged, and every view predicts masks on the averaged boxes, whose mean is the result. Where the
+heads suppress by masks, boxes unite loosely and the averaged masks decide, as in a single look.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import box_iou
 
 from kemr_lightning.geometry import grow_boxes
 from kemr_lightning.instances import Detections
@@ -108,9 +109,9 @@ def detect_in_views(detector: TwoStageDetector, image: Tensor, count: int) -> De
         count: How many of `VIEWS`, from 2 to 8.
 
     Returns:
-        Detections in the image's coordinates, by falling score. A score is the mean of two: what the last stages think
-        of the averaged box, and the views' own scores, 0 for one that did not find it. The disagreement is that of all
-        views' mask heads.
+        Detections in the image's coordinates above the score threshold, by falling score. A score is the mean of two:
+        what the last stages think of the averaged box, and the views' own scores, 0 for one that did not find it. The
+        disagreement is that of all views' mask heads.
     """
     heads = detector.heads
     assert isinstance(heads, CascadeHeads)
@@ -119,7 +120,7 @@ def detect_in_views(detector: TwoStageDetector, image: Tensor, count: int) -> De
     boxes = torch.cat([each.found.boxes for each in seen])
     scores = torch.cat([each.found.scores for each in seen])
     labels = torch.cat([each.found.labels for each in seen])
-    kept = batched_nms(boxes, scores, labels, heads.nms_threshold)[: heads.detections]
+    kept = heads.suppress_boxes(boxes, scores, labels)
     boxes, labels = boxes[kept], labels[kept]
     votes = torch.stack([_vote(each.found, boxes, labels) for each in seen]).mean(dim=0)
     logits, refined = [], []
@@ -135,7 +136,9 @@ def detect_in_views(detector: TwoStageDetector, image: Tensor, count: int) -> De
     spread = (masks - mean).square().mean(dim=0).sqrt().mean(dim=(1, 2))
     branch = heads.mask_branch
     regions = grow_boxes(boxes, branch.growth, branch.margin)
-    return Detections(boxes, scores, labels, mean, regions, spread).select(scores.argsort(descending=True))
+    found = Detections(boxes, scores, labels, mean, regions, spread).select(scores.argsort(descending=True))
+    # What one view alone was sure of may now be below what a single look must reach.
+    return heads.suppress_masks(found.select(torch.nonzero(found.scores > heads.score_threshold)[:, 0]), size)
 
 
 def _look(detector: TwoStageDetector, image: Tensor, view: View) -> _Seen:

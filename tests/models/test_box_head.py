@@ -30,6 +30,15 @@ def test_losses_by_hand():
     assert box_loss.item() == pytest.approx((0.125 + 2.5) / 2)  # over both boxes, the background's counted with 0
 
 
+def test_a_beta_of_zero_is_linear():
+    stage = BoxStage(Flat(), 1, 0.5, (10, 10, 5, 5), smooth_l1_beta=0.0)
+    deltas = torch.tensor([[0.5, 0, 0, -3.0]], requires_grad=True)
+    _, box_loss = stage.losses(torch.zeros(1, 2), deltas, torch.tensor([1]), torch.zeros(1, 4))
+    assert box_loss.item() == pytest.approx(3.5)
+    box_loss.backward()
+    assert deltas.grad.tolist() == [[1, 0, 0, -1]]
+
+
 def test_no_boxes_keep_the_graph():
     stage = BoxStage(Flat(), 1, 0.5, (10, 10, 5, 5))
     logits, deltas = stage(torch.zeros(0, 2, 1, 1))

@@ -73,6 +73,24 @@ def test_detectron2_s_variant_is_selectable():
     assert detector.heads.variant.share_gradient
 
 
+@pytest.mark.parametrize(
+    ("overrides", "beta"),
+    [
+        (["experiment=kemr_r101"], 1.0),
+        (["experiment=kemr_r101", "model.heads.variant=detectron2"], 0.0),
+        (["experiment=mask_rcnn_r101"], 1.0),
+        (["experiment=kemr_r101", "model.heads.variant=detectron2", "+model.heads.smooth_l1_beta=0.5"], 0.5),
+        (["experiment=kemr_r101", "+model.heads.smooth_l1_beta=0.0"], 0.0),
+        (["experiment=kemr_tiny"], 0.1),
+        (["experiment=kemr_tiny", "model.heads.variant=detectron2"], 0.1),
+        (["experiment=mask_rcnn_tiny"], 0.1),
+    ],
+)
+def test_the_box_loss_is_the_variant_s_unless_it_is_given(overrides, beta):
+    stages = built(*overrides).heads.stages
+    assert {stage.smooth_l1_beta for stage in stages} == {beta}
+
+
 def test_mask_rcnn_has_one_stage_with_deltas_per_class():
     heads = built("experiment=mask_rcnn_r101").heads
     assert len(heads.stages) == len(heads.mask_branch.heads) == 1

@@ -177,25 +177,37 @@ def test_loss_weights():
     stages = [constant_stage(k, [0.3, -0.2], (0.0, 1.0, 0.0, 0.0)) for k in range(3)]
     heads = constant_heads(stages, [[0.7]] * 3)
     truth = covered(rectangles([(20, 20, 40, 40)], SIZE))
-    losses = heads(features_of(), [truth.boxes], [SIZE], [truth])
+    losses = heads(features_of(), [torch.zeros(0, 4)], [SIZE], [truth])
     cross_entropy = -math.log(math.exp(-0.2) / (math.exp(0.3) + math.exp(-0.2)))
     mask = math.log(1 + math.exp(-0.7))
     for k, weight in enumerate((1.0, 0.5, 0.25)):
         assert losses[f"loss_stage{k + 1}_class"].item() == pytest.approx(weight * cross_entropy, abs=1e-5)
-        if k == 0:
-            assert losses["loss_stage1_box"].item() == pytest.approx(0.5, abs=1e-5)  # smooth L1 of 1
-            assert losses["loss_stage1_mask"].item() == pytest.approx(mask, abs=1e-5)
+        # The truth alone is sampled, anew at every stage: it should stay where the deltas move it by 1.
+        assert losses[f"loss_stage{k + 1}_box"].item() == pytest.approx(weight * 0.5, abs=1e-5)  # smooth L1 of 1
+        assert losses[f"loss_stage{k + 1}_mask"].item() == pytest.approx(weight * mask, abs=1e-5)
     single = constant_heads(stages, [[0.7]], "detectron2")
-    losses = single(features_of(), [truth.boxes], [SIZE], [truth])
+    losses = single(features_of(), [torch.zeros(0, 4)], [SIZE], [truth])
     assert [name for name in losses if name.endswith("mask")] == ["loss_stage1_mask"]
+    assert losses["loss_stage1_mask"].item() == pytest.approx(mask, abs=1e-5)
+    # The truth is not appended again: stage 2 is to take back 2 pixels of 20 at a weight of 20, stage 3 3 at one of 30.
+    assert [losses[f"loss_stage{k + 1}_box"].item() for k in range(3)] == pytest.approx([0.5, 2.5, 5.0], abs=1e-5)
     for k in range(3):
         assert losses[f"loss_stage{k + 1}_class"].item() == pytest.approx(cross_entropy, abs=1e-5)
 
 
 def test_mask_heads_train_on_their_stage_s_positives():
-    heads = still()
-    heads(features_of(), [CUT], [SIZE], [TRUTH])
+    # Heads that differ, so that a loss tells which one it is of.
+    logits = [0.5, -1.0, 2.0]
+    heads = constant_heads([constant_stage(k, [0.0, 0.0]) for k in range(3)], [[value] for value in logits])
+    # Away from the border, where a mask that covers the image ends.
+    truth = covered(rectangles([(20, 20, 40, 40)], SIZE))
+    losses = heads(features_of(), [CUT + 20], [SIZE], [truth])
     assert [len(call[0]) for call in heads.mask_branch.pooler.calls] == [4, 3, 2]
+    for k, (weight, value) in enumerate(zip((1.0, 0.5, 0.25), logits, strict=True)):
+        loss = losses[f"loss_stage{k + 1}_mask"]
+        assert loss.item() == pytest.approx(weight * math.log(1 + math.exp(-value)), abs=1e-5)
+        gradients = torch.autograd.grad(loss, [h.value for h in heads.mask_branch.heads], allow_unused=True)
+        assert [gradient is not None for gradient in gradients] == [k == other for other in range(3)]
     single = still(variant="detectron2")
     single(features_of(), [CUT], [SIZE], [TRUTH])
     assert [len(call[0]) for call in single.mask_branch.pooler.calls] == [4]
@@ -270,6 +282,26 @@ def test_images_without_objects_train_and_predict(variant, classes):
     assert found.grids.shape == (len(found.boxes), 28, 28)
 
 
+@pytest.mark.parametrize("variant", [None, "mmdetection", "detectron2"])
+def test_annotations_without_area_change_nothing(variant):
+    """One without width first, one without height last: neither is proposed, sampled as an object or regressed to."""
+    line, solid, dash = [30, 10, 30, 40], [8, 8, 24, 40], [50, 50, 60, 50]
+
+    def losses_of(target: Instances) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        return small_detector(variant, class_agnostic=variant is not None)([picture(target)], [target])
+
+    expected, found = losses_of(rectangles([solid], SIZE)), losses_of(rectangles([line, solid, dash], SIZE))
+    assert all(torch.isfinite(value) for value in found.values())
+    # The heads sample them as background, so only the proposals' losses stay the same to the last digit.
+    for name in ("loss_rpn_objectness", "loss_rpn_box"):
+        torch.testing.assert_close(found[name], expected[name])
+    heads = still()
+    losses = heads(features_of(), [torch.zeros(0, 4)], [SIZE], [covered(rectangles([line, solid, dash], SIZE))])
+    assert losses["loss_stage1_box"] == 0
+    assert [len(call[0]) for call in heads.mask_branch.pooler.calls] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("variant", ["mmdetection", "detectron2"])
 def test_no_proposals_give_no_detections(variant):
     heads = still(variant=variant).eval()
@@ -280,6 +312,22 @@ def test_no_proposals_give_no_detections(variant):
     (alone,) = heads(features_of(), [none], [SIZE])
     assert alone.grids.shape == (0, 28, 28)
     assert (alone.disagreement is None) == (variant == "detectron2")
+
+
+@pytest.mark.parametrize("variant", ["mmdetection", "detectron2"])
+def test_refined_boxes_are_clipped_to_their_own_image(variant):
+    # The first stage makes the box ten times as large, which is more than either image.
+    sizes, box = [(40, 60), (64, 30)], torch.tensor([[20.0, 20, 28, 28]])
+    grow = (0.0, 0.0, 5 * math.log(10), 5 * math.log(10))
+    stages = [constant_stage(0, [0.0, 9.0], grow), constant_stage(1, [0.0, 9.0])]
+    heads = constant_heads(stages, [[0.0]] * (2 if variant == "mmdetection" else 1), variant)
+    expected = [[0, 0, 60, 40], [0, 0, 30, 64]]
+    heads(features_of(2), [box, box], sizes, [rectangles([(2, 2, 8, 8)], size) for size in sizes])
+    assert [call[0].tolist() for call in heads.box_pooler.calls[1]] == expected
+    heads.box_pooler.calls.clear()
+    found = heads.eval()(features_of(2), [box, box], sizes)
+    assert [call[0].tolist() for call in heads.box_pooler.calls[1]] == expected
+    assert [each.boxes[0].tolist() for each in found] == expected
 
 
 @pytest.mark.parametrize("variant", ["mmdetection", "detectron2"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from kemr_lightning.errors import UserError
+from kemr_lightning.instances import Detections
 from kemr_lightning.models.views import VIEWS, detect_in_views
 from kemr_lightning.module import SegmentationModule
 from tests.models.small import picture, rectangles, small_detector
@@ -69,6 +73,82 @@ def test_one_view_is_the_detector_itself_and_more_are_not() -> None:
     (averaged,) = module._look([image])
     assert not torch.equal(averaged.boxes, plain.boxes)
     assert bool((averaged.scores.diff() <= 0).all())
+
+
+STANDING, LYING, NARROW, SMALL = [8.0, 8, 56, 56], [9.0, 9, 55, 55], [10.0, 8, 54, 56], [2.0, 2, 6, 6]
+"""Boxes of a standing bar, of a lying one that crosses it, of the standing one once more, and of something else."""
+
+
+class Seen(nn.Module):
+    """The image itself as features."""
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        return OrderedDict({"0": images})
+
+
+def staged(finds: Sequence[Sequence[tuple[list[float], float]]], **settings: object) -> tuple[nn.Module, Tensor]:
+    """A detector that finds given boxes with given scores, a list per view, and an image of two crossing bars.
+
+    Its last stage leaves boxes where they are and always says one half. Its masks are the pixels of a box that belong
+    to the lying bar if the box is LYING, else to the standing one.
+    """
+    image = torch.zeros(1, 64, 64)
+    image[0, 28:36, 9:55], image[0, 8:56, 28:36] = 0.5, 1.0
+    built = small_detector("mmdetection", **settings).eval()
+    built.backbone, built.mean, built.std = Seen(), 0.0, 1.0
+    views = iter(VIEWS)
+
+    def detect(features: OrderedDict[str, Tensor], batch: object) -> list[Detections]:
+        view = next(views)
+        here = finds[VIEWS.index(view)]
+        boxes = view.of_boxes(torch.tensor([box for box, _ in here]).reshape(-1, 4), (64, 64))
+        scores = torch.tensor([score for _, score in here])
+        blank = torch.zeros(len(here), 48, 48)
+        return [Detections(boxes, scores, torch.ones(len(here), dtype=torch.int64), blank, boxes)]
+
+    def probabilities(features: OrderedDict[str, Tensor], boxes: list[Tensor], labels: object) -> tuple[Tensor, object]:
+        (seen,) = features["0"][:, 0]
+        grids = []
+        for x0, y0, x1, y1 in boxes[0].int().tolist():
+            bar = (seen[y0:y1, x0:x1] == (0.5 if x1 - x0 == y1 - y0 == 46 else 1.0)).float()
+            grids.append(nn.functional.interpolate(bar[None, None], size=(48, 48))[0, 0])
+        return torch.stack(grids)[None], boxes
+
+    built.detect = detect
+    built.heads.mask_branch.probabilities = probabilities
+    built.heads.judge = lambda features, boxes, labels, size: (torch.zeros(len(boxes), 2), boxes)
+    return built, image
+
+
+@torch.no_grad()
+def test_views_unite_as_the_heads_suppress() -> None:
+    """Crossing bars in boxes of an IoU of 0.92: boxes keep one, masks keep both and drop what is there twice."""
+    finds = [[(STANDING, 0.9), (LYING, 0.8)], [(NARROW, 0.85)]]
+
+    def kept(**settings: object) -> list[list[float]]:
+        return detect_in_views(*staged(finds, **settings), 2).boxes.tolist()
+
+    assert kept(nms="box") == [STANDING]
+    # The narrow box is a candidate before the lying bar's, and is suppressed after it: twice as many are united.
+    masks = {"nms": "mask", "loose_threshold": 0.95, "detections": 2}
+    assert kept(**masks) == [STANDING, LYING]
+    assert kept(**masks | {"detections": 1}) == [STANDING]
+    assert kept(**masks | {"loose_threshold": 0.9}) == [STANDING]
+    assert len(kept(**masks | {"detections": 3})) == 2
+    assert len(kept(**masks | {"detections": 3, "nms_threshold": 1.0})) == 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("nms", ["box", "mask"])
+def test_averaged_scores_must_reach_the_threshold_too(nms: str) -> None:
+    """Found by one view of two with 0.8, and 0.5 for the last stage: (0.8 / 2 + 0.5) / 2 = 0.45."""
+    finds = [[(STANDING, 0.9), (SMALL, 0.8)], [(NARROW, 0.7)]]
+    low, high = (detect_in_views(*staged(finds, nms=nms, score_threshold=threshold), 2) for threshold in (0.44, 0.46))
+    assert low.scores.tolist() == pytest.approx([(0.8 + 0.5) / 2, 0.45])
+    assert low.boxes.tolist() == [STANDING, SMALL]
+    assert high.boxes.tolist() == [STANDING]
+    assert torch.equal(high.scores, low.scores[:1])
+    assert torch.equal(high.grids, low.grids[:1])
 
 
 def test_impossible_numbers_are_refused() -> None:
