@@ -21,7 +21,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection import (
+    FCOS,
+    FCOS_ResNet50_FPN_Weights,
+    MaskRCNN_ResNet50_FPN_V2_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+)
 
 from kemr_lightning.errors import UserError
 from kemr_lightning.models.resnet import ResNetFPN
@@ -32,6 +37,8 @@ COCO: dict[str, WeightsEnum] = {
     "coco": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
     "coco_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
 }
+COCO_FCOS: WeightsEnum = FCOS_ResNet50_FPN_Weights.COCO_V1
+"""What ``coco`` is for a detector on torchvision's FCOS."""
 PREFIXES = ("module.", "detector.")
 UNUSED = (".num_batches_tracked",)  # a counter that only BatchNorm with momentum=None would read
 LISTED = 6
@@ -78,9 +85,10 @@ def load_pretrained(detector: nn.Module, weights: str) -> LoadReport:
     Args:
         detector: For named weights, one on a `ResNetFPN`.
         weights: ``"none"``; ``"imagenet"`` (torchvision's IMAGENET1K_V1 of the backbone's architecture) or a member's
-            name (``"IMAGENET1K_V2"``); ``"coco"`` or ``"coco_v2"`` (torchvision's Mask R-CNN on ResNet-50: backbone,
-            pyramid, proposals and heads where they fit); or a file: a state dict (``.pth``, ``.safetensors``) of such a
-            model or of this detector, or a checkpoint of a training run.
+            name (``"IMAGENET1K_V2"``); ``"coco"`` (torchvision's Mask R-CNN on ResNet-50, for BlendMask its FCOS:
+            backbone, pyramid, proposals, towers and heads where they fit) or ``"coco_v2"`` (its second Mask R-CNN); or
+            a file: a state dict (``.pth``, ``.safetensors``) of such a model or of this detector, or a checkpoint of a
+            training run.
 
     Returns:
         What was loaded.
@@ -91,7 +99,7 @@ def load_pretrained(detector: nn.Module, weights: str) -> LoadReport:
     if weights == "none":
         return LoadReport("none", missing=sorted(_wanted(detector)))
     if weights in COCO:
-        source = COCO[weights]
+        source = COCO_FCOS if weights == "coco" and fcos_prefix(detector) is not None else COCO[weights]
         _need_resnet(detector, weights, "resnet50")
         state = read_state(download(source))
     elif weights == "imagenet" or weights.startswith("IMAGENET"):
@@ -214,12 +222,18 @@ def backbone_prefix(detector: nn.Module) -> str:
     return f"{names[0]}." if names else "backbone."
 
 
+def fcos_prefix(detector: nn.Module) -> str | None:
+    """What the names of a detector's FCOS begin with; None where it is not built on one."""
+    names = [name for name, module in detector.named_modules() if isinstance(module, FCOS)]
+    return f"{names[0]}." if names else None
+
+
 def translate(state: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
     """Give weights the names they have in a detector.
 
     Args:
-        state: Of a torchvision ResNet, of a torchvision Mask R-CNN on one (any version of its names), or of the
-            detector.
+        state: Of a torchvision ResNet, of a torchvision Mask R-CNN or FCOS on one (any version of its names), or of
+            the detector.
         detector: What they are meant for.
 
     Returns:
@@ -228,11 +242,12 @@ def translate(state: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Ten
     if "layer1.0.conv1.weight" in state:
         body = backbone_prefix(detector) + "body."
         return {(name if name.startswith("fc.") else body + name): value for name, value in state.items()}
-    if not any(name.startswith("roi_heads.") for name in state):
+    if not any(name.startswith(("roi_heads.", "head.classification_head.")) for name in state):
         return dict(state)
     renamed: dict[str, Tensor] = {}
     for name, value in fold_batch_norms(_current_names(state)).items():
         own = re.sub(r"^backbone\.", backbone_prefix(detector), name)
+        own = re.sub(r"^head\.", f"{fcos_prefix(detector) or ''}head.", own)
         for target in _mask_rcnn_names(name, detector) or [own]:
             renamed[target] = value
     return _without_partial_heads(renamed, detector)
@@ -306,11 +321,14 @@ def _without_partial_heads(state: dict[str, Tensor], detector: nn.Module) -> dic
     """Leave a part out of which only some layers fit: half of a head or a pyramid of other levels is but noise."""
     own = _wanted(detector)
     result = dict(state)
+    fcos = fcos_prefix(detector)
+    towers = () if fcos is None else (r"classification_head\.conv\.", r"regression_head\.")
     for pattern in (
         rf"^{re.escape(backbone_prefix(detector))}fpn\.",
         r"^rpn\.head\.",
         r"^heads\.stages\.\d+\.head\.",
         r"^heads\.mask_branch\.heads\.\d+\.coarse\.",
+        *(rf"^{re.escape(f'{fcos}head.')}{tower}" for tower in towers),
     ):
         needed = {name for name in own if re.match(pattern, name)}
         offered = {name for name in state if re.match(pattern, name)}

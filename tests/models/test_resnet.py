@@ -10,6 +10,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from kemr_lightning.errors import UserError
 from kemr_lightning.models.resnet import IMAGENET_MEAN, IMAGENET_STD, resnet_fpn, resnet_names
+from kemr_lightning.models.weights import imagenet_weights
 
 
 def test_grey_gives_what_rgb_gives():
@@ -41,15 +42,48 @@ def test_levels():
     assert fcos.strides == [8, 16, 32, 64, 128]
 
 
-def test_the_whole_family():
-    assert {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"} < set(resnet_names())
-    assert {"resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"} < set(resnet_names())
-    with torch.device("meta"):  # no memory, no time
-        for name in ("resnet34", "resnext50_32x4d", "wide_resnet50_2"):
-            features = resnet_fpn(name)(torch.rand(1, 1, 64, 64))
-            assert features["0"].shape == (1, 256, 16, 16)
+FAMILY = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+)
+NORMS = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d, "group": nn.GroupNorm}
+
+
+def test_the_family_is_torchvision_s() -> None:
+    assert set(resnet_names()) == set(FAMILY)
     with pytest.raises(UserError, match=r"resnet99.*resnet101"):
         resnet_fpn("resnet99")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_whole_family_with_every_norm(name: str, norm: str) -> None:
+    with torch.device("meta"):  # no memory, no time
+        backbone = resnet_fpn(name, "imagenet" if norm == "frozen" else "none", norm)
+        features = backbone(torch.rand(1, 1, 64, 64))
+        body = models.get_model(name, weights=None)
+    assert {key: tuple(value.shape) for key, value in features.items()} == {
+        "0": (1, 256, 16, 16),
+        "1": (1, 256, 8, 8),
+        "2": (1, 256, 4, 4),
+        "3": (1, 256, 2, 2),
+        "pool": (1, 256, 1, 1),
+    }
+    kinds = {type(m) for m in backbone.modules()} & set(NORMS.values())
+    assert kinds == {NORMS[norm]}
+    # Weights of torchvision's classifier have a place each: of convolutions the same, whatever normalises.
+    wanted = {key: value.shape for key, value in body.named_parameters() if not key.startswith("fc.")}
+    assert {key: value.shape for key, value in backbone.body.state_dict().items() if key in wanted} == wanted
+    assert backbone.architecture == name
+    assert imagenet_weights(name) is models.get_model_weights(name)["IMAGENET1K_V1"]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +142,5 @@ def test_unknown_norm():
 def test_coco_weights_expect_no_epsilon():
     assert resnet_fpn("resnet50", "coco").body["bn1"].eps == 0
     assert resnet_fpn("resnet50", "coco_v2").body["bn1"].eps == 1e-5
+    # torchvision's FCOS, which reaches up to P7, was trained with the usual one.
+    assert resnet_fpn("resnet50", "coco", first_stage=2, extra="p6p7").body["bn1"].eps == 1e-5

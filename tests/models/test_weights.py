@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
-from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection import fcos_resnet50_fpn, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
 from kemr_lightning.errors import UserError
 from kemr_lightning.models import weights as module
+from kemr_lightning.models.blendmask import BlendMask, blendmask
 from kemr_lightning.models.build import two_stage
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.resnet import resnet_fpn
@@ -176,6 +177,68 @@ def test_second_coco_weights_give_torchvision_s_features():
     report = load_pretrained(ours, "coco_v2")
     # Its proposals have a second convolution and its box head four, for which there is no place here.
     assert {name.split(".")[0] for name in report.missing} == {"rpn", "heads"}
+
+
+def fcos_pair(weights: str, num_classes: int = 91, **settings: object) -> tuple[nn.Module, BlendMask]:
+    """torchvision's FCOS as training might leave it, and where ``weights`` puts it in a BlendMask."""
+    torch.manual_seed(0)
+    theirs = randomised(fcos_resnet50_fpn(weights=None, weights_backbone=None))
+    for layer in (theirs.head.classification_head.cls_logits, theirs.head.regression_head.bbox_reg):
+        layer.bias.data.normal_()
+    state = theirs.state_dict()
+    if weights == "coco":
+        put_in_cache(module.COCO_FCOS, state)
+    else:
+        torch.save(state, weights)
+    backbone = resnet_fpn("resnet50", weights, first_stage=2, extra="p6p7")
+    decoder = {"width": 32, "convs": 1}
+    ours = blendmask(num_classes, backbone, weights, decoder=decoder, mean=0.0, std=1.0, **settings)  # type: ignore[arg-type]
+    return theirs, ours
+
+
+@pytest.mark.parametrize("source", ["coco", "file"])
+def test_coco_weights_of_fcos_give_torchvision_s_predictions(source, tmp_path: Path):
+    theirs, ours = fcos_pair("coco" if source == "coco" else str(tmp_path / "fcos.pth"))
+    theirs.double().eval()
+    ours.double().eval()
+    grey = torch.rand(1, 1, 128, 128, dtype=torch.float64)
+    with torch.no_grad():
+        expected = theirs.backbone((grey - ours.backbone.mean) / ours.backbone.std)
+        found = ours.backbone(grey)
+        assert list(found) == list(expected) == ["0", "1", "2", "p6", "p7"]
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-5 * value.abs().max().item(), rtol=0)
+        predictions = ours.head(list(found.values())).predictions
+        for name, value in theirs.head(list(found.values())).items():
+            torch.testing.assert_close(predictions[name], value)
+
+
+def test_coco_weights_of_fcos_leave_out_its_classes(tmp_path: Path, caplog):
+    _, ours = fcos_pair("coco", num_classes=1)
+    report = load_pretrained(ours, "coco")
+    assert not report.unexpected
+    assert report.misfits == [f"fcos.head.classification_head.cls_logits.{part}" for part in ("bias", "weight")]
+    new = {name for name in report.missing if name not in report.misfits}
+    assert {name.split(".")[0] for name in new if not name.startswith("fcos.head.attention.")} == {
+        "decoder",
+        "semantic",
+    }
+    # Towers of another depth do not fit, and are no half of theirs.
+    file = str(tmp_path / "fcos.pth")
+    _, other = fcos_pair(file, num_classes=1, convs=2)
+    report = load_pretrained(other, file)
+    assert not any(name.startswith("fcos.head.") for name in report.matched)
+    assert "fcos.backbone.fpn.extra_blocks.p7.weight" in report.matched
+
+
+def test_fcos_weights_fill_the_body_of_a_cascade(tmp_path: Path):
+    theirs, _ = fcos_pair(str(tmp_path / "fcos.pth"))
+    ours = detector("resnet50", str(tmp_path / "fcos.pth"))
+    report = load_pretrained(ours, str(tmp_path / "fcos.pth"))
+    assert all(name.startswith("backbone.body.") for name in report.matched)
+    assert "head.regression_head.bbox_ctrness.weight" in report.unexpected
+    for name, value in ours.backbone.body.state_dict().items():
+        torch.testing.assert_close(value, theirs.backbone.body.state_dict()[name])
 
 
 def test_old_names_are_understood(tmp_path: Path):
