@@ -48,6 +48,7 @@ def test_paper_settings(experiment: str) -> None:
     assert config.trainer.max_epochs == 100
     assert config.data.batch_size == 2
     assert list(config.data.resize) == [1280, 1024]
+    assert config.data.augmentation.crop_size is None  # whole images
     weights = [torch.nn.Parameter(torch.zeros(1))]
     optimizer = hydra.utils.instantiate(config.optimizer)(weights)
     assert type(optimizer) is torch.optim.Adam

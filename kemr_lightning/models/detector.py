@@ -120,7 +120,7 @@ class TwoStageDetector(nn.Module):
 
 
 def _solid(boxes: Tensor) -> Tensor:
-    """Boxes with an area: torchvision gives every annotation its best anchors, and to one without they are all alike."""
+    """Boxes with an area: every annotation gets its best anchors, and for one without area all are alike."""
     return boxes[((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)]
 
 

@@ -179,8 +179,8 @@ def resnet_fpn(
             "model.weights=none leaves nothing to freeze, but model.backbone asks for frozen layers. "
             "Use norm=batch or norm=group and trainable_layers=null, or give weights"
         )
-    # Torchvision's Mask R-CNN on COCO was trained with a variance that nothing was added to, its FCOS, whose pyramid goes
-    # up to P7, with the usual one.
+    # Torchvision's Mask R-CNN on COCO was trained with a variance that nothing was added to; its FCOS, whose pyramid
+    # goes up to P7, was not.
     layer = norm_layer(norm, 0.0 if pretrained == "coco" and norm == "frozen" and extra == "pool" else 1e-5)
     body: resnet.ResNet = models.get_model_builder(name)(weights=None, norm_layer=layer)
     return ResNetFPN(body, name, first_stage, extra, out_channels, layers)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -13,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from kemr_lightning.errors import UserError
-from kemr_lightning.geometry import grow_boxes
+from kemr_lightning.geometry import grow_boxes, mask_targets
 from kemr_lightning.instances import Instances
 from kemr_lightning.models.backbone import TinyBackbone
 from kemr_lightning.models.blendmask import BlendMask, blendmask
@@ -127,6 +129,57 @@ def test_mask_positives_are_capped() -> None:
     assert len(first) == 3
     assert set(first.tolist()) <= {1, 2, 5, 6, 8}
     assert second.tolist() == [4]
+
+
+def test_mask_loss_of_a_batch_one_location_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images of different sizes: bases, attention and targets of the right image, weighted by the centerness."""
+    model = small(mask_growth=0.2, mask_margin=1.0)
+    model.head.attention.weight.data.mul_(30)  # so that it matters where attention comes from
+    targets = [
+        rectangles([[8, 8, 20, 40], [30, 30, 50, 42]], (64, 64)),
+        rectangles([[60, 2, 72, 30], [4, 4, 40, 16]], (33, 75)),
+    ]
+    seen: dict[str, Any] = {}
+    model.head.register_forward_hook(lambda module, inputs, output: seen.update(towers=output.towers))
+    model.decoder.register_forward_hook(lambda module, inputs, output: seen.update(bases=output))
+    original = model.head.compute_loss
+
+    def compute_loss(expected: object, outputs: object, anchors: list[Tensor], matches: list[Tensor]) -> object:
+        seen.update(anchors=anchors, matches=matches)
+        return original(expected, outputs, anchors, matches)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model.head, "compute_loss", compute_loss)
+    found = train(model, targets)["loss_mask"]
+    losses, weights = [], []
+    with torch.no_grad():
+        dense = torch.cat([model.head.attention(tower).flatten(2) for tower in seen["towers"]], dim=2)
+        for image, target in enumerate(targets):
+            for place in torch.nonzero(seen["matches"][image] >= 0)[:, 0].tolist():
+                own = int(seen["matches"][image][place])
+                box = target.boxes[own : own + 1]
+                x0, y0, x1, y1 = box[0].tolist()
+                x, y = seen["anchors"][image][place].view(2, 2).mean(dim=0).tolist()
+                sides = [sorted((x - x0, x1 - x)), sorted((y - y0, y1 - y))]
+                weights.append(math.sqrt(math.prod(short / long for short, long in sides)))
+                region = grow_boxes(box, 0.2, 1.0)
+                roi = torch.cat([torch.zeros(1, 1), region], dim=1)
+                pooled = roi_align(seen["bases"][image : image + 1], roi, 14, 0.5, 1, aligned=True)[0]
+                attention = F.interpolate(dense[image, :, place].view(1, 4, 5, 5), size=(14, 14), mode="bilinear")[0]
+                logits = (pooled * attention.softmax(dim=0)).sum(dim=0)
+                wanted = mask_targets([(target.patches or [])[own]], torch.tensor([0]), region, 14)[0]
+                losses.append(float(F.binary_cross_entropy_with_logits(logits, wanted)))
+    assert len({round(weight, 3) for weight in weights}) > 3
+    expected = sum(a * b for a, b in zip(losses, weights, strict=True)) / sum(weights)
+    assert abs(expected - sum(losses) / len(losses)) > 1e-4  # the weights make a difference
+    assert found.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_weights_of_the_losses() -> None:
+    target = rectangles([[8, 8, 20, 40], [30, 30, 50, 42]], (64, 64))
+    plain = train(small(semantic_weight=1.0), [target])
+    weighted = train(small(semantic_weight=0.25, mask_weight=3.0), [target])
+    factors = {name: weighted[name].item() / plain[name].item() for name in LOSSES}
+    assert factors == pytest.approx(dict.fromkeys(LOSSES, 1.0) | {"loss_semantic": 0.25, "loss_mask": 3.0}, rel=1e-5)
 
 
 def random_outputs(model: BlendMask, levels: list[Tensor], classes: int) -> HeadOutputs:
