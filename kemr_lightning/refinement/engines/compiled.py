@@ -24,11 +24,11 @@ from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines.simd import RING, gather4, gather6, spread4, spread6
 from kemr_lightning.refinement.engines.windows import (
     LEAST_SIGMA,
-    MOST_ROUGH,
     blur_taps,
     for_iterations,
     for_roughness,
     layout_for,
+    most_rough,
     nodes,
     stricter,
 )
@@ -74,10 +74,13 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
     for which, row in enumerate(table[:, :5].tolist()):
         groups.setdefault(tuple(row), []).append(which)
     levels = crops.intensity.numpy()
-    waiting = [(row, for_iterations(tolerance, iterations), MOST_ROUGH, members) for row, members in groups.items()]
+    waiting = [
+        (row, for_iterations(tolerance, iterations), most_rough(row[3], row[4]), members)
+        for row, members in groups.items()
+    ]
     left: list[int] = []
     while waiting:
-        row, allowed, most_rough, members = waiting.pop()
+        row, allowed, limit, members = waiting.pop()
         sigma_alpha, sigma_beta, sigma_gamma, w1, w2 = row
         layout = layout_for(allowed, w1, w2)
         if layout is None:
@@ -95,11 +98,11 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
         _refine_group(
             levels, z0, refined, starts[members], sizes[members], in_space.first, in_space.weights, in_level.first,
             in_level.weights, blur_taps(layout)[0], smoothing, w1, w2, iterations, change, reach,
-            math.ceil(4 * sigma_alpha), MOST_CELLS, roughness, most_rough,
+            math.ceil(4 * sigma_alpha), MOST_CELLS, roughness, limit,
         )  # fmt: skip
         again: dict[float, list[int]] = {}
         for which, rough in zip(members, roughness.tolist(), strict=True):
-            if rough > most_rough:
+            if rough > limit:
                 again.setdefault(for_roughness(allowed, rough), []).append(which)
         waiting += [(row, finer, math.inf, rough_ones) for finer, rough_ones in again.items()]
     return torch.from_numpy(refined), sorted(left)

@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 LEAST_SIGMA = 0.15
 """Below it a kernel joins no two pixels (or grey levels): at distance 1 it is 2e-10. Grids would only grow."""
 
-MOST_ROUGH = 0.11
-"""Mean of 1 / D over a crop, D the appearance kernel's row sums, up to which `layout_for` alone keeps the tolerance."""
-
 _SHAPES = {
     4: ((0.6, 0.7, 0.8, 0.9, 1.0), (9.5, 9.0, 8.5, 7.5, 7.0)),
     6: ((0.6, 0.65, 0.7, 0.75, 0.8), (13.0, 12.5, 11.5, 12.0, 13.0)),
@@ -134,6 +131,14 @@ def for_iterations(tolerance: float, iterations: int) -> float:
     return tolerance / min(math.pow(max(iterations / 5, 1.0), 0.75), 8.0)
 
 
+def most_rough(w1: float, w2: float) -> float:
+    """Mean of 1 / D over a crop, D the kernel's row sums, up to which `layout_for` alone keeps the tolerance.
+
+    Less where weights are strong enough to amplify errors and `layout_for` is not yet strict. Set by measurement.
+    """
+    return 0.085 if w1 > 4 and w1 + w2 < 11 else 0.11
+
+
 def for_roughness(tolerance: float, roughness: float) -> float:
     """The tolerance to work with where pixels have few like them.
 
@@ -143,11 +148,9 @@ def for_roughness(tolerance: float, roughness: float) -> float:
 
     Args:
         tolerance: That of a smooth crop.
-        roughness: Mean of 1 / D.
+        roughness: Mean of 1 / D, more than `most_rough`.
     """
-    if roughness <= MOST_ROUGH:
-        return tolerance
-    return math.ldexp(tolerance, -math.ceil(math.log2(3 * math.pow(roughness / MOST_ROUGH, 1.2))))
+    return math.ldexp(tolerance, -math.ceil(math.log2(3 * math.pow(roughness / 0.11, 1.2))))
 
 
 def stricter(tolerance: float) -> float:
