@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import hydra
+try:
+    import hydra
+except ModuleNotFoundError:
+    sys.exit(
+        "error: this Python has not what the project needs. `make env` installs it; then `. .venv/bin/activate`, or "
+        "write .venv/bin/python instead of python"
+    )
 from omegaconf import DictConfig
 
 from kemr_lightning.errors import UserError

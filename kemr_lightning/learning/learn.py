@@ -111,7 +111,7 @@ def learn(
     if len(cases) < 2 or len(examples) < 20:
         raise UserError(
             f"task=learn found {len(examples)} matched instances on {len(cases)} images; it needs 20 on at least 2. "
-            "Give more annotated images, or a better checkpoint"
+            "Give more annotated images, or a checkpoint trained on images of this kind (stain, polarity, size)"
         )
     parts = folds(cases, settings.folds, settings.seed)
     if len(parts) < 2:

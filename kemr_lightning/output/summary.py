@@ -55,6 +55,12 @@ PLACES = {
 }
 
 
+NOTHING_FOUND = (
+    "No prediction lies on an annotation. Was the model trained on images of this kind: dark on bright or bright on "
+    "dark, chromosomes of about this size?"
+)
+
+
 def print_summary(
     directory: Path, next_commands: Sequence[tuple[str, Sequence[str]]] = (), console: Console | None = None
 ) -> None:
@@ -71,7 +77,10 @@ def print_summary(
     if metrics.is_file():
         extended = directory / EXTENDED
         more = json.loads(extended.read_text(encoding="utf-8")) if extended.is_file() else {}
-        parts += [results_table(json.loads(metrics.read_text(encoding="utf-8")), more), Text()]
+        figures = json.loads(metrics.read_text(encoding="utf-8"))
+        parts += [results_table(figures, more), Text()]
+        if nothing_found(figures):
+            parts += [Text(NOTHING_FOUND, style="bold red"), Text()]
         if len(more.get("initial", {}).get("per_class", {})) > 1:
             parts += [class_table(more), Text()]
     parts += [_places(directory)]
@@ -140,6 +149,11 @@ def class_table(extended: Mapping[str, Any]) -> Table:
     return table
 
 
+def nothing_found(metrics: Mapping[str, Any]) -> bool:
+    """Whether there are annotations and no prediction comes near any of them."""
+    return bool(metrics["instances"]) and _number(metrics["initial"].get("AP50")) == 0
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
@@ -169,6 +183,7 @@ def next_after(
     data_root: str | None,
     experiment: str = "kemr_tiny",
     classes: int = 1,
+    data: Sequence[str] = (),
 ) -> list[tuple[str, list[str]]]:
     """What one may want to do after a task.
 
@@ -179,6 +194,7 @@ def next_after(
         data_root: The data that was worked on, or None for synthetic images.
         experiment: What the model was trained with, as far as that is known.
         classes: How many the model has.
+        data: The words that name the data that was worked on.
 
     Returns:
         What for, and the command's words.
@@ -198,7 +214,6 @@ def next_after(
         model = setting("ckpt", checkpoint)
         commands.append(("find chromosomes in images of your own", [*run, "task=predict", model, "data.root=FOLDER"]))
         commands.append(("score the model on other annotations", [*run, "task=test", model, "data.root=FOLDER"]))
-        data = [setting("data.root", data_root)] if data_root else []
         if task == "train":
             learned = [*run, "task=learn", f"experiment={experiment}", model, *data]
             commands.append(("learn how to refine this model's masks", learned))
@@ -210,7 +225,7 @@ def next_after(
                 "refine.sigma_alpha=2,3,5",
                 "refine.sigma_beta=9,15,26",
             ]
-            commands.append(("try other CRF settings", tuned + data))
+            commands.append(("try other CRF settings", [*tuned, *data]))
     if (directory / "wandb").is_dir():
         commands.append(("look at the curves in the terminal", ["wandb", "leet", str(directory / "wandb")]))
         runs = sorted((directory / "wandb").glob("offline-run-*"))

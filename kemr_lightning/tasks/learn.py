@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 SOURCES = {"val": ("val",), "train": ("train",), "all": ("val", "train"), "auto": ("val", "train")}
 ALIKE = 0.01
 """Mean IoU that masks of training images may be ahead of others for ``learn.source=auto`` to learn from both."""
+
+SECONDS_BETWEEN_LINES = 30.0
+"""Where the output is no terminal, which shows a bar."""
 
 KNOWLEDGE_FILE = "knowledge.safetensors"
 
@@ -78,8 +82,13 @@ def learn(config: DictConfig) -> float:
             found = {part: found[part] for part in SOURCES[source]}
         cases = [case for part in found.values() for case in part]
         bars: dict[str, Any] = {}
+        last_line = time.monotonic()
 
         def tell(stage: str, done: int, total: int) -> None:
+            nonlocal last_line
+            if not bar.console.is_terminal and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
+                logger.info("%s: %d of %d", stage, done, total)
             if stage not in bars:
                 bars[stage] = bar.add_task(stage, total=total)
             bar.update(bars[stage], completed=done, total=total)

@@ -16,7 +16,9 @@ SECOND = {"BoxAP": 70.0, "MaskAP": 62.0, "AP50": 94.5, "AP75": 82.0, "IA": 91.0}
 def printed(directory: Path, task: str = "train", checkpoint: Path | None = None) -> str:
     console = Console(record=True, width=200, highlight=False, soft_wrap=True, quiet=False)
     with console.capture() as capture:
-        print_summary(directory, next_after(task, directory, checkpoint, "my data"), console)
+        print_summary(
+            directory, next_after(task, directory, checkpoint, "my data", data=["data.root=my data"]), console
+        )
     return capture.get()
 
 
@@ -80,6 +82,13 @@ def test_training_again_after_predict(tmp_path: Path) -> None:
 
 
 def test_a_training_is_followed_by_learning_to_refine(tmp_path: Path) -> None:
-    words = dict(next_after("train", tmp_path, Path("a=b.ckpt"), "in", "kemr_tiny"))
+    words = dict(next_after("train", tmp_path, Path("a=b.ckpt"), "in", "kemr_tiny", data=["data.root=in"]))
     learn = words["learn how to refine this model's masks"]
     assert learn == ["python", "run.py", "task=learn", "experiment=kemr_tiny", "ckpt='a=b.ckpt'", "data.root=in"]
+
+
+def test_a_test_that_finds_nothing_says_what_may_be_wrong(tmp_path: Path) -> None:
+    for figure, said in ((0.0, True), (1.0, False)):
+        metrics = {"images": 3, "instances": 120, "initial": {**FIRST, "AP50": figure}}
+        write_json(tmp_path / "metrics.json", metrics)
+        assert ("bright on dark" in printed(tmp_path, "test")) == said
