@@ -80,6 +80,8 @@ def build_data(
 ) -> DataModule:
     """Build the data module and read the annotations, so that every fault in them shows before anything else runs.
 
+    The testing jobs of a sweep that run in one process and name the same data share it, with the images it keeps.
+
     Args:
         config: The composed configuration.
         stage: ``"fit"``, ``"test"`` or ``"predict"``.
@@ -92,6 +94,10 @@ def build_data(
     Raises:
         UserError: The folder or a file in it is missing or broken.
     """
+    same = f"{OmegaConf.to_yaml(config.data, resolve=True)}{label_names}"
+    shared = stage == "test" and jobs.current() is not None
+    if shared and same in _kept_data:
+        return _kept_data[same]
     data: DataModule = hydra.utils.instantiate(config.data)
     if label_names is not None:
         data.label_names = label_names
@@ -99,7 +105,14 @@ def build_data(
         data.score_all = stage == "test"
         data.earlier_names = list(earlier_names)
     data.setup(stage)
+    _kept_data.clear()
+    if shared:
+        _kept_data[same] = data
     return data
+
+
+_kept_data: dict[str, DataModule] = {}
+"""The data of the latest testing job of a sweep, by their settings."""
 
 
 def whole_samples(data: DataModule, source: str) -> SampleDataset | SyntheticDataset:
