@@ -26,6 +26,7 @@ from kemr_lightning.output.image_files import ImageWriter, options_of
 from kemr_lightning.output.image_state import ImageState, StateFolder, file_digest, settings_key
 from kemr_lightning.output.run_files import Failure, write_run_files
 from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.report import report
 from kemr_lightning.tiling import Tiling
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def predict(config: DictConfig) -> None:
     _tell(inputs, done, failures, skipped, options.beside)
     if not done:
         raise UserError(f"none of the {len(inputs)} images in {root} could be done: {failures[0].reason}")
-    setup.report(config, directory, checkpoint, len(module.label_names))
+    report(config, directory, checkpoint, len(module.label_names))
 
 
 def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, label_map: LabelMap) -> ImageState:

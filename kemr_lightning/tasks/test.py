@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.output.wandb_run import log_checkpoint
 from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.report import report
 
 
 def test(config: DictConfig) -> float | None:
@@ -31,6 +32,6 @@ def test(config: DictConfig) -> float | None:
         log_checkpoint(trainer, checkpoint)
     if module.store is not None:
         module.store.tell()
-    setup.report(config, directory, checkpoint)
+    report(config, directory, checkpoint)
     score = trainer.callback_metrics.get("test/MaskAP")
     return None if score is None else float(score)

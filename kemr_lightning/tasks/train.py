@@ -12,6 +12,7 @@ from kemr_lightning.checkpoint import init_weights, load_weights, read_checkpoin
 from kemr_lightning.errors import UserError
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.report import report
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def train(config: DictConfig) -> float | None:
         fit(trainer, module, data, resume)
         best = load_best(trainer, module)
         trainer.test(module, datamodule=data, verbose=False)
-    setup.report(config, directory, best)
+    report(config, directory, best)
     return _best_score(trainer)
 
 

@@ -21,11 +21,3 @@ def test_jobs_of_a_sweep_share_their_data(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(setup.jobs, "current", lambda: None)
     alone = setup.build_data(other, "test", ["chromosome"])
     assert setup.build_data(other, "test", ["chromosome"]) is not alone
-
-
-def test_the_words_of_a_command_name_the_data() -> None:
-    assert setup.data_words(compose("data.root=some folder").data) == ["data.root=some folder"]
-    assert setup.data_words(compose("data=coco", "data.root=in").data) == ["data=coco", "data.root=in"]
-    words = setup.data_words(compose("experiment=demo").data)
-    assert words[:3] == ["data=synthetic", "data.look=gband", "data.size=[768,576]"]
-    assert compose(*words).data.test_images == 12
