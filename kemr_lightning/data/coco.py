@@ -50,15 +50,16 @@ class CocoSource:
         """
         self.root = root
         self._files: dict[str, tuple[list[Path], Path]] = {}
-        folders = {part: folder for folder in _folders(root) if (part := _part_of(folder.name))}
+        folders = {part: _folders(root, part) for part in SPLITS}
         for part in SPLITS:
-            if part in folders and (files := _coco_files(folders[part])):
-                self._files[part] = (files, folders[part])
+            for folder in folders[part]:
+                if part not in self._files and (files := _coco_files(folder)):
+                    self._files[part] = (files, folder)
         if not self._files:
             files = _coco_files(root) + (_coco_files(root / "annotations") if (root / "annotations").is_dir() else [])
             for part in SPLITS:
                 if chosen := [path for path in files if _part_of(path.stem) == part]:
-                    self._files[part] = (chosen, folders.get(part, root / part))
+                    self._files[part] = (chosen, (folders[part] or [root / part])[0])
             if files and not self._files:
                 if len(files) > 1:
                     names = ", ".join(path.name for path in files)
@@ -165,12 +166,16 @@ def _coco_files(folder: Path) -> list[Path]:
     return found
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+def _folders(root: Path, part: str) -> list[Path]:
+    """The folders of a part: with its name alone (``train``, ``valid``), then with a year behind it (``train2017``)."""
+    if not root.is_dir():
+        return []
+    found = [folder for folder in sorted(root.iterdir()) if folder.name.rstrip("0123456789") in _ALIASES[part]]
+    return sorted((folder for folder in found if folder.is_dir()), key=lambda folder: folder.name not in _ALIASES[part])
 
 
 def _part_of(name: str) -> str | None:
-    """The part that one of a name's words says, a year behind it left out."""
+    """The part that one of a file name's words says, a year behind it left out."""
     words = [word.rstrip("0123456789") for word in re.split(r"[-_. ]", name.lower())]
     return next((part for part in SPLITS if any(alias in words for alias in _ALIASES[part])), None)
 

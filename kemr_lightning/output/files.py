@@ -8,6 +8,7 @@ import math
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,13 +44,15 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path) -> None:
+def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
     """Remove what a process that was killed while it wrote has left in a folder and below.
 
-    Nothing else may be writing there.
+    Args:
+        folder: The folder.
+        older_than: Seconds for which a file must not have changed; 0 where nothing else may be writing.
     """
     for path in folder.rglob(f"{UNFINISHED}*"):
-        if _TEMPORARY.fullmatch(path.name):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and time.time() - path.stat().st_mtime >= older_than:
             path.unlink(missing_ok=True)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
@@ -172,8 +174,10 @@ def _places(directory: Path) -> Group:
 
 
 def setting(key: str, value: str | Path) -> str:
-    """``key=value`` as Hydra reads it, which takes a second ``=`` only between quotes."""
-    return f"{key}='{value}'" if "=" in str(value) else f"{key}={value}"
+    """``key=value`` as Hydra reads it, whose grammar wants quotes around more than letters, spaces and a few signs."""
+    text = str(value)
+    plain = re.fullmatch(r"[\w./:+-]+( [\w./:+-]+)*", text, re.ASCII)
+    return f"{key}={text if plain else QuotedString(text=text, quote=Quote.single).with_quotes()}"
 
 
 def next_after(

@@ -31,6 +31,9 @@ from kemr_lightning.tiling import Tiling
 
 logger = logging.getLogger(__name__)
 
+ABANDONED = 3600.0
+"""Seconds after which an unfinished file among the user's images is nobody's any more."""
+
 SECONDS_BETWEEN_LINES = 30.0
 
 NAMED = 5
@@ -59,8 +62,9 @@ def predict(config: DictConfig) -> None:
     module = load_module(checkpoint)
     refiner = setup.build_refiner(config, checkpoint)
     model = Model(module, refiner, tiling_of(config, module)).to(device_of(config))
-    for folder in [directory, *([root] if options.beside else [])]:
-        remove_unfinished(folder)
+    remove_unfinished(directory)
+    if options.beside:
+        remove_unfinished(root, ABANDONED)  # other runs may be writing there now
     states = StateFolder(directory, run_key(config, checkpoint))
     memory = states.memory()
     # What this run has written beside the images is no annotation when it goes on, until somebody edits it.

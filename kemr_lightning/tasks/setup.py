@@ -280,17 +280,21 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     if HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("experiment") is not None:
         places = [runs / config.name, *([] if resuming else [runs])]
     found: list[Path] = []
-    for runs in places:
-        found = found or sorted(runs.glob(f"**/{CHECKPOINTS}/{name}"), key=lambda file: file.stat().st_mtime)
+    for place in places:
+        found = found or sorted(place.glob(f"**/{CHECKPOINTS}/{name}"), key=lambda file: file.stat().st_mtime)
+    elsewhere = bool(found) and not found[-1].is_relative_to(places[0])
     if resuming:
         found = [file for file in found if _same_data(file.parent.parent / CONFIG_FILE, config)]
     if not found:
         what = " on this data" if resuming else ""
         raise UserError(
-            f"ckpt={config.ckpt}: no run{what} in {runs} has a checkpoint. Train first, or give a file (ckpt=FILE)"
+            f"ckpt={config.ckpt}: no run{what} in {places[0]} has a checkpoint. Train first, or give a file (ckpt=FILE)"
         )
     newest: Path = found[-1]
-    logger.info("ckpt=%s is %s", config.ckpt, newest)
+    if elsewhere:
+        logger.warning("ckpt=%s: %s has no checkpoint of its own; taking %s", config.ckpt, config.name, newest)
+    else:
+        logger.info("ckpt=%s is %s", config.ckpt, newest)
     return newest
 
 

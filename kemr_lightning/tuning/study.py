@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from kemr_lightning.errors import UserError
-from kemr_lightning.output.locks import locked
+from kemr_lightning.output.locks import lock
 from kemr_lightning.refinement.dense_crf import PARAMETER_NAMES, CRFParams, RefinementError
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tuning.scoring import Scorer
@@ -110,13 +110,20 @@ def one_at_a_time(place: str) -> Iterator[None]:
 
     Args:
         place: See `open_storage`. A database that is no file of this machine has to do with `open_storage`'s tries.
+
+    Raises:
+        UserError: The place cannot be understood or written to.
     """
-    file = _file(place)
-    if file is None:
+    try:
+        file = _file(place)
+        held = None if file is None else lock(file.with_name(f".{file.name}.begin"))
+    except (OSError, SQLAlchemyError) as error:
+        raise _cannot_open(place, error) from error
+    try:
         yield
-        return
-    with locked(file.with_name(f".{file.name}.begin")):
-        yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def _file(place: str) -> Path | None:
@@ -144,8 +151,12 @@ def open_storage(place: str) -> BaseStorage:
             return _database(place)
         return JournalStorage(JournalFileBackend(place))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"tune.storage={place} cannot be opened ({reason}). Give another file") from error
+        raise _cannot_open(place, error) from error
+
+
+def _cannot_open(place: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(f"tune.storage={place} cannot be opened ({reason}). Give another file")
 
 
 def _database(url: str) -> RDBStorage:

@@ -127,6 +127,15 @@ def test_layouts(tmp_path: Path, files: dict[str, tuple[str, ...]], parts: list[
         assert [record.name for record in source.read(part)] == list(images)
 
 
+def test_folders_that_only_sound_like_a_part_are_none(tmp_path: Path) -> None:
+    for name in ("train", "train_old", "train2", "test"):
+        (tmp_path / name).mkdir()
+        write(tmp_path, document([{}]), f"{name}/x.json", (f"{name}/one.png",))
+    source = CocoSource(tmp_path)
+    assert source.parts == ["train", "test"]
+    assert source.places("train")[1] == tmp_path / "train"
+
+
 def test_the_case_is_the_group(tmp_path: Path) -> None:
     content = document([], names=("one.png", "two.png"))
     content["images"][0]["case"] = 77

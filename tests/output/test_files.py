@@ -53,6 +53,8 @@ def test_long_names_and_what_a_killed_process_leaves(tmp_path: Path) -> None:
     write_text(path, "whole")
     (tmp_path / "deep" / f"{UNFINISHED}abc_efg1.png").write_bytes(b"half")
     (tmp_path / f"{UNFINISHED}thesis.png").write_bytes(b"somebody's")
+    remove_unfinished(tmp_path, older_than=60)
+    assert (tmp_path / "deep" / f"{UNFINISHED}abc_efg1.png").exists()
     remove_unfinished(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == sorted([f"{UNFINISHED}thesis.png", "deep", path.name])
     with whole(path) as temporary:

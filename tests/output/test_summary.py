@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from kemr_lightning.output.files import write_json
-from kemr_lightning.output.summary import next_after, print_summary
+from kemr_lightning.output.summary import next_after, print_summary, setting
+from tests.conftest import compose
 
 FIRST = {"BoxAP": 70.0, "MaskAP": 60.123, "AP50": 95.0, "AP75": 80.0, "IA": 90.0}
 SECOND = {"BoxAP": 70.0, "MaskAP": 62.0, "AP50": 94.5, "AP75": 82.0, "IA": 91.0}
@@ -92,3 +94,10 @@ def test_a_test_that_finds_nothing_says_what_may_be_wrong(tmp_path: Path) -> Non
         metrics = {"images": 3, "instances": 120, "initial": {**FIRST, "AP50": figure}}
         write_json(tmp_path / "metrics.json", metrics)
         assert ("bright on dark" in printed(tmp_path, "test")) == said
+
+
+@pytest.mark.parametrize(
+    "name", ["a folder", "a=b", "cells, old", "[1] (copy)", "it's", 'say "x"', "back\\slash", "ü-1.2_3"]
+)
+def test_printed_settings_mean_what_they_name(name: str) -> None:
+    assert compose(setting("data.root", name)).data.root == name

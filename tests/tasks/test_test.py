@@ -104,7 +104,7 @@ def test_best_of_the_experiment_is_found(trained: Path, labelme_root: Path, tmp_
 
 
 def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     choices = SimpleNamespace(runtime=SimpleNamespace(choices={"experiment": "chosen"}))
     monkeypatch.setattr(setup.HydraConfig, "initialized", lambda: True)
@@ -123,5 +123,6 @@ def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
 
     assert found("kemr_tiny", "test") == files["kemr_tiny"]
     assert found("sigma_sweep", "test") == files["demo"]
+    assert "sigma_sweep has no checkpoint of its own" in caplog.text
     with pytest.raises(UserError, match="Train first"):
         found("mask_rcnn_tiny", "train")

@@ -153,6 +153,9 @@ def test_a_storage_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"tune\.storage=.* cannot be opened .*Give another file"):
         open_storage(str(tmp_path / "file" / "study.journal"))
+    for place in (str(tmp_path / "file" / "study.journal"), "nonsense://"):
+        with pytest.raises(UserError, match="Give another file"), study.one_at_a_time(place):
+            open_storage(place)
 
 
 def test_a_trial_of_a_dead_process_is_tried_again(tmp_path: Path) -> None:

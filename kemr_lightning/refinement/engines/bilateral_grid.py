@@ -16,7 +16,11 @@ Float32 = NDArray[np.float32]
 
 
 def kernel(function: Function) -> Function:
-    """Compile for this CPU on first use and keep the result on disk; the interpreter's lock is free meanwhile."""
+    """Compile for this CPU on first use and keep the result on disk; the interpreter's lock is free meanwhile.
+
+    numba looks at the file of the compiled function alone: who edits what a kernel calls in another file touches the
+    kernel's file too, or removes ``__pycache__``.
+    """
     return cast(Function, numba.njit(fastmath=True, nogil=True, cache=True)(function))
 
 
