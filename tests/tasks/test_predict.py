@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -206,14 +207,18 @@ def test_beside_the_originals(
     assert module.seen == ["turned.jpg"]
     assert annotated(run) == ["a.png", "turned.jpg"]
     assert json.loads(corrected.read_text())["shapes"] == []
-    # Nor is it after the states are lost, and what a killed process has left is cleared away.
-    leftover = images / "sub" / f"{UNFINISHED}12345678.json"
+    # Nor is it after the states are lost, and what a killed process has left is cleared away; what may be another run's
+    # that is writing now is not.
+    leftover, fresh = (images / "sub" / f"{UNFINISHED}{name}.json" for name in ("12345678", "87654321"))
     leftover.write_text("{")
+    os.utime(leftover, (0, 0))
+    fresh.write_text("{")
     for state in (run / "state").rglob("*.json"):
         state.unlink()
     predict(run, images, checkpoint, "predict.beside=true")
     assert json.loads(corrected.read_text())["shapes"] == []
     assert not leftover.exists()
+    assert fresh.exists()
     # Pages written beside their file are not taken for images of their own.
     predict(tmp_path / "again", images, checkpoint, "predict.beside=true")
     entries = json.loads((tmp_path / "again" / "images.json").read_text())
