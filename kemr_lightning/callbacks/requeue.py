@@ -60,6 +60,8 @@ class RequeueCallback(pl.Callback):
         trainer.save_checkpoint(self.path)
         done = trainer.strategy.broadcast(requeue(os.environ[JOB]) if trainer.is_global_zero else False)
         if done:
+            # Lightning logs a step after its callbacks, which the exit below would leave out.
+            trainer._logger_connector.update_train_step_metrics()
             logger.warning("step %d is saved and job %s queued again", trainer.global_step, os.environ[JOB])
             raise SystemExit(0)
 
