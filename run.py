@@ -14,7 +14,7 @@ except ModuleNotFoundError:
     )
 from omegaconf import DictConfig
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.sweep.hydra_callback import conclude_sweeps
 from kemr_lightning.sweep.launcher import with_our_launcher
 from kemr_lightning.tasks import run

@@ -21,11 +21,11 @@ import torch
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from kemr_lightning import rle
 from kemr_lightning.checkpoint import load_module
+from kemr_lightning.core import rle
+from kemr_lightning.core.geometry import grow_boxes, mask_targets, paste_grid
+from kemr_lightning.core.instances import Patch, Sample
 from kemr_lightning.data.datamodule import SegmentationDataModule
-from kemr_lightning.geometry import grow_boxes, mask_targets, paste_grid
-from kemr_lightning.instances import Patch, Sample
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import greedy_pairs
 from kemr_lightning.models.detector import TwoStageDetector, batch_images

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.data.synthetic import metaphase
-from kemr_lightning.instances import Instances, Patch
 from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines import refine_batched, refine_exact, refine_torch

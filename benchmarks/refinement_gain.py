@@ -23,11 +23,11 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from torch import Tensor
 
-from kemr_lightning import rle
 from kemr_lightning.checkpoint import load_module
+from kemr_lightning.core import rle
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.split import group_of
-from kemr_lightning.instances import Instances
 from kemr_lightning.metrics.average_precision import AveragePrecision
 from kemr_lightning.metrics.bootstrap import paired_bootstrap, statistic
 from kemr_lightning.metrics.matching import match, summarise

@@ -21,7 +21,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.module import SegmentationModule
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.geometry import fitted_size, resize_image, to_instances
-from kemr_lightning.instances import Detections, Instances, Sample
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.geometry import fitted_size, resize_image, to_instances
+from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.views import VIEWS, detect_in_views
 from kemr_lightning.store import PredictionStore

@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kemr_lightning.instances import Detections, Sample
-from kemr_lightning.output.files import whole
+from kemr_lightning.core.files import whole
+from kemr_lightning.core.instances import Detections, Sample
 from kemr_lightning.refinement.knowledge import file_digest
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kemr_lightning import rle
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core import rle
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Patch
 
 Window = tuple[int, int, int, int]
 """``(x0, y0, x1, y1)`` in whole pixels, x1 and y1 exclusive."""

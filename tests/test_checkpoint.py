@@ -11,7 +11,7 @@ import torch
 
 import kemr_lightning
 from kemr_lightning.checkpoint import check_targets, load_module, read_checkpoint
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from tests.conftest import rods
 
 

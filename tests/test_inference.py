@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.inference import Model, usual_tiling
-from kemr_lightning.instances import Instances, Sample
 from kemr_lightning.tiling import Tiling
 from tests.conftest import rods
 from tests.output.predicted import BrightModule, bright_parts, grow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf.errors import InterpolationKeyError
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.tasks import run, user_message
 from tests.conftest import CONF, compose
 

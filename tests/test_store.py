@@ -12,7 +12,7 @@ import torch
 
 from kemr_lightning import store as store_module
 from kemr_lightning.checkpoint import load_module
-from kemr_lightning.instances import Detections, Instances, Sample
+from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.store import PredictionStore, image_digest, model_digest
 from tests.conftest import run_task

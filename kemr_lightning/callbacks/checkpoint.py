@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
-from kemr_lightning.distributed import is_first
+from kemr_lightning.core.distributed import is_first
 
 
 class CheckpointCallback(ModelCheckpoint):

@@ -12,8 +12,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import refinement_of
-from kemr_lightning.instances import Instances
-from kemr_lightning.output.files import write_text
+from kemr_lightning.core.files import write_text
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.output.wandb_run import attempt, log_files, run_of
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge, from_params

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes, summarise
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import Outcome, RefinementCallback, refinement_of
-from kemr_lightning.output.files import write_csv
+from kemr_lightning.core.files import write_csv
 from kemr_lightning.output.overlays import layered_image
 from kemr_lightning.output.per_image import (
     CURVE_COLUMNS,

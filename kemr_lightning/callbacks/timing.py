@@ -14,7 +14,7 @@ import torch
 from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.output.files import write_json
+from kemr_lightning.core.files import write_json
 from kemr_lightning.store import PredictionStore
 
 TIMING = "timing.json"

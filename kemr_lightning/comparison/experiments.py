@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kemr_lightning.comparison.fairness import differences, settings_of
 from kemr_lightning.comparison.runs import CONFIG, LAST, is_finished, read_config
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 BUDGET = ("seed", "init", "optimizer", "scheduler", "data", "model.weights", "callbacks.ema.decay")
 TRAINER = (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.instances import Instances, Sample
 
 Predict = Callable[[Sample], Instances]
 Refine = Callable[[Tensor, Instances], Instances]

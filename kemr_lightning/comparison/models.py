@@ -15,10 +15,10 @@ from kemr_lightning.comparison.measure import Predict, measure
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
 from kemr_lightning.comparison.threshold import Threshold, best_threshold
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
 from kemr_lightning.metrics.records import record
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.store import PredictionStore

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.output.coco_results import GROUND_TRUTH, PREDICTIONS, PREDICTIONS_INITIAL
 

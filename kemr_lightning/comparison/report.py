@@ -37,8 +37,8 @@ from kemr_lightning.comparison.table import (
     main_rows,
     markdown,
 )
+from kemr_lightning.core.files import write_csv, write_json, write_text
 from kemr_lightning.metrics.segmentation import have_masks
-from kemr_lightning.output.files import write_csv, write_json, write_text
 
 MARKDOWN, TABLE, JSON, INSTANCES = "comparison.md", "comparison.csv", "comparison.json", "instances.csv"
 FIGURES_FOLDER = "figures"

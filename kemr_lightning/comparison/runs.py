@@ -14,7 +14,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from kemr_lightning.callbacks.timing import read_timing
 from kemr_lightning.checkpoint import read_checkpoint
 from kemr_lightning.comparison.records import read_json, read_records
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.coco_results import GROUND_TRUTH, METRICS, PREDICTIONS, PREDICTIONS_INITIAL

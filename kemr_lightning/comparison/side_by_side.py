@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kemr_lightning import rle
 from kemr_lightning.comparison.cases import Case, Choice, Found, Window, window_of
 from kemr_lightning.comparison.systems import System
+from kemr_lightning.core import rle
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.output.figures import INITIAL, REFINED, TRUTH, contours, save, show
 

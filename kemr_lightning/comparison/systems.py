@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kemr_lightning.comparison.runs import FinishedRun
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.records import ImageRecord
 
 MASK_RCNN, BLENDMASK, CASCADE, KEMR = "mask_rcnn", "blendmask", "cascade", "kemr"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from pycocotools import mask as coco_mask
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 
 Polygon = npt.NDArray[np.float64]
 """``(K, 2)`` float64 corners ``(x, y)``; coordinates are those of pixel corners, as everywhere in the package."""

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, instances_from_patches, polygon_area, rasterise, unite
 from kemr_lightning.data.paste import CopyPaste
 from kemr_lightning.data.warp import (
@@ -24,7 +25,6 @@ from kemr_lightning.data.warp import (
     warp_patch,
     warp_polygon,
 )
-from kemr_lightning.instances import Instances
 
 
 @dataclass(frozen=True)

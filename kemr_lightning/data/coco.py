@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from kemr_lightning import rle
+from kemr_lightning.core import rle
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import write_text
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.annotation import FARTHEST, Annotation, polygon_area
 from kemr_lightning.data.dataset import Record
 from kemr_lightning.data.folder import refuse_twins
 from kemr_lightning.data.image import image_size, read_image
 from kemr_lightning.data.split import SPLITS
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
-from kemr_lightning.output.files import write_text
 
 log = logging.getLogger(__name__)
 

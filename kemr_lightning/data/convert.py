@@ -12,7 +12,10 @@ from typing import Any
 
 import cv2
 
-from kemr_lightning import rle
+from kemr_lightning.core import rle
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import whole, write_json
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, annotation_patch
 from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record, map_labels, names_of
@@ -20,9 +23,6 @@ from kemr_lightning.data.folder import LabelmeSource
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage
 from kemr_lightning.data.labelme.parse import first_of, read_document
 from kemr_lightning.data.labelme.write import mask_shapes, polygon_shapes, write_labelme
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances
-from kemr_lightning.output.files import whole, write_json
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,8 @@ from typing import Protocol
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record, SampleDataset, map_labels, names_of
@@ -17,8 +19,6 @@ from kemr_lightning.data.folder import LabelmeSource, raise_faults, unannotated_
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, scale_annotation, to_instances
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.image import IntensityImage
 from kemr_lightning.data.warp import resize_image, resize_scale
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Sample
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.dataset import Record
 from kemr_lightning.data.image import IMAGE_SUFFIXES, read_image
 from kemr_lightning.data.labelme import LabelmeFile, NotLabelmeError, check_image, find_image, load_image, parse_labelme
 from kemr_lightning.data.split import SPLITS
-from kemr_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 

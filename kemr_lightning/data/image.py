@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Endings, in lower case, of the files taken for images."""

@@ -17,14 +17,14 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, to_instances, turn_annotation
 from kemr_lightning.data.coco import SHOWN, CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record
 from kemr_lightning.data.folder import walk
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image, shows_everywhere
 from kemr_lightning.data.labelme import LabelmeFile, find_image, load_image, parse_labelme
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances
 
 logger = logging.getLogger(__name__)
 

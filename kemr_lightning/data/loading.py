@@ -8,8 +8,8 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
-from kemr_lightning.instances import Sample
 
 
 def as_list(samples: list[Sample]) -> list[Sample]:

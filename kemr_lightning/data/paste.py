@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Annotation, rasterise
 from kemr_lightning.data.warp import Affine, Image, warp_image, warp_polygon
-from kemr_lightning.instances import Patch
 
 _RIM = 3
 """Pixels of surroundings that are copied along, fading."""

@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 from torch.utils.data import Sampler
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 
 @dataclass(frozen=True)

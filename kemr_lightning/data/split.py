@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 GROUP_PATTERN = r"^(.*\d)[a-z]?$"
 """A file name (without ending) less one small letter after its last digit: ``case_12a`` and ``case_12b`` belong

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kemr_lightning import geometry
+from kemr_lightning.core import geometry
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Polygon, clip_patch, tight_patch
-from kemr_lightning.instances import Patch
 
 Image = npt.NDArray[np.uint8]
 Pixels = TypeVar("Pixels", bound=npt.NDArray[Any])

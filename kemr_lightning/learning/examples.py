@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import greedy_pairs
 from kemr_lightning.refinement.surroundings import Surroundings, Window, surroundings

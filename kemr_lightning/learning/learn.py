@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.learning.choice import choose_reasoning, gain_figures, restrained
 from kemr_lightning.learning.examples import Case, Example, examples_of, folds
 from kemr_lightning.learning.fit_crf import Fit, Unary, fit_crf

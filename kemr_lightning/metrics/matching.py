@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from kemr_lightning import rle
-from kemr_lightning.instances import Patch
+from kemr_lightning.core import rle
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.metrics.overlap import overlapped
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import greedy_pairs

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kemr_lightning import rle
+from kemr_lightning.core import rle
 from kemr_lightning.metrics.average_precision import AveragePrecision, average_precision
 from kemr_lightning.metrics.records import Entry, ImageRecord
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kemr_lightning import rle
-from kemr_lightning.instances import Instances
+from kemr_lightning.core import rle
+from kemr_lightning.core.instances import Instances
 
 Box = tuple[float, float, float, float]
 

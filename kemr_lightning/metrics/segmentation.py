@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, AveragePrecision, average_precision
 from kemr_lightning.metrics.overlap import average_precision_by_overlap
 from kemr_lightning.metrics.records import ImageRecord, record

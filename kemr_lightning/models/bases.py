@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 
 
 def _block(inputs: int, outputs: int, groups: int) -> nn.Sequential:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kemr_lightning.geometry import grow_boxes, mask_targets
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.geometry import grow_boxes, mask_targets
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.models.pooler import AlignedRoIPooler
 
 

@@ -12,8 +12,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Detections, Instances
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.models.bases import BasisDecoder, SemanticHead, semantic_loss
 from kemr_lightning.models.blender import Blender
 from kemr_lightning.models.detector import batch_images

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Detections, Instances
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.models.box_head import BoxStage
 from kemr_lightning.models.mask_branch import MaskBranch
 from kemr_lightning.models.mask_nms import mask_nms

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from kemr_lightning.instances import Detections, Instances
+from kemr_lightning.core.instances import Detections, Instances
 
 
 def batch_images(images: Sequence[Tensor], divisor: int, mean: float, std: float) -> ImageList:

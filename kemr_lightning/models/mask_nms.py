@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from kemr_lightning.geometry import paste_grid
-from kemr_lightning.instances import Detections, Patch
+from kemr_lightning.core.geometry import paste_grid
+from kemr_lightning.core.instances import Detections, Patch
 
 
 def patch_iou(one: Patch, other: Patch) -> float:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from kemr_lightning.geometry import grow_boxes
-from kemr_lightning.instances import Detections
+from kemr_lightning.core.geometry import grow_boxes
+from kemr_lightning.core.instances import Detections
 from kemr_lightning.models.cascade import CascadeHeads
 from kemr_lightning.models.detector import TwoStageDetector, batch_images
 

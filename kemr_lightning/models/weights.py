@@ -28,7 +28,7 @@ from torchvision.models.detection import (
     MaskRCNN_ResNet50_FPN_Weights,
 )
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.models.resnet import ResNetFPN
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kemr_lightning.core.files import write_csv, write_json
 from kemr_lightning.metrics.records import Entry, ImageRecord
-from kemr_lightning.output.files import write_csv, write_json
 
 METRICS, EXTENDED, PER_CLASS = "metrics.json", "metrics_extended.json", "metrics_per_class.csv"
 PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH = "predictions.json", "predictions_initial.json", "ground_truth.json"

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kemr_lightning.core.files import whole
 from kemr_lightning.data.doctor import KINDS, Diagnosis, Finding
 from kemr_lightning.output.doctor_table import becomes, line_of, size_lines
-from kemr_lightning.output.files import whole
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from kemr_lightning.core.files import write_json
 from kemr_lightning.data.doctor import KINDS, Diagnosis, Finding
-from kemr_lightning.output.files import write_json
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 

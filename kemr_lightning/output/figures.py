@@ -20,11 +20,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
-from kemr_lightning.instances import Instances, Patch, Sample
+from kemr_lightning.core.files import whole
+from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, RECALL_POINTS
 from kemr_lightning.metrics.matching import match
 from kemr_lightning.metrics.records import record
-from kemr_lightning.output.files import whole
 from kemr_lightning.output.losses import kind_of_loss
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kemr_lightning.core.files import write_text
 from kemr_lightning.metrics.records import Entry, ImageRecord
-from kemr_lightning.output.files import write_text
 from kemr_lightning.output.review import Review
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes
 from kemr_lightning.metrics.records import record
 

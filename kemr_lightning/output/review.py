@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from kemr_lightning import rle
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core import rle
+from kemr_lightning.core.instances import Instances, Patch
 
 LOW_SCORE = 0.7
 """Instances below it are of low confidence ..."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kemr_lightning.core.files import write_json
 from kemr_lightning.metrics.matching import ImageMatch
 from kemr_lightning.output.coco_results import PREDICTIONS, PREDICTIONS_INITIAL, results
-from kemr_lightning.output.files import write_json
 from kemr_lightning.output.image_files import WriterOptions
 from kemr_lightning.output.image_state import CROPS, ImageState, StateFolder
 from kemr_lightning.output.report import ReportImage, write_report

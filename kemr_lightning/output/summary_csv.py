@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kemr_lightning.core.files import write_csv
 from kemr_lightning.metrics.matching import ImageMatch, match
-from kemr_lightning.output.files import write_csv
 from kemr_lightning.output.image_state import ImageState
 
 COLUMNS = (

@@ -23,7 +23,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from typing_extensions import override
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement.crops import Crops, moved
 from kemr_lightning.refinement.dense_crf import CRFParams, refine_packed
 from kemr_lightning.refinement.evidence import EvidenceNet, corrected_logits

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines import ENGINES
 

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.refinement.actions import act, act_all, initial_masks, unite_states, with_masks
 from kemr_lightning.refinement.dense_crf import (
     DEFAULT_TOLERANCE,

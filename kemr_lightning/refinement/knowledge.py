@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.dense_crf import CRFParams, RefinementError
 from kemr_lightning.refinement.evidence import EvidenceNet

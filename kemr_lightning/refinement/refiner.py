@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.dense_crf import (
     DEFAULT_TOLERANCE,

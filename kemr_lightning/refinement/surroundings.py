@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.refinement.crops import moved
 
 NEIGHBOUR_SCORE = 0.5

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, open_dict, read_write
 
-from kemr_lightning.output.locks import lock
+from kemr_lightning.core.locks import lock
 from kemr_lightning.sweep.jobs import quoted
 from kemr_lightning.sweep.table import conclude
 

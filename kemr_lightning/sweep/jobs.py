@@ -23,11 +23,11 @@ from hydra.types import RunMode
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kemr_lightning.distributed import is_first
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.distributed import is_first
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import write_json
+from kemr_lightning.core.locks import locked
 from kemr_lightning.output.coco_results import METRICS
-from kemr_lightning.output.files import write_json
-from kemr_lightning.output.locks import locked
 from kemr_lightning.store import checkpoint_digest
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import importlib.util
 import shutil
 from collections.abc import Sequence
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 GROUP = "hydra/launcher"
 DOCUMENTED, OURS = "submitit_slurm", "slurm"

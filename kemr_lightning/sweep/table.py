@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from kemr_lightning.core.files import whole, write_text
 from kemr_lightning.metrics.segmentation import FIGURES
-from kemr_lightning.output.files import whole, write_text
 from kemr_lightning.sweep.jobs import JobRecord, plain, quoted, read_records, split
 
 logger = logging.getLogger(__name__)

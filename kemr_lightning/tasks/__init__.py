@@ -12,8 +12,8 @@ import hydra
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from kemr_lightning.distributed import quieten_others
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.distributed import quieten_others
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.sweep import jobs
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 
 OWN_BUSINESS = {"--help", "-h", "--hydra-help", "--version", "--info", "-i", "--config-dir", "-cd", "--config-path"}
 """Flags with which nothing is run, or other configurations than ours are."""

@@ -20,9 +20,9 @@ from kemr_lightning.comparison.scores import Settings, score_systems
 from kemr_lightning.comparison.systems import System, baselines_of, systems_of
 from kemr_lightning.comparison.table import Comparison
 from kemr_lightning.comparison.times import times_of
+from kemr_lightning.core.distributed import is_first
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.split import GROUP_PATTERN, group_of
-from kemr_lightning.distributed import is_first
-from kemr_lightning.errors import UserError
 from kemr_lightning.metrics.segmentation import have_masks
 from kemr_lightning.output.summary import print_summary
 from kemr_lightning.store import checkpoint_digest

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 from rich.progress import track
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.convert import convert_dataset
 from kemr_lightning.data.dataset import Record
-from kemr_lightning.errors import UserError
 from kemr_lightning.tasks import setup
 
 logger = logging.getLogger(__name__)

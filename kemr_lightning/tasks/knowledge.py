@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, CRFParams
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge

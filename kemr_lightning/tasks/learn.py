@@ -17,13 +17,13 @@ import torch
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import write_text
 from kemr_lightning.data.split import group_of
-from kemr_lightning.errors import UserError
 from kemr_lightning.learning.examples import Case, examples_of
 from kemr_lightning.learning.learn import Lesson
 from kemr_lightning.learning.learn import learn as learn_from
 from kemr_lightning.module import SegmentationModule
-from kemr_lightning.output.files import write_text
 from kemr_lightning.output.knowledge_figures import draw_fits, draw_states
 from kemr_lightning.refinement.knowledge import file_digest
 from kemr_lightning.tasks import setup

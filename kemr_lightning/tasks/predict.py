@@ -16,12 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import kemr_lightning
 from kemr_lightning.checkpoint import load_module
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import remove_unfinished
 from kemr_lightning.data.dataset import LabelMap
 from kemr_lightning.data.inputs import Input, find_inputs
-from kemr_lightning.errors import UserError
 from kemr_lightning.inference import Model, usual_tiling
 from kemr_lightning.module import SegmentationModule
-from kemr_lightning.output.files import remove_unfinished
 from kemr_lightning.output.image_files import ImageWriter, options_of
 from kemr_lightning.output.image_state import ImageState, StateFolder, file_digest, settings_key
 from kemr_lightning.output.run_files import Failure, write_run_files

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from kemr_lightning.distributed import is_first
+from kemr_lightning.core.distributed import is_first
 from kemr_lightning.output.summary import next_after, print_summary, setting
 
 

@@ -22,15 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from kemr_lightning.checkpoint import load_module, without_weights
+from kemr_lightning.core.distributed import is_first
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import write_text
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
-from kemr_lightning.distributed import is_first
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances
 from kemr_lightning.module import SegmentationModule
-from kemr_lightning.output.files import write_text
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.store import PredictionStore, checkpoint_digest
 from kemr_lightning.sweep import jobs

@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from kemr_lightning.callbacks.knowledge import log_knowledge
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import write_json, write_text
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.module import SegmentationModule
-from kemr_lightning.output.files import write_json, write_text
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.refiner import Refiner

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
-from kemr_lightning.output.files import whole
+from kemr_lightning.core.files import whole
 
 BEST, OTHER, BASE = "#D55E00", "#0072B2", "#777777"
 """Okabe and Ito's vermilion and blue, which people with any kind of colour vision can tell apart."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.average_precision import average_precision
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import instance_accuracy

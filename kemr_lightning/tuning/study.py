@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.output.locks import lock
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.locks import lock
 from kemr_lightning.refinement.dense_crf import PARAMETER_NAMES, CRFParams, RefinementError
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tuning.scoring import Scorer

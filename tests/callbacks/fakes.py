@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from kemr_lightning.instances import Instances, Patch, Sample
+from kemr_lightning.core.instances import Instances, Patch, Sample
 from tests.metrics.scenes import scene
 
 SIZE = (48, 64)

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.segmentation import FIGURES, InstanceSegmentationMetric
 from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
 

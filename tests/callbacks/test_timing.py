@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.callbacks.timing import TIMING, TimingCallback, read_timing
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.store import PredictionStore
 from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
 

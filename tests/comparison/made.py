@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.coco_results import CocoResultsWriter

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.comparison.experiments import compose_experiments, train_missing
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from tests.comparison.made import config, noisy_records, write_run
 from tests.conftest import compose
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from kemr_lightning.comparison.fairness import check_same_test, differences, notes, settings_of
 from kemr_lightning.comparison.systems import systems_of
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from tests.comparison.made import CASCADE, config, made_run, noisy_records
 
 

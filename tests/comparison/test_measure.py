@@ -7,7 +7,7 @@ import time
 import torch
 
 from kemr_lightning.comparison.measure import measure
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.instances import Instances, Sample
 
 
 def test_models_take_turns_and_are_timed_apart() -> None:

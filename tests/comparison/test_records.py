@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kemr_lightning.comparison.records import read_records
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.coco_results import GROUND_TRUTH, PREDICTIONS, CocoResultsWriter
 from tests.comparison.made import noisy_records, nothing

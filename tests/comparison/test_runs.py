@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from kemr_lightning.comparison.runs import is_finished, read_run
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from tests.comparison.made import BLENDMASK, CASCADE, MASK_RCNN, config, noisy_records, write_run
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 
 TRIANGLE = [[10.0, 10.0], [30.0, 12.0], [20.0, 30.0]]
 

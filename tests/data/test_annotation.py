@@ -5,6 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import (
     Annotation,
     annotation_patch,
@@ -16,7 +17,6 @@ from kemr_lightning.data.annotation import (
     unite,
 )
 from kemr_lightning.data.labelme import parse_labelme
-from kemr_lightning.instances import Patch
 from tests.data.helpers import frame, iou, real_data
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import annotation_patch, instances_from_patches, tight_patch
 from kemr_lightning.data.coco import CocoSource, read_coco, write_coco
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Sample
 from tests.data.helpers import blob, frame, real_data
 
 SIZE = (40, 60)

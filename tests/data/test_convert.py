@@ -11,11 +11,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.coco import CocoSource
 from kemr_lightning.data.convert import convert_dataset
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.errors import UserError
 from tests.conftest import rods, write_labelme_root
 from tests.data.helpers import REMOVE, TRIANGLE, blob, frame, iou, real_data, shape, write_labelme_file
 

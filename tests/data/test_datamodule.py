@@ -12,13 +12,13 @@ from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from PIL import Image
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.dataset import Record, SampleDataset, map_labels, names_of
 from kemr_lightning.data.image import IntensityImage
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
 from tests.data.helpers import TRIANGLE, same_instances, shape, write_labelme_file
 
 SMALL = Augmentation(crop_size=(32, 32), min_area=1)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.doctor import KINDS, Diagnosis, Options, examine
 from kemr_lightning.data.doctor.anchors import best_iou, fit_anchors
 from kemr_lightning.data.doctor.labels import label_findings
 from kemr_lightning.data.doctor.outlines import largest_loop
 from kemr_lightning.data.doctor.picture import thumbnail
-from kemr_lightning.errors import UserError
 from tests.conftest import write_labelme_root
 from tests.data.helpers import TRIANGLE, real_data, shape, write_labelme_file
 

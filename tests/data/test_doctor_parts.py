@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from tests.data.test_doctor import kinds, look, save, write_coco
 
 

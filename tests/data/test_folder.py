@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.folder import walk
-from kemr_lightning.errors import UserError
 
 
 def test_files_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.image import (
     WINDOW,
     decode_mask,
@@ -18,7 +19,6 @@ from kemr_lightning.data.image import (
     read_pages,
     to_intensity,
 )
-from kemr_lightning.errors import UserError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.inputs import find_inputs, page_count
-from kemr_lightning.errors import UserError
 from tests.conftest import SIZE, write_image
 
 

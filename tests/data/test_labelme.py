@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.data.annotation import instances_from_patches, tight_patch
 from kemr_lightning.data.labelme import (
     MissingImageError,
@@ -23,8 +25,6 @@ from kemr_lightning.data.labelme import (
     read_labelme,
     write_labelme,
 )
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch
 from tests.data.helpers import (
     REMOVE,
     TRIANGLE,

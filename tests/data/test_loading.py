@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import Dataset
 
 from kemr_lightning.callbacks.checkpoint import CheckpointCallback
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share
-from kemr_lightning.instances import Sample
 
 LENGTH, BATCH = 11, 2
 """Five whole batches an epoch."""

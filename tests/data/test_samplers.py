@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
-from kemr_lightning.errors import UserError
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 8])

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.split import group_of, grouped_split, read_list, select
-from kemr_lightning.errors import UserError
 
 
 def test_parts_of_one_number_belong_together() -> None:

@@ -16,6 +16,8 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 from skimage.draw import polygon2mask
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.synthetic import (
@@ -29,8 +31,6 @@ from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES, ideogram, 
 from kemr_lightning.data.synthetic.layout import centre_line
 from kemr_lightning.data.synthetic.render import Optics, Texture, expose, stack
 from kemr_lightning.data.synthetic.shape import Footprint, Shape, footprint
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
 
 SMALL = (160, 128)
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.learning.examples import Case
 
 

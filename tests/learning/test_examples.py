@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kemr_lightning.instances import Patch
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.learning.examples import examples_of, folds, window_of
 from tests.learning.scenes import rods
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.learning.examples import examples_of
 from kemr_lightning.learning.fit_evidence import fit_evidence
 from kemr_lightning.learning.learn import LearnSettings, learn

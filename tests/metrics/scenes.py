@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 
 
 def rod(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

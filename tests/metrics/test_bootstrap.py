@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.bootstrap import paired_bootstrap, statistic
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline

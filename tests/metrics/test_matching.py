@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.metrics.matching import boundary_f, match, summarise
 from kemr_lightning.metrics.records import record
 

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.metrics.overlap import average_precision_by_overlap, overlapped
 from kemr_lightning.metrics.records import ImageRecord, record
 from tests.metrics.scenes import scene

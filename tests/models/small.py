@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.backbone import TinyBackbone
 from kemr_lightning.models.box_head import BoxStage
 from kemr_lightning.models.build import two_stage

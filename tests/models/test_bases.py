@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.bases import BasisDecoder, SemanticHead, semantic_loss, semantic_targets
 from tests.models.small import rectangles
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kemr_lightning.geometry import grow_boxes, mask_targets
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.geometry import grow_boxes, mask_targets
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.models.blender import Blender, blend, blend_loss
 from tests.models.small import rectangles
 

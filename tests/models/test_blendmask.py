@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.geometry import grow_boxes, mask_targets
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.geometry import grow_boxes, mask_targets
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.models.backbone import TinyBackbone
 from kemr_lightning.models.blendmask import BlendMask, blendmask
 from kemr_lightning.models.fcos_head import HeadOutputs

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from kemr_lightning.checkpoint import build_detector
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.models.build import region_heads, two_stage
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.resnet import resnet_fpn

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.build import region_heads
 from kemr_lightning.models.cascade import VARIANTS, CascadeHeads
 from tests.models.small import (

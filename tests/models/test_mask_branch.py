@@ -8,7 +8,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.mask_branch import MaskBranch
 from kemr_lightning.models.mask_head import MaskHead
 from kemr_lightning.models.pooler import AlignedRoIPooler

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.models.resnet import IMAGENET_MEAN, IMAGENET_STD, resnet_fpn, resnet_names
 from kemr_lightning.models.weights import imagenet_weights
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Detections
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Detections
 from kemr_lightning.models.views import VIEWS, detect_in_views
 from kemr_lightning.module import SegmentationModule
 from tests.models.small import picture, rectangles, small_detector

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models.detection import fcos_resnet50_fpn, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.models import weights as module
 from kemr_lightning.models.blendmask import BlendMask, blendmask
 from kemr_lightning.models.build import two_stage

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.output.crops import background, measure, shared_pixels, upright
 from tests.metrics.scenes import instances as made
 from tests.metrics.scenes import patch

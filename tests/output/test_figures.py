@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kemr_lightning.instances import Instances, Patch, Sample
+from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import extended_figures
 from kemr_lightning.output import figures

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.image import read_image
 from kemr_lightning.data.inputs import find_inputs
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.errors import UserError
 from kemr_lightning.inference import Prediction
-from kemr_lightning.instances import Patch
 from kemr_lightning.output.image_files import WriterOptions, options_of, outline_path
 from kemr_lightning.output.image_state import ImageState, StateFolder
 from tests.conftest import rods

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kemr_lightning.instances import Instances, Sample
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import match
 from kemr_lightning.metrics.records import record
 from kemr_lightning.output.overlays import CLASSES, KINDS, SEVERAL, label_map, layered_image

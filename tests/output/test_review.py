@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kemr_lightning.instances import Instances
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.output.review import DISAGREEMENT, Facts, facts, overlap, review, solidity
 from tests.metrics.scenes import instances, patch
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kemr_lightning.output.files import write_json
+from kemr_lightning.core.files import write_json
 from kemr_lightning.output.summary import next_after, print_summary, setting
 from tests.conftest import compose
 

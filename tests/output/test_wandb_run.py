@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.output import wandb_run
 from kemr_lightning.output.wandb_run import RunLogger, finish_run, log_files, reachable, wanted_mode
 from tests.conftest import CONF

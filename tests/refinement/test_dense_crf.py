@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement import CRFParams, RefinementError, refine_crops, refine_probability
 from kemr_lightning.refinement.dense_crf import to_intensity
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.errors import UserError
 from kemr_lightning.refinement import CRFParams, refine_crops, refine_probability
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.dense_crf import to_intensity

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement import CRFParams, Refiner, actions, knowing_refiner
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.crops import Crops

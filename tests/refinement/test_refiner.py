@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement import CRFParams, RefinementError, Refiner, refine_probability
 
 PARAMS = CRFParams(2, 15, 2, 4, 0.5, 5)

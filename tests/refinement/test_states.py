@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement.states import CHANGE, STATE_NAMES, change, describe_states
 from kemr_lightning.refinement.surroundings import surroundings
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement import surroundings as module
 from kemr_lightning.refinement.crops import moved
 from kemr_lightning.refinement.surroundings import on_cpu, surroundings

@@ -10,8 +10,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from kemr_lightning.output.files import write_json
-from kemr_lightning.output.locks import lock, locked
+from kemr_lightning.core.files import write_json
+from kemr_lightning.core.locks import lock, locked
 from kemr_lightning.sweep.hydra_callback import LAUNCH_LOCK, SweepCallback, conclude_sweeps, pin_directory
 from tests.test_run import command
 

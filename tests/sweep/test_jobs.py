@@ -14,8 +14,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import kemr_lightning.sweep.table
-from kemr_lightning.errors import UserError
-from kemr_lightning.output.files import write_json
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import write_json
 from kemr_lightning.sweep.jobs import CONFIG_FILE, JOB_FILE, MULTIRUN_FILE, Job, read_records, run
 from kemr_lightning.sweep.table import BEST, TABLE, best_line, best_of, conclude, draw_heat_map, write_table
 from kemr_lightning.tasks.setup import find_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.sweep import launcher
 from kemr_lightning.sweep.launcher import with_our_launcher
 from tests.test_run import ROOT, command

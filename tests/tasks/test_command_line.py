@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.tasks.command_line import check_arguments
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kemr_lightning.checkpoint import load_module
-from kemr_lightning.errors import UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.learning.examples import Case
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tasks import learn as task

@@ -11,10 +11,10 @@ import tifffile
 import torch
 from PIL import Image
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import UNFINISHED
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.errors import UserError
-from kemr_lightning.output.files import UNFINISHED
 from kemr_lightning.output.image_files import ImageWriter
 from kemr_lightning.tasks import predict as predict_module
 from kemr_lightning.tasks.predict import tiling_of

@@ -13,8 +13,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch, Sample
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.module import SegmentationModule
 from kemr_lightning.refinement import CRFParams, Knowledge
 from kemr_lightning.refinement.actions import Action

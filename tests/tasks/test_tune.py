@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from kemr_lightning.checkpoint import load_module
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch, Sample
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.wandb_run import RunLogger, finish_run

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kemr_lightning.core.geometry import fitted_size
 from kemr_lightning.data.annotation import to_instances
 from kemr_lightning.data.dataset import LabelMap, label_order
 from kemr_lightning.data.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
@@ -33,7 +34,6 @@ from kemr_lightning.data.doctor.sets import (
 )
 from kemr_lightning.data.image import IntensityImage
 from kemr_lightning.data.split import GROUP_PATTERN
-from kemr_lightning.geometry import fitted_size
 
 log = logging.getLogger(__name__)
 

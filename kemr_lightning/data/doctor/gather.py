@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.coco import CocoSource, parse_coco
 from kemr_lightning.data.doctor.findings import Box, Finding
@@ -19,7 +20,6 @@ from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image
 from kemr_lightning.data.labelme import LabelmeFile, MissingImageError, NotLabelmeError, find_image, load_image
 from kemr_lightning.data.labelme.parse import NO_INSTANCE, interpret, read_document
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, read_list, select
-from kemr_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.dataset import SINGLE, LabelMap
 from kemr_lightning.data.doctor.findings import Finding
-from kemr_lightning.errors import UserError
 
 _KARYOTYPE = re.compile(r"(chr(omosome)?[ _-]?)?(\d{1,2}|x|y)", re.IGNORECASE)
 """Names of the 24 human classes, however written."""

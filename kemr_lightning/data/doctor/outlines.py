@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from kemr_lightning import rle
+from kemr_lightning.core import rle
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Annotation, Polygon, annotation_patch, polygon_area
 from kemr_lightning.data.doctor.findings import Box, Finding
-from kemr_lightning.instances import Patch
 
 TWICE = 0.8
 """IoU from which two outlines are of one chromosome; crossing chromosomes stay far below."""

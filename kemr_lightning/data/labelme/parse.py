@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import FARTHEST, Annotation, Polygon, clip_patch, polygon_area
 from kemr_lightning.data.image import decode_mask
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Patch
 
 NO_INSTANCE = ("point", "points", "line", "linestrip")
 """Shape types that enclose nothing: counted and reported."""

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, to_instances
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, image_size, read_image_bytes
 from kemr_lightning.data.labelme.parse import LabelmeFile, first_of, parse_document, read_document
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances
 
 log = logging.getLogger(__name__)
 

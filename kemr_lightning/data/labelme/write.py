@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kemr_lightning import rle
+from kemr_lightning.core import rle
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import write_text
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.data.annotation import Annotation, annotation_patch
 from kemr_lightning.data.image import image_size
 from kemr_lightning.data.labelme.read import LabelmeInstances
 from kemr_lightning.data.outline import mask_polygons
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Patch
-from kemr_lightning.output.files import write_text
 
 VERSION = "5.5.0"
 """The Labelme version whose format is written; later ones read it too."""

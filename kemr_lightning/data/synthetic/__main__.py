@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.synthetic.folder import FORMATS, write_synthetic_folder
-from kemr_lightning.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,12 +8,12 @@ from typing import Any
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
 
 
 class SyntheticDataModule(LightningDataModule):

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, instances_from_patches, tight_patch
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SINGLE, training_view
 from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES
 from kemr_lightning.data.synthetic.scene import LOOKS, Metaphase, metaphase
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Instances, Sample
 
 Split = Literal["train", "val", "test"]
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 from torch import from_numpy
 
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.coco import write_coco
 from kemr_lightning.data.labelme import LabelmeInstances, write_labelme
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
 from kemr_lightning.data.warp import clip_polygon
-from kemr_lightning.errors import UserError
-from kemr_lightning.instances import Sample
 
 FORMATS = ("labelme", "coco")
 

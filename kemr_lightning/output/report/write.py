@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from kemr_lightning.core.files import whole
 from kemr_lightning.metrics.matching import ImageMatch, summarise
-from kemr_lightning.output.files import whole
 from kemr_lightning.output.image_state import ImageState
 
 KINDS = ("matched", "mislabelled", "merged", "split", "missed")

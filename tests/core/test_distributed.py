@@ -16,8 +16,8 @@ import torch.distributed as dist
 from omegaconf import OmegaConf
 from torch import nn
 
-from kemr_lightning.distributed import BatchNormOverProcesses, BatchNormSync
-from kemr_lightning.instances import Instances, Patch
+from kemr_lightning.core.distributed import BatchNormOverProcesses, BatchNormSync
+from kemr_lightning.core.instances import Instances, Patch
 from tests.conftest import SMALL, compose, hash_seed, run_task, write_image
 from tests.test_run import command
 

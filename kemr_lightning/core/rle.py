@@ -16,7 +16,7 @@ from faster_coco_eval import mask_api_new_cpp as _runs
 from numpy.typing import NDArray
 from pycocotools import mask as _mask
 
-from kemr_lightning.instances import Patch
+from kemr_lightning.core.instances import Patch
 
 
 class RLE(TypedDict):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from kemr_lightning import rle
-from kemr_lightning.instances import Patch
+from kemr_lightning.core import rle
+from kemr_lightning.core.instances import Patch
 
 
 def frame(patch: Patch, size: tuple[int, int], threshold: float = 0.5) -> np.ndarray:

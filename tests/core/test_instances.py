@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kemr_lightning.instances import Detections, Instances, Patch, Sample
+from kemr_lightning.core.instances import Detections, Instances, Patch, Sample
 
 
 def three() -> Instances:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, roi_align
 
-from kemr_lightning.instances import Detections, Instances, Patch
+from kemr_lightning.core.instances import Detections, Instances, Patch
 
 
 def grow_boxes(boxes: Tensor, fraction: float, pixels: float = 0.0) -> Tensor:

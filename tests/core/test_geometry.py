@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from kemr_lightning.geometry import (
+from kemr_lightning.core.geometry import (
     fitted_size,
     grow_boxes,
     mask_targets,
@@ -21,7 +21,7 @@ from kemr_lightning.geometry import (
     resize_image,
     to_instances,
 )
-from kemr_lightning.instances import Detections, Instances, Patch
+from kemr_lightning.core.instances import Detections, Instances, Patch
 
 
 def full(patch: Patch, size: tuple[int, int]) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.output.files import UNFINISHED, remove_unfinished, whole, write_csv, write_json, write_text
+from kemr_lightning.core.files import UNFINISHED, remove_unfinished, whole, write_csv, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
