@@ -21,7 +21,6 @@ import torch
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.core import rle
 from kemr_lightning.core.geometry import grow_boxes, mask_targets, paste_grid
 from kemr_lightning.core.instances import Patch, Sample
@@ -29,7 +28,8 @@ from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import greedy_pairs
 from kemr_lightning.models.detector import TwoStageDetector, batch_images
-from kemr_lightning.module import SegmentationModule, model_input
+from kemr_lightning.training.checkpoint import load_module
+from kemr_lightning.training.module import SegmentationModule, model_input
 
 THRESHOLDS = np.linspace(0.1, 0.9, 17)
 

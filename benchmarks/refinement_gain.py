@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from torch import Tensor
 
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.core import rle
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.datamodule import SegmentationDataModule
@@ -38,6 +37,7 @@ from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.training.checkpoint import load_module
 
 Refine = Callable[[Tensor, Instances], Instances]
 FIGURES = ("MaskAP", "AP50", "AP75", "AP85", "AP90")

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.files import write_json
-from kemr_lightning.store import PredictionStore
+from kemr_lightning.training.store import PredictionStore
 
 TIMING = "timing.json"
 

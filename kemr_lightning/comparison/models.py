@@ -10,7 +10,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.comparison.measure import Predict, measure
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
@@ -20,9 +19,10 @@ from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.metrics.records import record
-from kemr_lightning.module import SegmentationModule
-from kemr_lightning.store import PredictionStore
 from kemr_lightning.tasks import setup
+from kemr_lightning.training.checkpoint import load_module
+from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from kemr_lightning.callbacks.timing import read_timing
-from kemr_lightning.checkpoint import read_checkpoint
 from kemr_lightning.comparison.records import read_json, read_records
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.coco_results import GROUND_TRUTH, METRICS, PREDICTIONS, PREDICTIONS_INITIAL
+from kemr_lightning.training.checkpoint import read_checkpoint
 
 CONFIG = "config.yaml"
 RESULTS = (METRICS, PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH)

@@ -28,7 +28,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_json
 from kemr_lightning.core.locks import locked
 from kemr_lightning.output.coco_results import METRICS
-from kemr_lightning.store import checkpoint_digest
+from kemr_lightning.training.store import checkpoint_digest
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.split import GROUP_PATTERN, group_of
 from kemr_lightning.metrics.segmentation import have_masks
 from kemr_lightning.output.summary import print_summary
-from kemr_lightning.store import checkpoint_digest
 from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.train import train
+from kemr_lightning.training.store import checkpoint_digest
 
 logger = logging.getLogger(__name__)
 

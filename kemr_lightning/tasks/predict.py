@@ -15,19 +15,19 @@ from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import kemr_lightning
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import remove_unfinished
 from kemr_lightning.data.dataset import LabelMap
 from kemr_lightning.data.inputs import Input, find_inputs
 from kemr_lightning.inference import Model, usual_tiling
-from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.image_files import ImageWriter, options_of
 from kemr_lightning.output.image_state import ImageState, StateFolder, file_digest, settings_key
 from kemr_lightning.output.run_files import Failure, write_run_files
 from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.report import report
 from kemr_lightning.tiling import Tiling
+from kemr_lightning.training.checkpoint import load_module
+from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
 

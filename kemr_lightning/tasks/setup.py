@@ -21,7 +21,6 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from kemr_lightning.checkpoint import load_module, without_weights
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_text
@@ -30,11 +29,12 @@ from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
-from kemr_lightning.module import SegmentationModule
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
-from kemr_lightning.store import PredictionStore, checkpoint_digest
 from kemr_lightning.sweep import jobs
 from kemr_lightning.tasks.knowledge import use_knowledge
+from kemr_lightning.training.checkpoint import load_module, without_weights
+from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.store import PredictionStore, checkpoint_digest
 
 logger = logging.getLogger(__name__)
 

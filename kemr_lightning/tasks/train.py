@@ -8,11 +8,11 @@ from pathlib import Path
 import lightning.pytorch as pl
 from omegaconf import DictConfig
 
-from kemr_lightning.checkpoint import init_weights, load_weights, read_checkpoint
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.module import SegmentationModule
 from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.report import report
+from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
+from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ from kemr_lightning.callbacks.knowledge import log_knowledge
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_json, write_text
 from kemr_lightning.core.instances import Instances, Sample
-from kemr_lightning.module import SegmentationModule
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.refiner import Refiner
-from kemr_lightning.store import checkpoint_digest, model_digest
 from kemr_lightning.tasks import setup
+from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.store import checkpoint_digest, model_digest
 from kemr_lightning.tuning.figures import draw_history, draw_importance
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
 from kemr_lightning.tuning.study import CPU, FIGURES, PARAMS, Search, one_at_a_time, open_storage, read_ranges

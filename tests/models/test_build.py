@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from kemr_lightning.checkpoint import build_detector
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.models.build import region_heads, two_stage
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.resnet import resnet_fpn
-from kemr_lightning.module import model_input
+from kemr_lightning.training.checkpoint import build_detector
+from kemr_lightning.training.module import model_input
 from tests.conftest import compose
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.checkpoint import load_module
+from kemr_lightning.training.checkpoint import load_module
 from tests.conftest import run_task
 from tests.test_run import command
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.learning.examples import Case
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tasks import learn as task
+from kemr_lightning.training.checkpoint import load_module
 from tests.conftest import compose, run_task
 from tests.learning.scenes import rods
 

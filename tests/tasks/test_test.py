@@ -15,12 +15,12 @@ from scipy.ndimage import gaussian_filter
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch, Sample
-from kemr_lightning.module import SegmentationModule
 from kemr_lightning.refinement import CRFParams, Knowledge
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.experiences import Experiences, Reasoning
 from kemr_lightning.refinement.states import STATE_NAMES
 from kemr_lightning.tasks import setup
+from kemr_lightning.training.module import SegmentationModule
 from tests.conftest import compose, run_task, write_image
 
 

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kemr_lightning.checkpoint import read_checkpoint
 from kemr_lightning.core.instances import Instances, Patch, Sample
-from kemr_lightning.module import SegmentationModule
+from kemr_lightning.training.checkpoint import read_checkpoint
+from kemr_lightning.training.module import SegmentationModule
 from tests.conftest import CONF, SMALL, run_task, write_image
 from tests.wandb_file import read_run
 

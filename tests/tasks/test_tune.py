@@ -20,7 +20,6 @@ from lightning.pytorch.loggers import Logger
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.records import record
@@ -30,6 +29,7 @@ from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tasks import tune
+from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.tuning import study
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
 from kemr_lightning.tuning.study import Range, Search, one_at_a_time, open_storage, read_ranges

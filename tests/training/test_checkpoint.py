@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import kemr_lightning
-from kemr_lightning.checkpoint import check_targets, load_module, read_checkpoint
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.training.checkpoint import check_targets, load_module, read_checkpoint
 from tests.conftest import rods
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from kemr_lightning import store as store_module
-from kemr_lightning.checkpoint import load_module
 from kemr_lightning.core.instances import Detections, Instances, Sample
-from kemr_lightning.module import SegmentationModule
-from kemr_lightning.store import PredictionStore, image_digest, model_digest
+from kemr_lightning.training import store as store_module
+from kemr_lightning.training.checkpoint import load_module
+from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.store import PredictionStore, image_digest, model_digest
 from tests.conftest import run_task
 
 SIZE = (40, 50)

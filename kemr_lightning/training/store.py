@@ -31,7 +31,7 @@ from kemr_lightning.core.instances import Detections, Sample
 from kemr_lightning.refinement.knowledge import file_digest
 
 if TYPE_CHECKING:
-    from kemr_lightning.module import SegmentationModule
+    from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kemr_lightning.schedule import multistep, warmup_cosine
+from kemr_lightning.training.schedule import multistep, warmup_cosine
 
 
 def rates(schedule, steps: int, lr: float = 1.0, **settings: object) -> list[float]:

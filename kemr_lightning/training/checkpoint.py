@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.module import SegmentationModule
+from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
 

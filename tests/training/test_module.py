@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.data.warp import resize_image, resize_scale
-from kemr_lightning.module import SegmentationModule, model_input
-from kemr_lightning.schedule import multistep
+from kemr_lightning.training.module import SegmentationModule, model_input
+from kemr_lightning.training.schedule import multistep
 from tests.models.small import picture, rectangles, small_detector
 
 

@@ -19,7 +19,7 @@ from kemr_lightning.core.geometry import fitted_size, resize_image, to_instances
 from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.views import VIEWS, detect_in_views
-from kemr_lightning.store import PredictionStore
+from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class SegmentationModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `kemr_lightning.checkpoint` needs to rebuild the model; plain values only."""
+        """Add what `kemr_lightning.training.checkpoint` needs to rebuild the model; plain values only."""
         checkpoint["hyper_parameters"] = {
             "model": self.config,
             "label_names": self.label_names,
