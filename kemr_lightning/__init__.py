@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from kemr_lightning.inference import Model
+    from kemr_lightning.prediction.inference import Model
     from kemr_lightning.refinement import CRFParams
 
 __all__ = ["__version__", "load"]
@@ -34,7 +34,7 @@ def load(
         UserError: A file is missing, damaged or of another program.
     """
     # Imported here, so that `import kemr_lightning` stays quick.
-    from kemr_lightning.inference import Model
+    from kemr_lightning.prediction.inference import Model
     from kemr_lightning.refinement import CRFParams
 
     return Model.load(checkpoint, CRFParams() if refine == "default" else refine, knowledge, views)

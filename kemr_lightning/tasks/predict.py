@@ -18,14 +18,14 @@ import kemr_lightning
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import remove_unfinished
 from kemr_lightning.data.dataset import LabelMap
-from kemr_lightning.data.inputs import Input, find_inputs
-from kemr_lightning.inference import Model, usual_tiling
-from kemr_lightning.output.image_files import ImageWriter, options_of
-from kemr_lightning.output.image_state import ImageState, StateFolder, file_digest, settings_key
-from kemr_lightning.output.run_files import Failure, write_run_files
+from kemr_lightning.prediction.image_files import ImageWriter, options_of
+from kemr_lightning.prediction.image_state import ImageState, StateFolder, file_digest, settings_key
+from kemr_lightning.prediction.inference import Model, usual_tiling
+from kemr_lightning.prediction.inputs import Input, find_inputs
+from kemr_lightning.prediction.run_files import Failure, write_run_files
+from kemr_lightning.prediction.tiling import Tiling
 from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.report import report
-from kemr_lightning.tiling import Tiling
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 

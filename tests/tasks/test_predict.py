@@ -15,11 +15,11 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import UNFINISHED
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.output.image_files import ImageWriter
+from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.tasks import predict as predict_module
 from kemr_lightning.tasks.predict import tiling_of
 from tests.conftest import SMALL, compose, rods, run_task, write_image
-from tests.output.predicted import BrightModule, bright_parts, grow
+from tests.prediction.predicted import BrightModule, bright_parts, grow
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def facts(initial: Instances, final: Instances, cut: Tensor, written: Tensor) ->
     Args:
         initial: All of an image's instances with the detector's masks.
         final: The same with the masks that are written.
-        cut: ``(N,)`` bool, as `kemr_lightning.tiling.predict_tiles` gives it.
+        cut: ``(N,)`` bool, as `kemr_lightning.prediction.tiling.predict_tiles` gives it.
         written: ``(N,)`` bool: which are written.
 
     Returns:

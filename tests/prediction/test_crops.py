@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.output.crops import background, measure, shared_pixels, upright
+from kemr_lightning.prediction.crops import background, measure, shared_pixels, upright
 from tests.metrics.scenes import instances as made
 from tests.metrics.scenes import patch
 from tests.output.test_medial import rod

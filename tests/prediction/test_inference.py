@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from kemr_lightning.core.instances import Instances, Sample
-from kemr_lightning.inference import Model, usual_tiling
-from kemr_lightning.tiling import Tiling
+from kemr_lightning.prediction.inference import Model, usual_tiling
+from kemr_lightning.prediction.tiling import Tiling
 from tests.conftest import rods
-from tests.output.predicted import BrightModule, bright_parts, grow
+from tests.prediction.predicted import BrightModule, bright_parts, grow
 
 
 def model(**settings: object) -> Model:

@@ -12,11 +12,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from kemr_lightning.core.instances import Instances, Patch, Sample
-from kemr_lightning.data.inputs import Input, find_inputs
-from kemr_lightning.inference import Prediction
-from kemr_lightning.output.image_files import ImageWriter, WriterOptions
-from kemr_lightning.output.image_state import ImageState, StateFolder
-from kemr_lightning.output.run_files import Failure, write_run_files
+from kemr_lightning.prediction.image_files import ImageWriter, WriterOptions
+from kemr_lightning.prediction.image_state import ImageState, StateFolder
+from kemr_lightning.prediction.inference import Prediction
+from kemr_lightning.prediction.inputs import Input, find_inputs
+from kemr_lightning.prediction.run_files import Failure, write_run_files
 from tests.conftest import rods, write_image
 
 

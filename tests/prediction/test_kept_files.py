@@ -13,13 +13,13 @@ import tifffile
 from PIL import Image
 
 from kemr_lightning.data.image import read_image
-from kemr_lightning.data.inputs import find_inputs
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.output import image_files
-from kemr_lightning.output.image_files import ImageWriter
-from kemr_lightning.output.image_state import StateFolder
+from kemr_lightning.prediction import image_files
+from kemr_lightning.prediction.image_files import ImageWriter
+from kemr_lightning.prediction.image_state import StateFolder
+from kemr_lightning.prediction.inputs import find_inputs
 from tests.conftest import rods, write_image
-from tests.output.predicted import mixed_folder, predict_one, writer_of
+from tests.prediction.predicted import mixed_folder, predict_one, writer_of
 
 
 @pytest.fixture

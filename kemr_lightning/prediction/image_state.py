@@ -18,7 +18,7 @@ from typing import Any
 
 from kemr_lightning.core.files import write_text
 from kemr_lightning.metrics.records import Entry, ImageRecord
-from kemr_lightning.output.review import Review
+from kemr_lightning.prediction.review import Review
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class ImageState:
         areas: Mask pixels of the written instances.
         disagreement: Of the mask heads on the written instances, or None.
         border: Whether each written instance touches the image's border.
-        review: See `kemr_lightning.output.review`.
+        review: See `kemr_lightning.prediction.review`.
         shared: Pixels that lie in several written masks.
         crops: Columns of the crop index for each written instance; empty without crops.
         outlines: SVG paths in tenths of a pixel: ``initial`` and ``refined`` (written instances), ``truth``.

@@ -21,13 +21,13 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import whole, write_text
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.data.image import read_image
-from kemr_lightning.data.inputs import Input
 from kemr_lightning.data.labelme import embedded_image, labelme_text, parse_labelme
-from kemr_lightning.inference import Prediction
 from kemr_lightning.metrics.records import record
-from kemr_lightning.output.crops import background, measure, shared_pixels, upright
-from kemr_lightning.output.image_state import CROPS, ImageState, StateFolder, data_digest, file_digest
-from kemr_lightning.output.review import Review, facts, review
+from kemr_lightning.prediction.crops import background, measure, shared_pixels, upright
+from kemr_lightning.prediction.image_state import CROPS, ImageState, StateFolder, data_digest, file_digest
+from kemr_lightning.prediction.inference import Prediction
+from kemr_lightning.prediction.inputs import Input
+from kemr_lightning.prediction.review import Review, facts, review
 
 logger = logging.getLogger(__name__)
 

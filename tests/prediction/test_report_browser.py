@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kemr_lightning.output.run_files import Failure
+from kemr_lightning.prediction.run_files import Failure
 from tests.conftest import write_image
-from tests.output.predicted import predict_folder
+from tests.prediction.predicted import predict_folder
 
 webdriver = pytest.importorskip("selenium.webdriver")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kemr_lightning.core.files import write_csv
 from kemr_lightning.metrics.matching import ImageMatch, match
-from kemr_lightning.output.image_state import ImageState
+from kemr_lightning.prediction.image_state import ImageState
 
 COLUMNS = (
     *("image_id", "file_name", "source", "page", "width", "height", "count", "expected", "shared_pixels"),

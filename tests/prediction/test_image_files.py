@@ -17,15 +17,15 @@ from pycocotools import mask as coco_mask
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.image import read_image
-from kemr_lightning.data.inputs import find_inputs
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.inference import Prediction
-from kemr_lightning.output.image_files import WriterOptions, options_of, outline_path
-from kemr_lightning.output.image_state import ImageState, StateFolder
+from kemr_lightning.prediction.image_files import WriterOptions, options_of, outline_path
+from kemr_lightning.prediction.image_state import ImageState, StateFolder
+from kemr_lightning.prediction.inference import Prediction
+from kemr_lightning.prediction.inputs import find_inputs
 from tests.conftest import rods
 from tests.metrics.scenes import patch
-from tests.output.predicted import bright_parts, mixed_folder, predict_folder, predict_one, writer_of
 from tests.output.test_medial import rod
+from tests.prediction.predicted import bright_parts, mixed_folder, predict_folder, predict_one, writer_of
 
 
 @pytest.fixture

@@ -4,6 +4,6 @@ The page needs no server and no network. Nothing of a data set enters it as mark
 whose ``<`` are escaped, and pictures in base64; the page's own script puts names in as text.
 """
 
-from kemr_lightning.output.report.write import ReportImage, write_report
+from kemr_lightning.prediction.report.write import ReportImage, write_report
 
 __all__ = ["ReportImage", "write_report"]

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.image import read_image, to_intensity
+from kemr_lightning.prediction.tiling import Tiling, predict_tiles
 from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
-from kemr_lightning.tiling import Tiling, predict_tiles
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.inputs import find_inputs, page_count
+from kemr_lightning.prediction.inputs import find_inputs, page_count
 from tests.conftest import SIZE, write_image
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from kemr_lightning.core.files import write_json
 from kemr_lightning.metrics.matching import ImageMatch
 from kemr_lightning.output.coco_results import PREDICTIONS, PREDICTIONS_INITIAL, results
-from kemr_lightning.output.image_files import WriterOptions
-from kemr_lightning.output.image_state import CROPS, ImageState, StateFolder
-from kemr_lightning.output.report import ReportImage, write_report
-from kemr_lightning.output.summary_csv import matched, write_crop_index, write_summary
+from kemr_lightning.prediction.image_files import WriterOptions
+from kemr_lightning.prediction.image_state import CROPS, ImageState, StateFolder
+from kemr_lightning.prediction.report import ReportImage, write_report
+from kemr_lightning.prediction.summary import matched, write_crop_index, write_summary
 
 IMAGES, SUMMARY, REPORT = "images.json", "summary.csv", "report.html"
 

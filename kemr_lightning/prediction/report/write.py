@@ -14,7 +14,7 @@ from typing import Any
 
 from kemr_lightning.core.files import whole
 from kemr_lightning.metrics.matching import ImageMatch, summarise
-from kemr_lightning.output.image_state import ImageState
+from kemr_lightning.prediction.image_state import ImageState
 
 KINDS = ("matched", "mislabelled", "merged", "split", "missed")
 """What becomes of an annotation, in the order of the page's table."""

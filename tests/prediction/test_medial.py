@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kemr_lightning.output.medial import medial_axis, resample
+from kemr_lightning.prediction.medial import medial_axis, resample
 
 
 def rod(length: float, width: float, degrees: float, size: int = 120) -> np.ndarray:

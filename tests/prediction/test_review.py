@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kemr_lightning.core.instances import Instances
-from kemr_lightning.output.review import DISAGREEMENT, Facts, facts, overlap, review, solidity
+from kemr_lightning.prediction.review import DISAGREEMENT, Facts, facts, overlap, review, solidity
 from tests.metrics.scenes import instances, patch
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances
-from kemr_lightning.tiling import Tiling, merge_tiles, predict_tiles
+from kemr_lightning.prediction.tiling import Tiling, merge_tiles, predict_tiles
 from tests.metrics.scenes import instances, rod
 
 
