@@ -13,11 +13,11 @@ from rich import get_console
 from rich.progress import track
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.doctor import Options, examine
-from kemr_lightning.data.doctor.gather import Entry
 from kemr_lightning.data.split import GROUP_PATTERN
-from kemr_lightning.output.doctor_page import write_page
-from kemr_lightning.output.doctor_table import print_diagnosis, write_diagnosis
+from kemr_lightning.doctor import Options, examine
+from kemr_lightning.doctor.gather import Entry
+from kemr_lightning.doctor.page import write_page
+from kemr_lightning.doctor.table import print_diagnosis, write_diagnosis
 from kemr_lightning.tasks import setup
 
 logger = logging.getLogger(__name__)

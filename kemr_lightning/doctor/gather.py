@@ -14,12 +14,12 @@ import numpy as np
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.coco import CocoSource, parse_coco
-from kemr_lightning.data.doctor.findings import Box, Finding
 from kemr_lightning.data.folder import labelme_record, walk
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image
 from kemr_lightning.data.labelme import LabelmeFile, MissingImageError, NotLabelmeError, find_image, load_image
 from kemr_lightning.data.labelme.parse import NO_INSTANCE, interpret, read_document
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, read_list, select
+from kemr_lightning.doctor.findings import Box, Finding
 
 log = logging.getLogger(__name__)
 

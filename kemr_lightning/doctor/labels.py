@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.dataset import SINGLE, LabelMap
-from kemr_lightning.data.doctor.findings import Finding
+from kemr_lightning.doctor.findings import Finding
 
 _KARYOTYPE = re.compile(r"(chr(omosome)?[ _-]?)?(\d{1,2}|x|y)", re.IGNORECASE)
 """Names of the 24 human classes, however written."""

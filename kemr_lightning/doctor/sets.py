@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kemr_lightning.data.doctor.findings import Box, Finding
+from kemr_lightning.doctor.findings import Box, Finding
 
 COPY = 0.95
 """Correlation of thumbnails from which two images are called nearly the same."""

@@ -1,9 +1,9 @@
 """What is wrong with a data set, before training: `examine` looks through it and goes on over broken files."""
 
-from kemr_lightning.data.doctor.anchors import AnchorFit
-from kemr_lightning.data.doctor.examine import Diagnosis, Options, examine
-from kemr_lightning.data.doctor.findings import ERROR, KINDS, NOTE, WARNING, Finding, Kind
-from kemr_lightning.data.doctor.sets import Examined
+from kemr_lightning.doctor.anchors import AnchorFit
+from kemr_lightning.doctor.examine import Diagnosis, Options, examine
+from kemr_lightning.doctor.findings import ERROR, KINDS, NOTE, WARNING, Finding, Kind
+from kemr_lightning.doctor.sets import Examined
 
 __all__ = [
     "ERROR",

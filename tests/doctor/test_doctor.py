@@ -9,11 +9,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.doctor import KINDS, Diagnosis, Options, examine
-from kemr_lightning.data.doctor.anchors import best_iou, fit_anchors
-from kemr_lightning.data.doctor.labels import label_findings
-from kemr_lightning.data.doctor.outlines import largest_loop
-from kemr_lightning.data.doctor.picture import thumbnail
+from kemr_lightning.doctor import KINDS, Diagnosis, Options, examine
+from kemr_lightning.doctor.anchors import best_iou, fit_anchors
+from kemr_lightning.doctor.labels import label_findings
+from kemr_lightning.doctor.outlines import largest_loop
+from kemr_lightning.doctor.picture import thumbnail
 from tests.conftest import write_labelme_root
 from tests.data.helpers import TRIANGLE, real_data, shape, write_labelme_file
 
@@ -378,8 +378,8 @@ def test_the_folder_of_the_other_tests_has_no_errors(tmp_path: Path) -> None:
 
 
 def test_real_annotations_lie_on_their_chromosomes() -> None:
-    from kemr_lightning.data.doctor.examine import examine_entry
-    from kemr_lightning.data.doctor.gather import gather
+    from kemr_lightning.doctor.examine import examine_entry
+    from kemr_lightning.doctor.gather import gather
 
     for name in ("bioimlab", "mfish"):
         for entry in gather(real_data(name), "labelme").entries[:3]:

@@ -13,27 +13,27 @@ import numpy as np
 from kemr_lightning.core.geometry import fitted_size
 from kemr_lightning.data.annotation import to_instances
 from kemr_lightning.data.dataset import LabelMap, label_order
-from kemr_lightning.data.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
-from kemr_lightning.data.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
-from kemr_lightning.data.doctor.gather import Entry, Lists, gather, load_error
-from kemr_lightning.data.doctor.labels import label_findings, mapped
-from kemr_lightning.data.doctor.outlines import (
+from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.split import GROUP_PATTERN
+from kemr_lightning.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
+from kemr_lightning.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
+from kemr_lightning.doctor.gather import Entry, Lists, gather, load_error
+from kemr_lightning.doctor.labels import label_findings, mapped
+from kemr_lightning.doctor.outlines import (
     box_pair_findings,
     length_and_width,
     outline_findings,
     pair_findings,
     union_mask,
 )
-from kemr_lightning.data.doctor.picture import digest, place_findings, thumbnail, unlabelled
-from kemr_lightning.data.doctor.sets import (
+from kemr_lightning.doctor.picture import digest, place_findings, thumbnail, unlabelled
+from kemr_lightning.doctor.sets import (
     Examined,
     case_findings,
     copy_findings,
     count_findings,
     size_findings,
 )
-from kemr_lightning.data.image import IntensityImage
-from kemr_lightning.data.split import GROUP_PATTERN
 
 log = logging.getLogger(__name__)
 

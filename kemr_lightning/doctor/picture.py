@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from kemr_lightning.data.doctor.findings import Box, Finding
+from kemr_lightning.doctor.findings import Box, Finding
 
 THUMB = 32
 """Side of the thumbnails that are compared."""

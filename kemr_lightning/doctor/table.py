@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kemr_lightning.core.files import write_json
-from kemr_lightning.data.doctor import KINDS, Diagnosis, Finding
+from kemr_lightning.doctor import KINDS, Diagnosis, Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
