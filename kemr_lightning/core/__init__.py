@@ -1,1 +1,1 @@
-"""The ground floor: the types that travel between rooms, geometry, run lengths, errors, files. Imports no other room."""
+"""The ground floor: types that travel between rooms, geometry, run lengths, errors, files. Imports no other room."""

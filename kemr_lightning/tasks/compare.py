@@ -24,7 +24,7 @@ from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.split import GROUP_PATTERN, group_of
 from kemr_lightning.metrics.segmentation import have_masks
-from kemr_lightning.output.summary import print_summary
+from kemr_lightning.output.closing import print_summary
 from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.train import train
 from kemr_lightning.training.store import checkpoint_digest

@@ -21,9 +21,9 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_text
 from kemr_lightning.data.split import group_of
 from kemr_lightning.learning.examples import Case, examples_of
+from kemr_lightning.learning.knowledge_figures import draw_fits, draw_states
 from kemr_lightning.learning.learn import Lesson
 from kemr_lightning.learning.learn import learn as learn_from
-from kemr_lightning.output.knowledge_figures import draw_fits, draw_states
 from kemr_lightning.refinement.knowledge import file_digest
 from kemr_lightning.tasks import setup
 from kemr_lightning.training.module import SegmentationModule

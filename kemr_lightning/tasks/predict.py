@@ -25,7 +25,7 @@ from kemr_lightning.prediction.inputs import Input, find_inputs
 from kemr_lightning.prediction.run_files import Failure, write_run_files
 from kemr_lightning.prediction.tiling import Tiling
 from kemr_lightning.tasks import setup
-from kemr_lightning.tasks.report import report
+from kemr_lightning.tasks.closing import report
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from kemr_lightning.assembly.refiner import use_knowledge
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_text
@@ -31,7 +32,6 @@ from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
-from kemr_lightning.tasks.knowledge import use_knowledge
 from kemr_lightning.training.checkpoint import load_module, without_weights
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore, checkpoint_digest

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.output.wandb_run import log_checkpoint
 from kemr_lightning.tasks import setup
-from kemr_lightning.tasks.report import report
+from kemr_lightning.tasks.closing import report
 
 
 def test(config: DictConfig) -> float | None:

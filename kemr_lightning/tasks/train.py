@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.tasks import setup
-from kemr_lightning.tasks.report import report
+from kemr_lightning.tasks.closing import report
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
 from kemr_lightning.training.module import SegmentationModule
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
-from kemr_lightning.callbacks.knowledge import log_knowledge
+from kemr_lightning.callbacks.keep_knowledge import log_knowledge
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_json, write_text
 from kemr_lightning.core.instances import Instances, Sample
@@ -27,9 +27,9 @@ from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tasks import setup
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import checkpoint_digest, model_digest
-from kemr_lightning.tuning.figures import draw_history, draw_importance
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
 from kemr_lightning.tuning.study import CPU, FIGURES, PARAMS, Search, one_at_a_time, open_storage, read_ranges
+from kemr_lightning.tuning.study_figures import draw_history, draw_importance
 
 logger = logging.getLogger(__name__)
 

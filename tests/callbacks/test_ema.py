@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kemr_lightning.callbacks.ema import EMACallback
-from tests.callbacks.fakes import FakeModule, loader, samples, trainer
+from tests.callbacks.helpers import FakeModule, loader, samples, trainer
 
 
 class NormModule(FakeModule):

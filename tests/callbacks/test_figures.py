@@ -12,7 +12,7 @@ from kemr_lightning.callbacks.figures import FiguresCallback
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.output import figures
 from kemr_lightning.output.csv_log import ContinuedCSVLogger
-from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
+from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from kemr_lightning.callbacks.progress import ProgressCallback, duration
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
+from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
 
 def fit(directory: Path, **options: Any) -> ProgressCallback:

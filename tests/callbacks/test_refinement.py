@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.segmentation import FIGURES, InstanceSegmentationMetric
-from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
+from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
 
 def pycocotools_figures(directory: Path, predictions: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kemr_lightning.callbacks.knowledge import KnowledgeCallback
+from kemr_lightning.callbacks.keep_knowledge import KnowledgeCallback
 from kemr_lightning.callbacks.log_interval import LogIntervalCallback
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.callbacks.tables import TablesCallback
@@ -17,8 +17,8 @@ from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.refinement.refiner import Refiner
-from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
-from tests.wandb_file import Run, read_run
+from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
+from tests.helpers import Run, read_run
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.callbacks.timing import TIMING, TimingCallback, read_timing
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.training.store import PredictionStore
-from tests.callbacks.fakes import FakeModule, eroding, loader, samples, trainer
+from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
 STEP, VALIDATION, IMAGE, REFINING = 0.02, 0.05, 0.02, 0.15
 

@@ -14,7 +14,7 @@ from kemr_lightning.comparison.cases import (
     mean_difference,
     window_of,
 )
-from tests.comparison.made import box_mask, one_image, system
+from tests.comparison.helpers import box_mask, one_image, system
 
 TRUTH = [box_mask(0, 0, 20, 5), box_mask(30, 0, 50, 5), box_mask(0, 20, 20, 25), box_mask(30, 20, 50, 25)]
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.comparison.experiments import compose_experiments, train_missing
 from kemr_lightning.core.errors import UserError
-from tests.comparison.made import config, noisy_records, write_run
+from tests.comparison.helpers import config, noisy_records, write_run
 from tests.conftest import compose
 
 TINY = ["mask_rcnn_tiny", "blendmask_tiny", "cascade_mask_rcnn_tiny", "kemr_tiny"]

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from kemr_lightning.comparison.fairness import check_same_test, differences, notes, settings_of
 from kemr_lightning.comparison.systems import systems_of
 from kemr_lightning.core.errors import UserError
-from tests.comparison.made import CASCADE, config, made_run, noisy_records
+from tests.comparison.helpers import CASCADE, config, made_run, noisy_records
 
 
 def test_the_same_test_passes() -> None:

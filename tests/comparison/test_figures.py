@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kemr_lightning.comparison.figures import COLOURS, colours_of
-from tests.comparison.made import noisy_records, system
+from tests.comparison.helpers import noisy_records, system
 
 RECORDS = noisy_records(0, 2)
 

@@ -11,7 +11,7 @@ from kemr_lightning.comparison.records import read_records
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.coco_results import GROUND_TRUTH, PREDICTIONS, CocoResultsWriter
-from tests.comparison.made import noisy_records, nothing
+from tests.comparison.helpers import noisy_records, nothing
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:

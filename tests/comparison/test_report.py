@@ -15,10 +15,10 @@ from torch import Tensor
 from kemr_lightning.comparison.report import JSON, draw_cases, log_to_wandb, pairs_to_show, write_report
 from kemr_lightning.comparison.systems import baselines_of
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
-from tests.comparison.made import SIZE, one_image, system
+from tests.comparison.helpers import SIZE, one_image, system
 from tests.comparison.test_cases import TRUTH, cut
 from tests.comparison.test_table import compared
-from tests.wandb_file import read_run
+from tests.helpers import read_run
 
 # Annotations less some columns each, so that each system is better at one than another and finds one that it does not.
 MASK_RCNN = system("Mask R-CNN", [one_image(TRUTH, [cut(0, 2), cut(1, 4), cut(3, 6)], [0.9] * 3)])  # type: ignore[list-item]

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from kemr_lightning.comparison.runs import is_finished, read_run
 from kemr_lightning.core.errors import UserError
-from tests.comparison.made import BLENDMASK, CASCADE, MASK_RCNN, config, noisy_records, write_run
+from tests.comparison.helpers import BLENDMASK, CASCADE, MASK_RCNN, config, noisy_records, write_run
 
 
 @pytest.mark.parametrize(

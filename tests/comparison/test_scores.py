@@ -15,7 +15,7 @@ from kemr_lightning.comparison.scores import OWN, Score, Settings, score_systems
 from kemr_lightning.comparison.threshold import Threshold
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.output.coco_results import GROUND_TRUTH, PREDICTIONS, CocoResultsWriter
-from tests.comparison.made import noisy_records, system
+from tests.comparison.helpers import noisy_records, system
 
 SETTINGS = Settings(resamples=60, seed=4)
 GROUPS = ["a", "a", "b", "b", "c", "c"]

@@ -6,7 +6,7 @@ import pytest
 
 from kemr_lightning.comparison.systems import baselines_of, systems_of
 from kemr_lightning.core.errors import UserError
-from tests.comparison.made import BLENDMASK, CASCADE, MASK_RCNN, made_run, noisy_records
+from tests.comparison.helpers import BLENDMASK, CASCADE, MASK_RCNN, made_run, noisy_records
 
 INITIAL, REFINED = noisy_records(0, 2), noisy_records(1, 2)
 

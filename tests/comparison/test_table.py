@@ -15,7 +15,7 @@ from kemr_lightning.comparison.table import Comparison, difference_tables, footn
 from kemr_lightning.comparison.threshold import Threshold
 from kemr_lightning.comparison.times import times_of
 from kemr_lightning.metrics.bootstrap import Difference
-from tests.comparison.made import CASCADE, MASK_RCNN, made_run, noisy_records
+from tests.comparison.helpers import CASCADE, MASK_RCNN, made_run, noisy_records
 
 TIMING = {
     "training": {"seconds": 600.0, "cpu_seconds": 900.0, "steps": 100},

@@ -6,7 +6,7 @@ import pytest
 
 from kemr_lightning.comparison.threshold import best_threshold, precision_at
 from kemr_lightning.metrics.segmentation import instance_accuracy
-from tests.comparison.made import box_mask, noisy_records, nothing, one_image
+from tests.comparison.helpers import box_mask, noisy_records, nothing, one_image
 
 
 def test_equals_the_best_of_all_thresholds() -> None:

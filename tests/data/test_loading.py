@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from kemr_lightning.callbacks.checkpoint import CheckpointCallback
+from kemr_lightning.callbacks.save_checkpoints import CheckpointCallback
 from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kemr_lightning.core.errors import UserError
-from tests.data.test_doctor import kinds, look, save, write_coco
+from tests.doctor.test_doctor import kinds, look, save, write_coco
 
 
 def test_images_without_annotations_are_looked_at_too(tmp_path: Path) -> None:

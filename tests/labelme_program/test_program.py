@@ -23,7 +23,7 @@ from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.prediction.image_files import WriterOptions
 from tests.conftest import write_image
 from tests.data.helpers import iou
-from tests.prediction.predicted import predict_folder
+from tests.prediction.helpers import predict_folder
 
 PYTHON = os.environ.get("KEMR_LABELME")
 pytestmark = pytest.mark.skipif(PYTHON is None, reason="KEMR_LABELME names no Python with Labelme")

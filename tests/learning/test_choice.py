@@ -13,7 +13,7 @@ from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.experiences import Experiences
 from kemr_lightning.refinement.states import STATE_NAMES
-from tests.learning.scenes import rods
+from tests.learning.helpers import rods
 
 
 def test_the_rule_forbids_what_harms_others() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.learning.examples import examples_of, folds, window_of
-from tests.learning.scenes import rods
+from tests.learning.helpers import rods
 
 
 def test_examples_pair_predictions_with_their_annotations() -> None:

@@ -18,7 +18,7 @@ from kemr_lightning.learning.fit_crf import (
 )
 from kemr_lightning.refinement import CRFParams, refine_probability
 from kemr_lightning.refinement.dense_crf import PARAMETER_NAMES
-from tests.learning.scenes import rods
+from tests.learning.helpers import rods
 
 
 def _unaries(seed: int, count: int = 4) -> list[Unary]:

@@ -9,7 +9,7 @@ from kemr_lightning.learning.fit_evidence import fit_evidence
 from kemr_lightning.learning.learn import LearnSettings, learn
 from kemr_lightning.refinement.evidence import corrected_logits
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
-from tests.learning.scenes import rods
+from tests.learning.helpers import rods
 
 
 def test_evidence_learned_on_some_images_improves_others() -> None:

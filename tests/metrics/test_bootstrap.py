@@ -9,7 +9,7 @@ from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.bootstrap import paired_bootstrap, statistic
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
-from tests.metrics.scenes import scene
+from tests.metrics.helpers import scene
 
 
 def data_set(seed: int, classes: int = 1, images: int = 8) -> list[ImageRecord]:

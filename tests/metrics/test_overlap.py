@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.metrics.overlap import average_precision_by_overlap, overlapped
 from kemr_lightning.metrics.records import ImageRecord, record
-from tests.metrics.scenes import scene
+from tests.metrics.helpers import scene
 
 Box = tuple[int, int, int, int]
 

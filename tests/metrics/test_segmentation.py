@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
-from tests.metrics.scenes import scene
+from tests.metrics.helpers import scene
 
 Images = list[tuple[Instances, Instances]]
 

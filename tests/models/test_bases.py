@@ -9,7 +9,7 @@ import torch
 
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.bases import BasisDecoder, SemanticHead, semantic_loss, semantic_targets
-from tests.models.small import rectangles
+from tests.models.helpers import rectangles
 
 
 def test_bases_are_twice_as_fine_as_the_finest_level() -> None:

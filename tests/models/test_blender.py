@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from kemr_lightning.core.geometry import grow_boxes, mask_targets
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.models.blender import Blender, blend, blend_loss
-from tests.models.small import rectangles
+from tests.models.helpers import rectangles
 
 Plane = npt.NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from kemr_lightning.models.backbone import TinyBackbone
 from kemr_lightning.models.blendmask import BlendMask, blendmask
 from kemr_lightning.models.fcos_head import HeadOutputs
 from kemr_lightning.models.resnet import resnet_fpn
-from tests.models.small import picture, rectangles
+from tests.models.helpers import picture, rectangles
 
 CONF = Path(__file__).parents[2] / "conf"
 LOSSES = {"loss_class", "loss_box", "loss_centerness", "loss_mask", "loss_semantic"}

@@ -7,7 +7,7 @@ import torch
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from kemr_lightning.models.box_head import BoxStage, ConvBoxHead
-from tests.models.small import Flat
+from tests.models.helpers import Flat
 
 
 def test_losses_are_torchvision_s():

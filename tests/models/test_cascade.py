@@ -14,7 +14,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.build import region_heads
 from kemr_lightning.models.cascade import VARIANTS, CascadeHeads
-from tests.models.small import (
+from tests.models.helpers import (
     IOU,
     WEIGHTS,
     constant_heads,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kemr_lightning.models.detector import batch_images
-from tests.models.small import picture, rectangles, small_detector
+from tests.models.helpers import picture, rectangles, small_detector
 
 
 def test_images_are_standardised_and_padded_with_their_border():

@@ -12,7 +12,7 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 
 from kemr_lightning.models.fcos_head import AttentionFCOSHead, neighbourhoods, per_location
-from tests.models.small import rectangles
+from tests.models.helpers import rectangles
 
 SIZES = ((6, 7), (3, 4), (1, 2))  # levels of odd sizes
 

@@ -12,7 +12,7 @@ from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.mask_branch import MaskBranch
 from kemr_lightning.models.mask_head import MaskHead
 from kemr_lightning.models.pooler import AlignedRoIPooler
-from tests.models.small import ConstantMask, RecordingPooler, features_of, rectangles
+from tests.models.helpers import ConstantMask, RecordingPooler, features_of, rectangles
 
 SIZE = (64, 64)
 

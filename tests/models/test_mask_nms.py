@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 
 from kemr_lightning.core.instances import Detections, Patch
 from kemr_lightning.models.mask_nms import mask_nms, patch_iou
-from tests.models.small import constant_heads, constant_stage, features_of
+from tests.models.helpers import constant_heads, constant_stage, features_of
 
 SIZE = (100, 100)
 

@@ -13,7 +13,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Detections
 from kemr_lightning.models.views import VIEWS, detect_in_views
 from kemr_lightning.training.module import SegmentationModule
-from tests.models.small import picture, rectangles, small_detector
+from tests.models.helpers import picture, rectangles, small_detector
 
 SIZE = (32, 48)
 

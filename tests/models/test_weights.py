@@ -20,7 +20,7 @@ from kemr_lightning.models.build import two_stage
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.resnet import resnet_fpn
 from kemr_lightning.models.weights import cached_file, imagenet_weights, load_pretrained, read_state
-from tests.models.small import small_detector
+from tests.models.helpers import small_detector
 
 
 def detector(name: str, weights: str, box_width: int = 16, mask_width: int = 16, **backbone) -> TwoStageDetector:

@@ -13,7 +13,7 @@ from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import extended_figures
 from kemr_lightning.output import figures
-from tests.callbacks.fakes import eroding, samples
+from tests.callbacks.helpers import eroding, samples
 
 
 def area(line: np.ndarray) -> float:

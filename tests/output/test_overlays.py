@@ -15,7 +15,7 @@ from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import match
 from kemr_lightning.metrics.records import record
 from kemr_lightning.output.overlays import CLASSES, KINDS, SEVERAL, label_map, layered_image
-from tests.callbacks.fakes import eroding, samples
+from tests.callbacks.helpers import eroding, samples
 
 
 def test_a_map_is_what_a_stack_of_masks_says() -> None:

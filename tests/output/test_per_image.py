@@ -17,8 +17,8 @@ from kemr_lightning.output.per_image import (
     image_columns,
     image_rows,
 )
-from tests.callbacks.fakes import eroding, samples
-from tests.metrics.scenes import instances
+from tests.callbacks.helpers import eroding, samples
+from tests.metrics.helpers import instances
 
 SCORE = 0.3
 

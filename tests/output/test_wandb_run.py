@@ -21,7 +21,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.output import wandb_run
 from kemr_lightning.output.wandb_run import RunLogger, finish_run, log_files, reachable, wanted_mode
 from tests.conftest import CONF
-from tests.wandb_file import read_run
+from tests.helpers import read_run
 
 ROOT = CONF.parent
 

@@ -6,8 +6,8 @@ import torch
 
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.prediction.crops import background, measure, shared_pixels, upright
-from tests.metrics.scenes import instances as made
-from tests.metrics.scenes import patch
+from tests.metrics.helpers import instances as made
+from tests.metrics.helpers import patch
 from tests.output.test_medial import rod
 
 

@@ -23,9 +23,9 @@ from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Prediction
 from kemr_lightning.prediction.inputs import find_inputs
 from tests.conftest import rods
-from tests.metrics.scenes import patch
+from tests.metrics.helpers import patch
 from tests.output.test_medial import rod
-from tests.prediction.predicted import bright_parts, mixed_folder, predict_folder, predict_one, writer_of
+from tests.prediction.helpers import bright_parts, mixed_folder, predict_folder, predict_one, writer_of
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.tiling import Tiling
 from tests.conftest import rods
-from tests.prediction.predicted import BrightModule, bright_parts, grow
+from tests.prediction.helpers import BrightModule, bright_parts, grow
 
 
 def model(**settings: object) -> Model:

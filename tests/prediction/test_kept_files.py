@@ -19,7 +19,7 @@ from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import StateFolder
 from kemr_lightning.prediction.inputs import find_inputs
 from tests.conftest import rods, write_image
-from tests.prediction.predicted import mixed_folder, predict_one, writer_of
+from tests.prediction.helpers import mixed_folder, predict_one, writer_of
 
 
 @pytest.fixture

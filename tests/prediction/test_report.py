@@ -14,7 +14,7 @@ from PIL import Image
 from kemr_lightning.prediction.report.write import histogram, script_json
 from kemr_lightning.prediction.run_files import Failure
 from tests.conftest import write_image
-from tests.prediction.predicted import predict_folder
+from tests.prediction.helpers import predict_folder
 
 ODD = "<script>alert(1)<%s>&\"'{{data}}"
 """A file name that tries its best to become a part of the page; it has no slash, since files cannot."""

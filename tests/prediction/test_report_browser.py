@@ -12,7 +12,7 @@ import pytest
 
 from kemr_lightning.prediction.run_files import Failure
 from tests.conftest import write_image
-from tests.prediction.predicted import predict_folder
+from tests.prediction.helpers import predict_folder
 
 webdriver = pytest.importorskip("selenium.webdriver")
 

@@ -6,7 +6,7 @@ import torch
 
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.prediction.review import DISAGREEMENT, Facts, facts, overlap, review, solidity
-from tests.metrics.scenes import instances, patch
+from tests.metrics.helpers import instances, patch
 
 
 def usual(count: int = 46, **changes: object) -> Facts:

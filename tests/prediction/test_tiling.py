@@ -11,7 +11,7 @@ from torch import Tensor
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.prediction.tiling import Tiling, merge_tiles, predict_tiles
-from tests.metrics.scenes import instances, rod
+from tests.metrics.helpers import instances, rod
 
 
 @pytest.mark.parametrize("size", [(100, 100), (300, 100), (257, 401), (1000, 130)])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import read_run
 from tests.test_run import command
-from tests.wandb_file import read_run
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.tasks import predict as predict_module
 from tests.conftest import SMALL, hash_seed, run_task, write_image
-from tests.prediction.predicted import BrightModule
+from tests.prediction.helpers import BrightModule
 
 NAMES = ["2", "10", "X"]
 

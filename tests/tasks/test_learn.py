@@ -17,7 +17,7 @@ from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tasks import learn as task
 from kemr_lightning.training.checkpoint import load_module
 from tests.conftest import compose, run_task
-from tests.learning.scenes import rods
+from tests.learning.helpers import rods
 
 SMALL = (
     "learn.settings.evidence_epochs=1",

@@ -19,7 +19,7 @@ from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.tasks import predict as predict_module
 from kemr_lightning.tasks.predict import tiling_of
 from tests.conftest import SMALL, compose, rods, run_task, write_image
-from tests.prediction.predicted import BrightModule, bright_parts, grow
+from tests.prediction.helpers import BrightModule, bright_parts, grow
 
 
 @pytest.fixture

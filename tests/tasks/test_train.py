@@ -20,7 +20,7 @@ from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.training.checkpoint import read_checkpoint
 from kemr_lightning.training.module import SegmentationModule
 from tests.conftest import CONF, SMALL, run_task, write_image
-from tests.wandb_file import read_run
+from tests.helpers import read_run
 
 TINY = sorted(path.stem for path in (CONF / "experiment").glob("*_tiny.yaml") if path.stem != "kemr_tiny")
 

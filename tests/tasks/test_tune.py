@@ -34,7 +34,7 @@ from kemr_lightning.tuning import study
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
 from kemr_lightning.tuning.study import Range, Search, one_at_a_time, open_storage, read_ranges
 from tests.conftest import compose, run_task
-from tests.wandb_file import read_run
+from tests.helpers import read_run
 
 RANGES = {"sigma_alpha": Range(1.0, 8.0, log=True), "sigma_beta": Range(3.0, 60.0, log=True)}
 

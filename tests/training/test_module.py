@@ -17,7 +17,7 @@ from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.data.warp import resize_image, resize_scale
 from kemr_lightning.training.module import SegmentationModule, model_input
 from kemr_lightning.training.schedule import multistep
-from tests.models.small import picture, rectangles, small_detector
+from tests.models.helpers import picture, rectangles, small_detector
 
 
 class OneBox(nn.Module):

@@ -9,7 +9,7 @@ import hydra
 import pytest
 import torch
 
-from tests.callbacks.fakes import FakeModule, loader, samples, trainer
+from tests.callbacks.helpers import FakeModule, loader, samples, trainer
 from tests.conftest import compose
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from kemr_lightning.core.distributed import is_first
-from kemr_lightning.output.summary import next_after, print_summary, setting
+from kemr_lightning.output.closing import next_after, print_summary, setting
 
 
 def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes: int = 1) -> None:

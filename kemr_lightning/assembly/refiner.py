@@ -82,7 +82,7 @@ def use_knowledge(config: DictConfig, checkpoint: str | Path | None) -> None:
         if f"refine.{key}" in named:
             raise UserError(f"refine.{key} is part of what knowledge={path} was learned with. Leave one of the two out")
     node = {
-        "_target_": "kemr_lightning.tasks.knowledge.refiner_from_file",
+        "_target_": "kemr_lightning.assembly.refiner.refiner_from_file",
         "path": str(path),
         "explicit": explicit,
         **{key: settings[key] for key in RUN_KEYS if key in settings},

@@ -16,8 +16,8 @@ from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.coco_results import CocoResultsWriter
-from tests.metrics.scenes import instances as make_instances
-from tests.metrics.scenes import rod, scene
+from tests.metrics.helpers import instances as make_instances
+from tests.metrics.helpers import rod, scene
 
 SIZE = (48, 64)
 MASK_RCNN = {"_target_": "kemr_lightning.models.build.two_stage", "heads": {"variant": None}}

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from kemr_lightning.core.files import write_json
-from kemr_lightning.output.summary import next_after, print_summary, setting
+from kemr_lightning.output.closing import next_after, print_summary, setting
 from tests.conftest import compose
 
 FIRST = {"BoxAP": 70.0, "MaskAP": 60.123, "AP50": 95.0, "AP75": 80.0, "IA": 90.0}

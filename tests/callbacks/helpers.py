@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kemr_lightning.core.instances import Instances, Patch, Sample
-from tests.metrics.scenes import scene
+from tests.metrics.helpers import scene
 
 SIZE = (48, 64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kemr_lightning.tasks.report import data_words
+from kemr_lightning.tasks.closing import data_words
 from tests.conftest import compose
 
 

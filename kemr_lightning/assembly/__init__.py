@@ -1,0 +1,1 @@
+"""From the configuration to objects: the only room below the tasks that reads a composed configuration."""
