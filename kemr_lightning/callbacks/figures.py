@@ -12,7 +12,7 @@ import numpy as np
 from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import refinement_of
-from kemr_lightning.output import figures
+from kemr_lightning.output import curve_figures, mask_figures
 from kemr_lightning.output.wandb_run import run_of
 
 logger = logging.getLogger(__name__)
@@ -99,8 +99,8 @@ class FiguresCallback(pl.Callback):
         extended = refinement_of(trainer).extended
         folder = self._folder(trainer)
         if extended:
-            _try(lambda: figures.precision_recall(extended, folder / "precision_recall.png"))
-            _try(lambda: figures.ap_over_iou(extended, folder / "ap_over_iou.png"))
+            _try(lambda: curve_figures.precision_recall(extended, folder / "precision_recall.png"))
+            _try(lambda: curve_figures.ap_over_iou(extended, folder / "ap_over_iou.png"))
             self._show(trainer, "test/curves", [folder / "precision_recall.png", folder / "ap_over_iou.png"])
 
     def _choose(self, batches: list[int | float], stage: Literal["val", "test"]) -> None:
@@ -121,7 +121,7 @@ class FiguresCallback(pl.Callback):
         outcome = latest[0]
         name = outcome.sample.name.replace("/", "_").replace("\\", "_")
         path = self._folder(trainer) / stage / f"{Path(name).stem}.png"
-        _try(lambda: figures.mask_picture(outcome.sample, outcome.initial, outcome.refined, path, self.score))
+        _try(lambda: mask_figures.mask_picture(outcome.sample, outcome.initial, outcome.refined, path, self.score))
         self._drawn.append(path)
 
     def _show(self, trainer: pl.Trainer, key: str, paths: list[Path]) -> None:
@@ -140,7 +140,7 @@ class FiguresCallback(pl.Callback):
         if not trainer.is_global_zero or not table.is_file():
             return
         path = self._folder(trainer) / "training.png"
-        _try(lambda: figures.training_curves(table, path))
+        _try(lambda: curve_figures.training_curves(table, path))
         self._show(trainer, "train/curves", [path])
 
     def _folder(self, trainer: pl.Trainer) -> Path:

@@ -22,7 +22,7 @@ import numpy as np
 from kemr_lightning.comparison.systems import System
 from kemr_lightning.metrics.records import Box, ImageRecord
 from kemr_lightning.metrics.segmentation import greedy_pairs
-from kemr_lightning.output.figures import apart, square_about
+from kemr_lightning.output.mask_figures import apart, square_about
 
 NOTABLE = 0.02
 """Least change of an IoU that is counted as one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kemr_lightning.comparison.systems import BLENDMASK, CASCADE, KEMR, MASK_RCNN, System
 from kemr_lightning.metrics.segmentation import extended_figures
-from kemr_lightning.output.figures import ap_over_iou, precision_recall
+from kemr_lightning.output.curve_figures import ap_over_iou, precision_recall
 
 COLOURS = {MASK_RCNN: "#0072B2", BLENDMASK: "#CC79A7", CASCADE: "#009E73", KEMR: "#D55E00"}
 """Of the first row of each kind, the same in every comparison (Okabe and Ito's)."""

@@ -16,7 +16,8 @@ from kemr_lightning.comparison.cases import Case, Choice, Found, Window, window_
 from kemr_lightning.comparison.systems import System
 from kemr_lightning.core import rle
 from kemr_lightning.metrics.records import Entry, ImageRecord
-from kemr_lightning.output.figures import INITIAL, REFINED, TRUTH, contours, save, show
+from kemr_lightning.output.drawing import INITIAL, REFINED, TRUTH, save
+from kemr_lightning.output.mask_figures import contours, show
 
 SIDE, GAP, BLOCK_GAP, CAPTION, HEAD, EDGE = 1.75, 0.05, 0.35, 0.24, 0.72, 0.1  # inches
 DPI = 110

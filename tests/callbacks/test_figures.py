@@ -10,7 +10,7 @@ import pytest
 
 from kemr_lightning.callbacks.figures import FiguresCallback
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.output import figures
+from kemr_lightning.output import mask_figures
 from kemr_lightning.output.csv_log import ContinuedCSVLogger
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
@@ -23,7 +23,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     def draw(sample: Any, initial: Any, refined: Any, path: Path, score: float) -> None:
         paths.append(path)
 
-    monkeypatch.setattr(figures, "mask_picture", draw)
+    monkeypatch.setattr(mask_figures, "mask_picture", draw)
     return paths
 
 
@@ -47,7 +47,7 @@ def test_a_failing_picture_is_reported_and_costs_nothing_else(
     def broken(*_: object) -> None:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(figures, "mask_picture", broken)
+    monkeypatch.setattr(mask_figures, "mask_picture", broken)
     items, found = samples(2)
     callbacks = [RefinementCallback(None), FiguresCallback()]
     with caplog.at_level(logging.WARNING):

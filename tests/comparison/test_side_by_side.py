@@ -10,7 +10,7 @@ from PIL import Image
 
 from kemr_lightning.comparison.cases import Choice, cases_of, choose_masks
 from kemr_lightning.comparison.side_by_side import draw_side_by_side
-from kemr_lightning.output.figures import INITIAL, REFINED, TRUTH
+from kemr_lightning.output.drawing import INITIAL, REFINED, TRUTH
 from tests.comparison.helpers import noisy_records, system
 
 FIRST, SECOND = system("Mask R-CNN", noisy_records(0)), system("KEMR-Net", noisy_records(1, quality=0.8), "kemr")

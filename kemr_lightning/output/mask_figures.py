@@ -1,16 +1,13 @@
-"""Pictures of masks and curves of a run, drawn with matplotlib's file backend."""
+"""Pictures of masks over an image, with enlarged details, drawn with matplotlib's file backend."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,17 +17,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
-from kemr_lightning.core.files import whole
 from kemr_lightning.core.instances import Instances, Patch, Sample
-from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, RECALL_POINTS
 from kemr_lightning.metrics.matching import match
 from kemr_lightning.metrics.records import record
-from kemr_lightning.output.losses import kind_of_loss
+from kemr_lightning.output.drawing import COLOURS, FRAME, NAMES, save
 
-# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
-TRUTH, INITIAL, REFINED, FRAME = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
-NAMES = {"truth": "ground truth", "initial": "initial", "refined": "refined"}
-COLOURS = {"truth": TRUTH, "initial": INITIAL, "refined": REFINED}
+DPI = 170
+_TAG = {"boxstyle": "square,pad=0.15", "facecolor": FRAME, "edgecolor": "none", "alpha": 0.9}
 
 
 def contours(patch: Patch, threshold: float = 0.5) -> list[NDArray[np.float64]]:
@@ -107,10 +100,6 @@ def mask_picture(
     handles = [Line2D([], [], color=COLOURS[name], linewidth=2.2, label=NAMES[name]) for name in layers]
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=3, frameon=False, fontsize=10)
     save(figure, path, DPI)
-
-
-DPI = 170
-_TAG = {"boxstyle": "square,pad=0.15", "facecolor": FRAME, "edgecolor": "none", "alpha": 0.9}
 
 
 def _layers(
@@ -223,148 +212,3 @@ def apart(first: Sequence[float], second: Sequence[float]) -> bool:
         if outer[0] < x < outer[2] and outer[1] < y < outer[3]:
             return False
     return True
-
-
-def _axes(size: tuple[float, float] = (6.4, 4.6)) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    tidy(axes)
-    return figure, axes
-
-
-def tidy(axes: Axes) -> None:
-    """Leave out what a curve does not need."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def precision_recall(
-    extended: Mapping[str, Any],
-    path: Path,
-    ious: Sequence[float] = (0.5, 0.75, 0.85),
-    names: Mapping[str, str] = NAMES,
-    colours: Mapping[str, str] = COLOURS,
-) -> None:
-    """Draw precision over recall of some sets of predictions, at some IoU thresholds.
-
-    Args:
-        extended: By key, as `extended_figures` gives them; of a run, ``initial`` and, if there is one, ``refined``.
-        path: The PNG to write.
-        ious: Thresholds, three at most.
-        names: What each key is called in the legend, in its order.
-        colours: The colour of each key.
-    """
-    figure, axes = _axes()
-    dashes: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
-    styles = dict(zip(ious, dashes, strict=False))
-    kind, present = _kind(extended), [key for key in names if key in extended]
-    for key in present:
-        for iou, style in styles.items():
-            curve = np.array(extended[key][kind]["curves"][f"{iou:.2f}"]) * 100
-            axes.plot(RECALL_POINTS * 100, curve, style, color=colours[key], linewidth=1.8)
-    handles = [Line2D([], [], color=colours[key], linewidth=2, label=names[key]) for key in present]
-    handles += [Line2D([], [], color="#555555", linestyle=s, label=f"IoU {iou:.2f}") for iou, s in styles.items()]
-    axes.legend(handles=handles, frameon=False, loc="lower left")
-    axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 101), title=f"{kind} precision")
-    save(figure, path, 150)
-
-
-def ap_over_iou(
-    extended: Mapping[str, Any],
-    path: Path,
-    names: Mapping[str, str] = NAMES,
-    colours: Mapping[str, str] = COLOURS,
-) -> None:
-    """Draw AP over the IoU threshold; arguments as in `precision_recall`."""
-    figure, axes = _axes()
-    kind = _kind(extended)
-    for key in (key for key in names if key in extended):
-        values = [extended[key][kind][f"AP{round(iou * 100)}"] for iou in IOU_THRESHOLDS]
-        label = f"{names[key]}, mean {extended[key][kind]['AP']:.2f}"
-        axes.plot(IOU_THRESHOLDS, values, "o-", color=colours[key], linewidth=1.8, markersize=4, label=label)
-    axes.legend(frameon=False, loc="lower left")
-    axes.set(xlabel="IoU threshold", ylabel="AP (%)", ylim=(0, 101), title=f"{kind} AP")
-    axes.set_xticks(IOU_THRESHOLDS)
-    save(figure, path, 150)
-
-
-def _kind(extended: Mapping[str, Any]) -> str:
-    return "mask" if all("mask" in figures for figures in extended.values()) else "box"
-
-
-def training_curves(metrics_csv: Path, path: Path) -> bool:
-    """Draw a training's losses and its validation figures over steps.
-
-    Args:
-        metrics_csv: As `ContinuedCSVLogger` writes it.
-        path: The PNG to write.
-
-    Returns:
-        Whether there was anything to draw.
-    """
-    with metrics_csv.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = sorted({name for row in rows for name in row if name})
-    losses = _losses(rows, names)
-    if not losses:
-        return False
-    figure = Figure(figsize=(11, 4.4), facecolor="white", layout="constrained")
-    left, right = figure.subplots(1, 2)
-    palette = ["#222222", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#999999"]
-    for (name, (steps, values)), colour in zip(losses.items(), palette * len(losses), strict=False):
-        left.plot(steps, _smooth(values), color=colour, linewidth=2.0 if name == "total" else 1.3, label=name)
-    left.set(xlabel="step", ylabel="loss (running mean)", yscale="log", title="training")
-    left.legend(frameon=False, fontsize=8)
-    for group in ("initial", "refined"):
-        for figure_name, style in (("MaskAP", "o-"), ("AP75", "o:"), ("AP50", "o--")):
-            steps, values = _series(rows, f"val/{group}/{figure_name}")
-            if len(steps):
-                label = f"{figure_name} {group}"
-                right.plot(steps, values, style, color=COLOURS[group], linewidth=1.5, markersize=3, label=label)
-    right.set(xlabel="step", ylabel="%", title="validation")
-    if right.lines:
-        right.legend(frameon=False, fontsize=8)
-    for axes in (left, right):
-        tidy(axes)
-    save(figure, path, 150)
-    return True
-
-
-def _losses(
-    rows: Sequence[Mapping[str, str]], names: Sequence[str]
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Steps and values of each kind of loss, losses of one kind summed; the total first."""
-    found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-    for name in names:
-        kind = kind_of_loss(name)
-        steps, values = _series(rows, name) if kind is not None else (np.zeros(0), np.zeros(0))
-        if kind is None or not len(steps):
-            continue
-        held = found.get(kind)
-        found[kind] = (steps, values if held is None or len(held[1]) != len(values) else held[1] + values)
-    return dict(sorted(found.items(), key=lambda item: item[0] != "total"))
-
-
-def _series(rows: Sequence[Mapping[str, str]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values of a column; a step that was run twice, before and after a crash, has its later value."""
-    points = {int(row["step"]): float(row[name]) for row in rows if row.get(name) and row.get("step")}
-    steps = sorted(points)
-    return np.array(steps, dtype=np.float64), np.array([points[step] for step in steps])
-
-
-def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over a window of a twentieth of the curve, shorter at its ends."""
-    half = len(values) // 40
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    position = np.arange(len(values))
-    first, last = np.maximum(position - half, 0), np.minimum(position + half + 1, len(values))
-    means: NDArray[np.float64] = (sums[last] - sums[first]) / (last - first)
-    return means
-
-
-def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a picture, whole or not at all."""
-    FigureCanvasAgg(figure)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, pil_kwargs={"compress_level": 3})
