@@ -23,7 +23,7 @@ from pathlib import Path
 import hydra
 import torch
 
-from kemr_lightning.tasks import setup
+from kemr_lightning.assembly.build import build_module
 
 ROOT = Path(__file__).parent.parent
 LOOK = "fluorescence"
@@ -36,7 +36,7 @@ def random_checkpoint(model: str, path: Path) -> Path:
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         weights = ["model.weights=none", "++model.heads.score_threshold=0.0"]
         config = hydra.compose("config", [f"model={model}", "data=synthetic", *weights])
-    module = setup.build_module(config, ["chromosome"]).eval()
+    module = build_module(config, ["chromosome"]).eval()
     # Normalise by the statistics of an image, or a hundred random layers end in numbers that no box comes from.
     norms = [layer.train() for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     for layer in norms:

@@ -32,7 +32,20 @@ def test_every_task_names_a_function(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["model", "data", "refine", "callbacks", "logger", "optimizer", "scheduler", "trainer", "budget"]
+    "group",
+    [
+        "model",
+        "data",
+        "augmentation",
+        "metric",
+        "refine",
+        "callbacks",
+        "logger",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "budget",
+    ],
 )
 def test_every_option_of_a_group_composes(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
@@ -67,7 +80,7 @@ def test_paper_settings(experiment: str) -> None:
 
 @pytest.mark.parametrize(
     ("scheduler", "first", "second"),
-    [("paper", 18_000, 24_000), ("paper_160k_200k", 160_000, 200_000), ("paper_18k_240k", 18_000, 240_000)],
+    [("multistep", 18_000, 24_000), ("multistep_160k_200k", 160_000, 200_000), ("multistep_18k_240k", 18_000, 240_000)],
 )
 def test_paper_schedules(scheduler: str, first: int, second: int) -> None:
     config = compose("experiment=kemr_r101", f"scheduler={scheduler}")

@@ -1,1 +1,1 @@
-"""From the configuration to objects: the only room below the tasks that reads a composed configuration."""
+"""From the configuration to objects: data, module, refiner, metric, trainer, device, and the checkpoint that is meant."""

@@ -1,4 +1,4 @@
-"""``knowledge=FILE``: put Neural Knowledge DNA in the place of the configured refiner."""
+"""What refines the masks: the configured CRF, or the Neural Knowledge DNA that ``knowledge=FILE`` puts in its place."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.contracts import Refiner
+from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.core.overrides import key_of
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, CRFParams
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
@@ -19,80 +22,84 @@ from kemr_lightning.refinement.knowledge import Knowledge
 logger = logging.getLogger(__name__)
 
 CRF_KEYS = tuple(CRFParams.__dataclass_fields__)
-RUN_KEYS = ("engine", "tolerance")
+LEARNED_WITH = ("margin", "outside")
+"""Settings of a refiner that belong to the knowledge and cannot be chosen beside it."""
 
 
-def refiner_from_file(
-    path: str | Path,
-    explicit: Mapping[str, Any] | None = None,
-    engine: str = "torch",
-    tolerance: float = DEFAULT_TOLERANCE,
-) -> KnowingRefiner:
-    """A refiner that uses a knowledge file.
+def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> Refiner | None:
+    """Build what refines the masks.
 
-    Args:
-        path: The file.
-        explicit: CRF parameters that replace those of every action.
-        engine: Of the CRF.
-        tolerance: Of the CRF.
-
-    Returns:
-        The refiner.
-
-    Raises:
-        UserError: The file cannot be used.
-    """
-    knowledge = Knowledge.load(path)
-    if explicit:
-        actions = tuple(replace(action, params=replace(action.params, **explicit)) for action in knowledge.actions)
-        knowledge = replace(knowledge, actions=actions)
-    return KnowingRefiner(knowledge, engine, tolerance)
-
-
-def use_knowledge(config: DictConfig, checkpoint: str | Path | None) -> None:
-    """Replace ``config.refine`` by the knowledge that ``config.knowledge`` names, if it names one.
-
-    What was given as ``refine.*`` on the command line wins, with a notice; ``refine=none`` there wins altogether.
+    With ``knowledge``, what was given as ``refine.*`` on the command line wins over it, with a notice; ``refine=none``
+    there wins altogether.
 
     Args:
-        config: The composed configuration, changed in place.
+        config: The composed configuration: its ``knowledge``, or else its ``refine``.
         checkpoint: The model in use, compared with the one the knowledge was learned for; None compares nothing.
 
+    Returns:
+        The refiner, or None for no refinement.
+
     Raises:
-        UserError: The file cannot be used.
+        UserError: The knowledge file or a parameter is wrong.
     """
-    if config.get("knowledge") is None:
-        return
+    given = _overrides()
+    if config.get("knowledge") is not None and "refine=none" not in given:
+        return _knowing_refiner(config, checkpoint, {key_of(word) for word in given})
+    if config.get("knowledge") is not None:
+        Knowledge.load(config.knowledge)  # a file that is wrong is said to be so, used or not
+        logger.warning("refine=none was given and wins over knowledge=%s: masks are not refined", config.knowledge)
+    if config.refine is None:
+        return None
+    with settings_under("refine"):
+        return cast(Refiner, hydra.utils.instantiate(config.refine))
+
+
+def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: set[str]) -> KnowingRefiner:
+    """The refiner of ``knowledge``, with what the command line has named of ``refine``."""
     path = Path(config.knowledge)
     knowledge = Knowledge.load(path)
-    given = _overrides()
-    if "refine=none" in given:
-        logger.warning("refine=none was given and wins over knowledge=%s: masks are not refined", path)
-        return
     if checkpoint is not None:
         knowledge.warn_unless_from(checkpoint)
-    settings = OmegaConf.to_container(config.refine, resolve=True) if config.get("refine") is not None else {}
-    assert isinstance(settings, dict)
-    named = {override.split("=", 1)[0].lstrip("+") for override in given}
+    settings = _settings(config)
+    for key in LEARNED_WITH:
+        if f"refine.{key}" in named:
+            raise UserError(f"refine.{key} is part of what knowledge={path} was learned with. Leave one of the two out")
     explicit = {key: settings[key] for key in CRF_KEYS if f"refine.{key}" in named and key in settings}
     if explicit:
         shown = ", ".join(f"refine.{key}={value}" for key, value in explicit.items())
         logger.warning("%s was given and wins over knowledge=%s", shown, path)
-    for key in ("margin", "outside"):
-        if f"refine.{key}" in named:
-            raise UserError(f"refine.{key} is part of what knowledge={path} was learned with. Leave one of the two out")
-    node = {
-        "_target_": "kemr_lightning.assembly.refiner.refiner_from_file",
-        "path": str(path),
-        "explicit": explicit,
-        **{key: settings[key] for key in RUN_KEYS if key in settings},
-    }
-    with open_dict(config):
-        config.refine = node
+        with settings_under("refine"):
+            knowledge = with_parameters(knowledge, explicit)
+    with settings_under("refine"):
+        return KnowingRefiner(
+            knowledge, settings.get("engine", "torch"), float(settings.get("tolerance", DEFAULT_TOLERANCE))
+        )
+
+
+def with_parameters(knowledge: Knowledge, explicit: Mapping[str, Any]) -> Knowledge:
+    """The same knowledge with some CRF parameters replaced in every action.
+
+    Args:
+        knowledge: What was learned.
+        explicit: Fields of `CRFParams`.
+
+    Raises:
+        UserError: A parameter is out of range.
+    """
+    actions = tuple(replace(action, params=replace(action.params, **explicit)) for action in knowledge.actions)
+    return replace(knowledge, actions=actions)
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    if config.get("refine") is None:
+        return {}
+    settings = OmegaConf.to_container(config.refine, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
 
 
 def _overrides() -> Sequence[str]:
-    """What was given on the command line (or by a sweep), nothing when not started through Hydra."""
+    """What was given on the command line (or by a sweep); nothing when not started through Hydra."""
     if not HydraConfig.initialized():
         return ()
     return list(HydraConfig.get().overrides.task)

@@ -12,12 +12,11 @@ import numpy as np
 from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import refinement_of
+from kemr_lightning.core.run_directory import AP_OVER_IOU, FIGURES, PRECISION_RECALL, TRAINING, TRAINING_TABLE
 from kemr_lightning.output import curve_figures, mask_figures
 from kemr_lightning.output.wandb_run import run_of
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "figures"
 
 
 class FiguresCallback(pl.Callback):
@@ -99,9 +98,9 @@ class FiguresCallback(pl.Callback):
         extended = refinement_of(trainer).extended
         folder = self._folder(trainer)
         if extended:
-            _try(lambda: curve_figures.precision_recall(extended, folder / "precision_recall.png"))
-            _try(lambda: curve_figures.ap_over_iou(extended, folder / "ap_over_iou.png"))
-            self._show(trainer, "test/curves", [folder / "precision_recall.png", folder / "ap_over_iou.png"])
+            _try(lambda: curve_figures.precision_recall(extended, folder / PRECISION_RECALL))
+            _try(lambda: curve_figures.ap_over_iou(extended, folder / AP_OVER_IOU))
+            self._show(trainer, "test/curves", [folder / PRECISION_RECALL, folder / AP_OVER_IOU])
 
     def _choose(self, batches: list[int | float], stage: Literal["val", "test"]) -> None:
         """Fix which batches' first images are drawn: evenly spread ones, the same in every epoch."""
@@ -136,15 +135,15 @@ class FiguresCallback(pl.Callback):
         _try(lambda: run.log({key: pictures, "trainer/global_step": trainer.global_step}))
 
     def _training_curves(self, trainer: pl.Trainer) -> None:
-        table = self._folder(trainer).parent / "metrics.csv"
+        table = self._folder(trainer).parent / TRAINING_TABLE
         if not trainer.is_global_zero or not table.is_file():
             return
-        path = self._folder(trainer) / "training.png"
+        path = self._folder(trainer) / TRAINING
         _try(lambda: curve_figures.training_curves(table, path))
         self._show(trainer, "train/curves", [path])
 
     def _folder(self, trainer: pl.Trainer) -> Path:
-        return (self.directory or Path(trainer.default_root_dir)) / FOLDER
+        return (self.directory or Path(trainer.default_root_dir)) / FIGURES
 
 
 def _try(draw: Callable[[], object]) -> None:

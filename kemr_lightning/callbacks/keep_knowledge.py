@@ -14,12 +14,11 @@ from typing_extensions import override
 from kemr_lightning.callbacks.refinement import refinement_of
 from kemr_lightning.core.files import write_text
 from kemr_lightning.core.instances import Instances
+from kemr_lightning.core.run_directory import KNOWLEDGE, KNOWLEDGE_TEXT
 from kemr_lightning.output.wandb_run import attempt, log_files, run_of
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.refiner import Refiner
-
-KNOWLEDGE, WORDS = "knowledge.safetensors", "knowledge.txt"
 
 
 class KnowledgeCallback(pl.Callback):
@@ -42,10 +41,10 @@ class KnowledgeCallback(pl.Callback):
             return
         directory = self.directory or Path(trainer.default_root_dir)
         knowledge.save(directory / KNOWLEDGE)
-        write_text(directory / WORDS, knowledge.describe() + "\n")
+        write_text(directory / KNOWLEDGE_TEXT, knowledge.describe() + "\n")
         run = run_of(trainer)
         if run is not None:
-            attempt(lambda: log_knowledge(run, knowledge, [directory / KNOWLEDGE, directory / WORDS]))
+            attempt(lambda: log_knowledge(run, knowledge, [directory / KNOWLEDGE, directory / KNOWLEDGE_TEXT]))
 
 
 def knowledge_of(refiner: Callable[[Tensor, Instances], Instances] | None) -> Knowledge | None:

@@ -13,6 +13,8 @@ from typing import Any
 import lightning.pytorch as pl
 from typing_extensions import override
 
+from kemr_lightning.core.run_directory import LAST_NAME
+
 logger = logging.getLogger(__name__)
 
 SIGNAL = signal.SIGUSR1
@@ -31,7 +33,7 @@ class RequeueCallback(pl.Callback):
     """
 
     def __init__(self, directory: str | Path) -> None:
-        self.path = Path(directory) / "last.ckpt"
+        self.path = Path(directory) / LAST_NAME
         self.asked = False
         self._installed = False
 

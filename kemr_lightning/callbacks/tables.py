@@ -13,11 +13,10 @@ from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import Outcome, RefinementCallback, refinement_of
 from kemr_lightning.core.files import write_csv
+from kemr_lightning.core.run_directory import PER_IMAGE, PRECISION_RECALL_TABLE
 from kemr_lightning.output.overlays import layered_image
 from kemr_lightning.output.per_image import (
     CURVE_COLUMNS,
-    CURVES,
-    PER_IMAGE,
     curve_rows,
     image_columns,
     image_rows,
@@ -99,7 +98,7 @@ class TablesCallback(pl.Callback):
         curves = list(curve_rows(refinement.extended))
         directory = self.directory or Path(trainer.default_root_dir)
         write_csv(directory / PER_IMAGE, columns, rows)
-        write_csv(directory / CURVES, CURVE_COLUMNS, curves)
+        write_csv(directory / PRECISION_RECALL_TABLE, CURVE_COLUMNS, curves)
         run = run_of(trainer)
         if run is not None:
             step = {"trainer/global_step": trainer.global_step}

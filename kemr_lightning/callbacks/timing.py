@@ -15,9 +15,8 @@ from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.files import write_json
+from kemr_lightning.core.run_directory import TIMING
 from kemr_lightning.training.store import PredictionStore
-
-TIMING = "timing.json"
 
 
 class TimingCallback(pl.Callback):

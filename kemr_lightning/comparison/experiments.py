@@ -10,8 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kemr_lightning.comparison.fairness import differences, settings_of
-from kemr_lightning.comparison.runs import CONFIG, LAST, is_finished, read_config
+from kemr_lightning.comparison.runs import is_finished, read_config
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.overrides import is_one_of, key_of
+from kemr_lightning.core.run_directory import COMPARED_RUNS, CONFIG, LAST
 
 logger = logging.getLogger(__name__)
 
@@ -59,21 +61,11 @@ def compose_experiments(
         config = compose(words)
         if config.refine is not None and refining:
             config = compose([*words, *refining])
-        run_dir = directory / "runs" / name
+        run_dir = directory / COMPARED_RUNS / name
         with open_dict(config):
             config.paths.run_dir = str(run_dir)
         found[run_dir] = config
     return found
-
-
-def key_of(override: str) -> str:
-    """The key of an override; ``group@package`` keeps its package."""
-    return override.split("=", 1)[0].lstrip("+~")
-
-
-def is_one_of(key: str, keys: Sequence[str]) -> bool:
-    """Whether a key is one of some, or lies below one."""
-    return any(key == own or key.startswith((f"{own}.", f"{own}@")) for own in keys)
 
 
 def train_missing(trainings: dict[Path, DictConfig], train: Callable[[DictConfig], Any]) -> None:

@@ -136,7 +136,8 @@ def notes(systems: Sequence[System], digest: Callable[[Path], str]) -> tuple[lis
 
 def _prediction_settings(config: DictConfig) -> dict[str, Any]:
     """What decides how a trained model predicts, besides refinement."""
-    defaults = {"callbacks.refinement.metric.threshold": 0.5, "views": 1}
+    older = OmegaConf.select(config, "callbacks.refinement.metric.threshold", default=0.5)
+    defaults = {"metric.threshold": older, "views": 1}
     return {key: OmegaConf.select(config, key, default=value) for key, value in defaults.items()}
 
 

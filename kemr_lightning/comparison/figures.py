@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kemr_lightning.comparison.systems import BLENDMASK, CASCADE, KEMR, MASK_RCNN, System
+from kemr_lightning.core.run_directory import AP_OVER_IOU, PRECISION_RECALL
 from kemr_lightning.metrics.segmentation import extended_figures
 from kemr_lightning.output.curve_figures import ap_over_iou, precision_recall
 
@@ -15,7 +16,6 @@ COLOURS = {MASK_RCNN: "#0072B2", BLENDMASK: "#CC79A7", CASCADE: "#009E73", KEMR:
 FURTHER = ("#E69F00", "#56B4E9", "#222222", "#999999")
 """Of other rows, in turn."""
 IOUS = (0.5, 0.75)
-PRECISION_RECALL, AP_OVER_IOU = "precision_recall.png", "ap_over_iou.png"
 
 
 def draw_curves(systems: Sequence[System], folder: Path) -> list[Path]:

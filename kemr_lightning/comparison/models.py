@@ -10,6 +10,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from kemr_lightning.assembly.build import DataModule, build_data, whole_samples
+from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.comparison.measure import Predict, measure
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
@@ -19,7 +21,6 @@ from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.metrics.records import record
-from kemr_lightning.tasks import setup
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore
@@ -33,22 +34,22 @@ class Models:
     Args:
         runs: The runs.
         store: Folder of stored predictions, or None to keep none.
+        device: Where the models run.
     """
 
-    def __init__(self, runs: Sequence[FinishedRun], store: str | Path | None = None) -> None:
+    def __init__(self, runs: Sequence[FinishedRun], store: str | Path | None, device: torch.device) -> None:
         self.runs = runs
         self.store = store
         self.modules = {run.directory: load_module(run.checkpoint) for run in runs}
         for run in runs:
             self.modules[run.directory].look_in(int(run.config.get("views", 1)))
         self.refiners = {
-            run.directory: setup.build_refiner(run.config.copy(), run.checkpoint) if run.refined else None
-            for run in runs
+            run.directory: build_refiner(run.config.copy(), run.checkpoint) if run.refined else None for run in runs
         }
         self.parameters = {path: sum(p.numel() for p in m.parameters()) for path, m in self.modules.items()}
         """Number of parameters of each run's model, by its directory."""
-        self.device = setup.best_device()
-        self._data: dict[str, setup.DataModule] = {}
+        self.device = device
+        self._data: dict[str, DataModule] = {}
         self._thresholds: dict[Path, dict[bool, Threshold | None]] = {}
 
     def threshold(self, row: System, iou: float) -> Threshold | None:
@@ -63,7 +64,7 @@ class Models:
         nothing: dict[bool, Threshold | None] = {False: None, True: None}
         module, refiner = self._ready(run), self.refiners[run.directory]
         try:
-            samples = setup.whole_samples(self._read(run.training, "fit", module.label_names), "val")
+            samples = whole_samples(self._read(run.training, "fit", module.label_names), "val")
         except UserError as error:
             logger.warning("%s: no own threshold without validation images. %s", run.directory, error)
             return nothing
@@ -126,12 +127,12 @@ class Models:
         data = self._read(run.config, "fit" if trained else "test", self.modules[run.directory].label_names)
         if trained:
             data.setup("test")
-        return setup.whole_samples(data, "test")
+        return whole_samples(data, "test")
 
-    def _read(self, config: DictConfig, stage: str, label_names: list[str]) -> setup.DataModule:
+    def _read(self, config: DictConfig, stage: str, label_names: list[str]) -> DataModule:
         key = f"{stage} {label_names} {OmegaConf.to_yaml(config.data)}"
         if key not in self._data:
-            self._data[key] = setup.build_data(config, stage, label_names)
+            self._data[key] = build_data(config, stage, label_names)
         return self._data[key]
 
     def _ready(self, run: FinishedRun) -> SegmentationModule:

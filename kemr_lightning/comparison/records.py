@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.run_directory import GROUND_TRUTH, PREDICTIONS, PREDICTIONS_INITIAL
 from kemr_lightning.metrics.records import Entry, ImageRecord
-from kemr_lightning.output.coco_results import GROUND_TRUTH, PREDICTIONS, PREDICTIONS_INITIAL
 
 
 def read_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRecord]]:

@@ -38,10 +38,9 @@ from kemr_lightning.comparison.table import (
     markdown,
 )
 from kemr_lightning.core.files import write_csv, write_json, write_text
+from kemr_lightning.core.run_directory import COMPARISON, COMPARISON_TABLE, COMPARISON_TEXT, FIGURES, INSTANCES
 from kemr_lightning.metrics.segmentation import have_masks
 
-MARKDOWN, TABLE, JSON, INSTANCES = "comparison.md", "comparison.csv", "comparison.json", "instances.csv"
-FIGURES_FOLDER = "figures"
 WIDTH = 180
 
 
@@ -54,14 +53,14 @@ def write_report(comparison: Comparison, directory: Path) -> None:
     """
     systems = [score.system for score in comparison.scores]
     rows = flat_rows(comparison)
-    write_csv(directory / TABLE, columns_of(rows), rows)
-    write_json(directory / JSON, as_json(comparison), indent=1)
+    write_csv(directory / COMPARISON_TABLE, columns_of(rows), rows)
+    write_json(directory / COMPARISON, as_json(comparison), indent=1)
     if have_masks(systems[0].records):
         found = instance_rows(systems, comparison.settings.ia_score, comparison.settings.ia_iou)
         if found:
             write_csv(directory / INSTANCES, list(found[0]), found)
-    draw_curves(systems, directory / FIGURES_FOLDER)
-    write_text(directory / MARKDOWN, markdown(comparison))
+    draw_curves(systems, directory / FIGURES)
+    write_text(directory / COMPARISON_TEXT, markdown(comparison))
 
 
 def pairs_to_show(systems: Sequence[System], baselines: Sequence[System]) -> list[tuple[System, System]]:
@@ -167,10 +166,10 @@ def log_to_wandb(run: Any, directory: Path) -> None:
     """
     import wandb
 
-    with (directory / TABLE).open(newline="", encoding="utf-8") as stream:
+    with (directory / COMPARISON_TABLE).open(newline="", encoding="utf-8") as stream:
         heads, *rows = list(csv.reader(stream))
-    pictures = {f"compare/{p.stem}": wandb.Image(str(p)) for p in sorted((directory / FIGURES_FOLDER).glob("*.png"))}
+    pictures = {f"compare/{p.stem}": wandb.Image(str(p)) for p in sorted((directory / FIGURES).glob("*.png"))}
     run.log({"compare/table": wandb.Table(columns=[*heads], data=rows), **pictures})
-    content = json.loads((directory / JSON).read_text(encoding="utf-8"))
+    content = json.loads((directory / COMPARISON).read_text(encoding="utf-8"))
     for system in content["systems"]:
         run.summary.update({f"compare/{system['name']}/{name}": value for name, value in system["figures"].items()})

@@ -14,14 +14,20 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from kemr_lightning.callbacks.timing import read_timing
 from kemr_lightning.comparison.records import read_json, read_records
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.run_directory import (
+    BEST,
+    CONFIG,
+    GROUND_TRUTH,
+    METRICS,
+    PREDICTIONS,
+    PREDICTIONS_INITIAL,
+    run_of_checkpoint,
+)
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import headline
-from kemr_lightning.output.coco_results import GROUND_TRUTH, METRICS, PREDICTIONS, PREDICTIONS_INITIAL
 from kemr_lightning.training.checkpoint import read_checkpoint
 
-CONFIG = "config.yaml"
 RESULTS = (METRICS, PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH)
-BEST, LAST = Path("checkpoints") / "best.ckpt", Path("checkpoints") / "last.ckpt"
 
 Detector = Literal["mask_rcnn", "blendmask", "cascade"]
 
@@ -93,7 +99,7 @@ def read_run(directory: Path) -> FinishedRun:
         if given is None or not Path(str(given)).is_file():
             raise UserError(f"{checkpoint} does not exist. Copy the run with its checkpoints/, or train it to its end")
         checkpoint = Path(str(given))
-    origin = checkpoint.parent.parent
+    origin = run_of_checkpoint(checkpoint)
     trained_here = origin.resolve() == directory.resolve() or not (origin / CONFIG).is_file()
     timing = read_timing(directory)
     return FinishedRun(

@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from kemr_lightning.core.overrides import override
+from kemr_lightning.core.run_directory import CONTENTS, EXTENDED, LABELME, METRICS, WANDB
 from kemr_lightning.metrics.segmentation import FIGURES
-from kemr_lightning.output.coco_results import (
-    EXTENDED,
-    GROUND_TRUTH,
-    METRICS,
-    PER_CLASS,
-    PREDICTIONS,
-    PREDICTIONS_INITIAL,
-)
-from kemr_lightning.output.per_image import CURVES, PER_IMAGE
-
-PLACES = {
-    METRICS: "the figures above, at full precision",
-    EXTENDED: "AP at each IoU, per class, precision-recall curves, counts, kinds of errors",
-    PER_CLASS: "the figures of each class",
-    PREDICTIONS: "final instances, COCO results",
-    PREDICTIONS_INITIAL: "instances before refinement",
-    GROUND_TRUTH: "what they were scored against, COCO",
-    PER_IMAGE: "what was found, missed and wrong in each image",
-    CURVES: "precision over recall",
-    "figures": "pictures of the masks, curves",
-    "checkpoints/best.ckpt": "the model, chosen on validation",
-    "checkpoints/last.ckpt": "the end of the training, to resume from",
-    "metrics.csv": "losses and validation figures over steps",
-    "knowledge.safetensors": "what refined the masks, for knowledge=FILE",
-    "wandb": "the W&B run",
-    "labelme": "annotations to open and correct in Labelme",
-    "images.json": "ids, names and sizes of the images",
-    "summary.csv": "a row per image",
-    "report.html": "everything at a glance, in a browser",
-    "crops": "each chromosome cut out upright, with an index",
-    "timing.json": "how long training and prediction took",
-    "comparison.md": "the tables and their footnotes",
-    "comparison.csv": "a row per system, differences with their intervals",
-    "comparison.json": "the same, at length",
-    "instances.csv": "a row per annotation: its IoU in every system",
-    "runs": "the trainings",
-    "config.yaml": "the resolved configuration",
-}
-
 
 NOTHING_FOUND = (
     "No prediction lies on an annotation. Was the model trained on images of this kind: dark on bright or bright on "
@@ -166,18 +127,11 @@ def _text(value: float) -> str:
 
 def _places(directory: Path) -> Group:
     table = Table(box=None, show_header=False, padding=(0, 2))
-    for name, meaning in PLACES.items():
+    for name, meaning in CONTENTS.items():
         path = directory / name
         if path.exists():
             table.add_row(f"{name}/" if path.is_dir() else name, Text(meaning, style="dim"))
     return Group(Text(f"everything is in {directory}", style="bold"), table)
-
-
-def setting(key: str, value: str | Path) -> str:
-    """``key=value`` as Hydra reads it, whose grammar wants quotes around more than letters, spaces and a few signs."""
-    text = str(value)
-    plain = re.fullmatch(r"[\w./:+-]+( [\w./:+-]+)*", text, re.ASCII)
-    return f"{key}={text if plain else QuotedString(text=text, quote=Quote.single).with_quotes()}"
 
 
 def next_after(
@@ -207,15 +161,15 @@ def next_after(
     commands: list[tuple[str, list[str]]] = []
     if task == "predict":
         # With predict.beside the corrections are made where the images are.
-        folder = str(data_root) if data_root and not (directory / "labelme").is_dir() else str(directory / "labelme")
-        again = [*run, f"experiment={experiment}", setting("data.root", folder)]
+        folder = str(data_root) if data_root and not (directory / LABELME).is_dir() else str(directory / LABELME)
+        again = [*run, f"experiment={experiment}", override("data.root", folder)]
         again += ["data.label_map=null"] if classes > 1 else []
-        again += [setting("init", checkpoint)] if checkpoint is not None else []
+        again += [override("init", checkpoint)] if checkpoint is not None else []
         commands.append(("open and correct the masks", ["labelme", folder]))
         commands.append(("train on the corrected masks", again))
         return commands
     if checkpoint is not None:
-        model = setting("ckpt", checkpoint)
+        model = override("ckpt", checkpoint)
         commands.append(("find chromosomes in images of your own", [*run, "task=predict", model, "data.root=FOLDER"]))
         commands.append(("score the model on other annotations", [*run, "task=test", model, "data.root=FOLDER"]))
         if task == "train":
@@ -230,9 +184,9 @@ def next_after(
                 "refine.sigma_beta=9,15,26",
             ]
             commands.append(("try other CRF settings", [*tuned, *data]))
-    if (directory / "wandb").is_dir():
-        commands.append(("look at the curves in the terminal", ["wandb", "leet", str(directory / "wandb")]))
-        runs = sorted((directory / "wandb").glob("offline-run-*"))
+    if (directory / WANDB).is_dir():
+        commands.append(("look at the curves in the terminal", ["wandb", "leet", str(directory / WANDB)]))
+        runs = sorted((directory / WANDB).glob("offline-run-*"))
         if runs:
             commands.append(("send the run to your W&B account", ["wandb", "sync", str(runs[-1])]))
     return commands

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from kemr_lightning.core.files import write_csv, write_json
+from kemr_lightning.core.run_directory import (
+    EXTENDED,
+    GROUND_TRUTH,
+    METRICS,
+    PER_CLASS,
+    PREDICTIONS,
+    PREDICTIONS_INITIAL,
+)
 from kemr_lightning.metrics.records import Entry, ImageRecord
-
-METRICS, EXTENDED, PER_CLASS = "metrics.json", "metrics_extended.json", "metrics_per_class.csv"
-PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH = "predictions.json", "predictions_initial.json", "ground_truth.json"
-
 
 CLASS_COLUMNS = ("class", "masks", "annotated", "predicted", "BoxAP", "MaskAP", "AP50", "AP75", "IA")
 

@@ -9,8 +9,6 @@ from kemr_lightning.metrics.average_precision import RECALL_POINTS
 from kemr_lightning.metrics.matching import ImageMatch
 from kemr_lightning.metrics.records import ImageRecord
 
-PER_IMAGE, CURVES = "per_image.csv", "precision_recall.csv"
-
 ANNOTATED = ("found", "missed", "merged", "split", "mislabelled")
 """What becomes of annotations; they add up to ``annotated``."""
 

@@ -17,21 +17,21 @@ import torch
 from PIL import Image
 from skimage.measure import find_contours
 
+from kemr_lightning.core.digests import data_digest, file_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import whole, write_text
 from kemr_lightning.core.instances import Instances, Patch
+from kemr_lightning.core.run_directory import CROPS, LABELME
 from kemr_lightning.data.image import read_image
 from kemr_lightning.data.labelme import embedded_image, labelme_text, parse_labelme
 from kemr_lightning.metrics.records import record
 from kemr_lightning.prediction.crops import background, measure, shared_pixels, upright
-from kemr_lightning.prediction.image_state import CROPS, ImageState, StateFolder, data_digest, file_digest
+from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Prediction
 from kemr_lightning.prediction.inputs import Input
 from kemr_lightning.prediction.review import Review, facts, review
 
 logger = logging.getLogger(__name__)
-
-LABELME = "labelme"
 
 _SIMPLIFY = 0.4
 """Pixels by which an outline in the report may be off."""

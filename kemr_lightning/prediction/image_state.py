@@ -7,7 +7,6 @@ knows, or knows otherwise, is somebody's work and is not replaced.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,13 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.files import write_text
+from kemr_lightning.core.run_directory import CROPS, STATE
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.prediction.review import Review
 
 logger = logging.getLogger(__name__)
-
-FOLDER, CROPS = "state", "crops"
 
 Source = tuple[str, int | None]
 """An input: its file, relative to the data root, and its page, from 1, if it has several."""
@@ -150,7 +149,7 @@ class StateFolder:
 
     def __init__(self, directory: Path, key: str) -> None:
         self.directory = directory
-        self.folder = directory / FOLDER
+        self.folder = directory / STATE
         self.key = key
 
     def path(self, stem: str) -> Path:
@@ -239,20 +238,3 @@ class StateFolder:
     def save(self, stem: str, state: ImageState) -> None:
         """Remember an input, whole or not at all."""
         write_text(self.path(stem), state.dump())
-
-
-def settings_key(*parts: object) -> str:
-    """A short digest of settings: JSON-able values; files as `file_digest`."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def data_digest(data: bytes) -> str:
-    """`file_digest` of a file with this content."""
-    return hashlib.sha256(data).hexdigest()

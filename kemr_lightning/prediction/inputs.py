@@ -19,6 +19,7 @@ from PIL import Image
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances
+from kemr_lightning.core.run_directory import is_run_directory
 from kemr_lightning.data.annotation import Annotation, to_instances, turn_annotation
 from kemr_lightning.data.coco import SHOWN, CocoSource
 from kemr_lightning.data.dataset import LabelMap, Record
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 _TIFF = (".tif", ".tiff")
 _OTHER_IMAGES = (".gif", ".webp", ".heic", ".jp2", ".dcm", ".czi", ".nd2", ".lif", ".svs", ".psd")
 _PAGE = re.compile(r"(?P<stem>.+)_p(?P<number>\d{1,9})(_tiff?)?\.png$")
-_RUN_FILES = ("run.log", "metrics.csv", "metrics.json", "predictions.json", "images.json", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -177,11 +177,11 @@ def _runs(root: Path, apart: Sequence[Path]) -> list[Path]:
     found = []
     for place, folders, files in os.walk(root):
         folder = Path(place)
-        hydra = ".hydra" in folders
+        is_run = is_run_directory({*files, *folders})
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _within(folder / name, apart))
         if folder == root:
             continue
-        if hydra or ("config.yaml" in files and any(name in files or name in folders for name in _RUN_FILES)):
+        if is_run:
             found.append(folder)
             folders.clear()
     names = [folder.relative_to(root).as_posix() for folder in found]

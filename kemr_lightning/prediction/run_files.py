@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from kemr_lightning.core.files import write_json
+from kemr_lightning.core.run_directory import (
+    CROP_INDEX,
+    CROPS,
+    IMAGES,
+    PREDICTIONS,
+    PREDICTIONS_INITIAL,
+    REPORT,
+    SUMMARY,
+)
 from kemr_lightning.metrics.matching import ImageMatch
-from kemr_lightning.output.coco_results import PREDICTIONS, PREDICTIONS_INITIAL, results
+from kemr_lightning.output.coco_results import results
 from kemr_lightning.prediction.image_files import WriterOptions
-from kemr_lightning.prediction.image_state import CROPS, ImageState, StateFolder
+from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.report import ReportImage, write_report
 from kemr_lightning.prediction.summary import matched, write_crop_index, write_summary
-
-IMAGES, SUMMARY, REPORT = "images.json", "summary.csv", "report.html"
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def write_run_files(
     pairs = ((state, found[1]) for (_, state), found in zip(done, matches, strict=True))
     write_summary(directory / SUMMARY, pairs, options.expected, evaluated)
     if options.crops:
-        write_crop_index(directory / CROPS / "index.csv", (state for _, state in done), label_names)
+        write_crop_index(directory / CROPS / CROP_INDEX, (state for _, state in done), label_names)
     images = [
         ReportImage(state, states.picture(stem), *found) for (stem, state), found in zip(done, matches, strict=True)
     ]

@@ -8,7 +8,6 @@ the tensors is one JSON document in its header.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.dense_crf import CRFParams, RefinementError
@@ -211,12 +211,6 @@ class Knowledge:
             f"{rule.price:g} times the part of them that lost more than {HARM}; none, if that is below 0"
         )
         return "\n".join(lines)
-
-
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def from_params(params: CRFParams, origin: Mapping[str, Any] | None = None) -> Knowledge:

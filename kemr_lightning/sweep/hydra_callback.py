@@ -12,7 +12,7 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, open_dict, read_write
 
 from kemr_lightning.core.locks import lock
-from kemr_lightning.sweep.jobs import quoted
+from kemr_lightning.core.overrides import override
 from kemr_lightning.sweep.table import conclude
 
 LAUNCH_LOCK = ".launched"
@@ -59,7 +59,7 @@ def pin_directory(config: DictConfig, sweep: Path) -> None:
     """
     with read_write(config), open_dict(config):
         config.hydra.sweep.dir = str(sweep)
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(sweep))}")
+        config.hydra.overrides.hydra.append(override("hydra.sweep.dir", sweep))
 
 
 def conclude_sweeps() -> None:

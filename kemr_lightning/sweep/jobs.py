@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,29 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_json
 from kemr_lightning.core.locks import locked
-from kemr_lightning.output.coco_results import METRICS
-from kemr_lightning.training.store import checkpoint_digest
+from kemr_lightning.core.overrides import number_or_text, split
+from kemr_lightning.core.run_directory import CONFIG, JOB, LAST, METRICS
 
 logger = logging.getLogger(__name__)
 
-JOB_FILE = "job.json"
 MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own copy of the sweep's configuration, written before its first job."""
-
-LAST = "checkpoints/last.ckpt"
-"""Where a training that was interrupted goes on from."""
-
-CONFIG_FILE = "config.yaml"
-"""The resolved configuration in every run directory."""
 
 LOCK = ".jobs"
 """Held by a job while it finds its place among the others."""
@@ -87,7 +79,7 @@ class JobRecord:
 
     def save(self, sweep: Path) -> None:
         """Write ``job.json``."""
-        write_json(sweep / self.directory / JOB_FILE, asdict(self), indent=1)
+        write_json(sweep / self.directory / JOB, asdict(self), indent=1)
 
     @property
     def final(self) -> dict[str, float | None]:
@@ -124,29 +116,7 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """All overrides, key -> value, numbers as numbers."""
-        return {key: plain(value) for key, value in map(split, self.overrides)}
-
-
-def split(override: str) -> tuple[str, str]:
-    """``key`` and ``value`` of an override; signs and quotes are left out."""
-    key, _, value = override.partition("=")
-    return key.lstrip("+~"), value.strip("'\"")
-
-
-def plain(value: str) -> float | int | str:
-    """A value as a number where it is one."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
-
-
-def quoted(value: str) -> str:
-    """A value in the quotes that Hydra's parser needs, if any."""
-    plain_enough = re.fullmatch(r"[\w./:+-]+", value, re.ASCII)
-    return value if plain_enough else QuotedString(text=value, quote=Quote.single).with_quotes()
+        return {key: number_or_text(value) for key, value in map(split, self.overrides)}
 
 
 def current() -> Job | None:
@@ -282,11 +252,11 @@ def _identity(job: Job, config: DictConfig, checkpoint: Path | None) -> str:
     """Digest of what the job does. Files count by their content: a retrained checkpoint makes another job."""
     parts = sorted(job.overrides)
     if checkpoint is not None:
-        parts.append(checkpoint_digest(checkpoint))
+        parts.append(remembered_digest(checkpoint))
     for key in FILES:
         given = config.get(key)
         if given is not None and Path(str(given)).is_file():
-            parts.append(f"{key} {checkpoint_digest(str(given))}")
+            parts.append(f"{key} {remembered_digest(str(given))}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -304,7 +274,7 @@ def read_records(sweep: Path) -> list[JobRecord]:
     What they vary follows from all of them together: a sweep that is started again may vary other keys than before.
     """
     records = []
-    for file in sweep.glob(f"*/{JOB_FILE}"):
+    for file in sweep.glob(f"*/{JOB}"):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             records.append(JobRecord(**{**content, "directory": file.parent.name}))
@@ -320,7 +290,7 @@ def _compare(sweep: Path, records: Sequence[JobRecord]) -> None:
     listed = {key for item in records for key in item.varied}
     varied = []
     for key in dict.fromkeys(key for own in given for key in own):
-        values = {plain(own[key]) if key in own else None for own in given}
+        values = {number_or_text(own[key]) if key in own else None for own in given}
         if len(values) > 1 or key in listed:
             varied.append(key)
     for item, own in zip(records, given, strict=True):
@@ -329,7 +299,7 @@ def _compare(sweep: Path, records: Sequence[JobRecord]) -> None:
 
 def _configured(directory: Path, key: str) -> str:
     """The value of a key that a job was not given: its configuration's, or nothing if that is not a single value."""
-    file = directory / CONFIG_FILE
+    file = directory / CONFIG
     try:
         value = OmegaConf.select(_read_config(file, file.stat().st_mtime_ns), key)
     except Exception:  # no such file or key, or a damaged file, of which a cell of a table is not the place to tell

@@ -15,13 +15,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kemr_lightning.core.files import whole, write_text
+from kemr_lightning.core.overrides import number_or_text, override, split
+from kemr_lightning.core.run_directory import SWEEP_BEST, SWEEP_TABLE
 from kemr_lightning.metrics.segmentation import FIGURES
-from kemr_lightning.sweep.jobs import JobRecord, plain, quoted, read_records, split
+from kemr_lightning.sweep.jobs import JobRecord, read_records
 
 logger = logging.getLogger(__name__)
 
-TABLE = "sweep.csv"
-BEST = "best.txt"
 MAPPED = ("MaskAP", "IA")
 ORDER = ("refine.sigma_alpha", "refine.sigma_beta")
 """Put on a heat map's axes first, where they are varied."""
@@ -38,12 +38,12 @@ def write_table(sweep: Path) -> None:
     """
     records = read_records(sweep)
     while True:
-        write_text(sweep / TABLE, _csv(records))
+        write_text(sweep / SWEEP_TABLE, _csv(records))
         best = best_of(records)
         if best is not None:
-            write_text(sweep / BEST, f"{best_words(best)}\n{best_command(best)}\n")
+            write_text(sweep / SWEEP_BEST, f"{best_words(best)}\n{best_command(best)}\n")
         else:
-            (sweep / BEST).unlink(missing_ok=True)
+            (sweep / SWEEP_BEST).unlink(missing_ok=True)
         now = read_records(sweep)
         if now == records:
             return
@@ -107,7 +107,7 @@ def conclude(sweep: Path) -> None:
     for name in MAPPED:
         draw_heat_map(records, name, sweep / f"heatmap_{name}.png")
     done = [item for item in records if item.status == "done"]
-    logger.info("%d of %d jobs done, table in %s", len(done), len(records), sweep / TABLE)
+    logger.info("%d of %d jobs done, table in %s", len(done), len(records), sweep / SWEEP_TABLE)
     for item in records:
         if item.status != "done":
             logger.warning("job %d %s: %s", item.number, item.status, item.error or "start the sweep again")
@@ -133,7 +133,7 @@ def best_words(best: JobRecord) -> str:
 def best_command(best: JobRecord) -> str:
     """The command that uses a job's parameters, with the file that ``ckpt=best`` or ``ckpt=last`` meant."""
     overrides = [
-        f"ckpt={quoted(best.checkpoint)}" if best.checkpoint is not None and split(item)[0] == "ckpt" else item
+        override("ckpt", best.checkpoint) if best.checkpoint is not None and split(item)[0] == "ckpt" else item
         for item in best.overrides
     ]
     return shlex.join(["python", "run.py", *overrides])
@@ -189,5 +189,5 @@ def draw_heat_map(records: Sequence[JobRecord], name: str, path: Path) -> bool:
 
 
 def _number(item: JobRecord, key: str | None) -> float | None:
-    value = plain(item.varied.get(key or "", ""))
+    value = number_or_text(item.varied.get(key or "", ""))
     return None if isinstance(value, str) else float(value)

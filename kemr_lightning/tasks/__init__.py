@@ -36,7 +36,7 @@ def run(config: DictConfig) -> float | None:
     quieten_others()
     job = jobs.current()
     if job is not None:
-        from kemr_lightning.tasks.setup import find_checkpoint  # late: it imports all that tasks need
+        from kemr_lightning.assembly.checkpoints import find_checkpoint  # late: it imports all that tasks need
 
         return jobs.run(job, config, _call, user_message, find_checkpoint)
     try:

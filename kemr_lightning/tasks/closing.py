@@ -7,7 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from kemr_lightning.core.distributed import is_first
-from kemr_lightning.output.closing import next_after, print_summary, setting
+from kemr_lightning.core.overrides import override
+from kemr_lightning.output.closing import next_after, print_summary
 
 
 def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes: int = 1) -> None:
@@ -35,7 +36,7 @@ def data_words(data: DictConfig) -> list[str]:
         data: The resolved ``data`` node.
     """
     if data.get("root") is not None:
-        return [*(["data=coco"] if data.get("format") == "coco" else []), setting("data.root", data.root)]
+        return [*(["data=coco"] if data.get("format") == "coco" else []), override("data.root", data.root)]
     named = {key: data.get(key) for key in ("look", "size", "count", "train_images", "val_images", "test_images")}
     given = {key: value for key, value in named.items() if value is not None}
     return ["data=synthetic", *(f"data.{key}={str(value).replace(' ', '')}" for key, value in given.items())]

@@ -11,7 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kemr_lightning.comparison.experiments import REFINING, compose_experiments, is_one_of, key_of, train_missing
+from kemr_lightning.assembly.build import build_loggers, build_metric, logging_closed
+from kemr_lightning.assembly.device import device_of
+from kemr_lightning.comparison.experiments import REFINING, compose_experiments, train_missing
 from kemr_lightning.comparison.fairness import check_same_test, notes
 from kemr_lightning.comparison.models import Models
 from kemr_lightning.comparison.report import draw_cases, log_to_wandb, pairs_to_show, print_report, write_report
@@ -20,14 +22,15 @@ from kemr_lightning.comparison.scores import Settings, score_systems
 from kemr_lightning.comparison.systems import System, baselines_of, systems_of
 from kemr_lightning.comparison.table import Comparison
 from kemr_lightning.comparison.times import times_of
+from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.overrides import is_one_of, key_of
 from kemr_lightning.data.split import GROUP_PATTERN, group_of
 from kemr_lightning.metrics.segmentation import have_masks
 from kemr_lightning.output.closing import print_summary
-from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.start import start
 from kemr_lightning.tasks.train import train
-from kemr_lightning.training.store import checkpoint_digest
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +47,14 @@ def compare(config: DictConfig) -> None:
     if bool(config.experiments) == bool(config.runs):
         raise UserError("task=compare needs experiments=[NAME,...] to train or runs=[DIR,...] to read, one of the two")
     if config.experiments:
-        directory = setup.start(config)
+        directory = start(config)
         trained = _trained(config, directory)
         if not is_first():
             return  # the trainings are every process's work, the table is one's
         runs = [read_run(path) for path in trained]
     else:
         runs = _given(config)
-        directory = setup.start(config)
+        directory = start(config)
     check_same_test(runs)
     systems = systems_of(runs, str(config.compare.cascade_from_kemr))
     comparison, models = _compared(config, runs, systems)
@@ -61,8 +64,8 @@ def compare(config: DictConfig) -> None:
     if have_masks(systems[0].records):
         pairs = pairs_to_show(systems, baselines_of(systems))
         draw_cases(pairs, comparison, models.test_images, int(config.compare.crops), directory / "figures")
-    with setup.logging_closed():
-        for each in setup.build_loggers(config):
+    with logging_closed():
+        for each in build_loggers(config):
             if isinstance(each, WandbLogger):
                 log_to_wandb(each.experiment, directory)
             each.finalize("success")
@@ -110,11 +113,11 @@ def _given(config: DictConfig) -> list[FinishedRun]:
 
 
 def _compared(config: DictConfig, runs: Sequence[FinishedRun], systems: Sequence[System]) -> tuple[Comparison, Models]:
-    models = Models(runs, config.paths.get("store"))
-    metric = config.callbacks.refinement.metric
+    models = Models(runs, config.paths.get("store"), device_of(config))
+    metric = build_metric(config)
     settings = Settings(
-        float(metric.ia_score),
-        float(metric.ia_iou),
+        metric.ia_score,
+        metric.ia_iou,
         int(config.compare.resamples),
         float(config.compare.level),
         int(config.seed),
@@ -126,7 +129,7 @@ def _compared(config: DictConfig, runs: Sequence[FinishedRun], systems: Sequence
     groups = [group_of(item.name, pattern) if item.name else str(item.image_id) for item in records]
     logger.info("%d resamples of %d images in %d slides", settings.resamples, len(records), len(set(groups)))
     scores = score_systems(systems, baselines_of(systems), groups, thresholds, settings)
-    warnings, facts = notes(systems, checkpoint_digest)
+    warnings, facts = notes(systems, remembered_digest)
     comparison = Comparison(
         scores,
         {row.name: times_of(row, measured.get(row.run.directory)) for row in systems},

@@ -13,7 +13,7 @@ from rich.progress import track
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.convert import convert_dataset
 from kemr_lightning.data.dataset import Record
-from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.start import start
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def convert(config: DictConfig) -> None:
     """
     if OmegaConf.is_missing(config.convert, "to"):
         raise UserError("task=convert needs the format to write. Give convert.to=coco or convert.to=labelme")
-    directory = setup.start(config)
+    directory = start(config)
     if config.data.get("root") is None:
         raise UserError("task=convert works on a folder. Name it: data=labelme data.root=DIR")
     settings = config.convert

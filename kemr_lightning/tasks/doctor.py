@@ -13,12 +13,13 @@ from rich import get_console
 from rich.progress import track
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.run_directory import DOCTOR, DOCTOR_PAGE
 from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.doctor import Options, examine
 from kemr_lightning.doctor.gather import Entry
 from kemr_lightning.doctor.page import write_page
 from kemr_lightning.doctor.table import print_diagnosis, write_diagnosis
-from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.start import start
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +37,13 @@ def doctor(config: DictConfig) -> None:
         UserError: The folder is missing, or something in the configuration is wrong.
         SystemExit: With code 1, where the data set has errors.
     """
-    directory = setup.start(config)
+    directory = start(config)
     if config.data.get("root") is None:
         raise UserError("task=doctor looks at a folder. Name it: data=labelme data.root=DIR")
     options = options_of(config)
     diagnosis = examine(Path(config.data.root), config.data.get("format", "labelme"), options, _progress)
-    write_diagnosis(directory / "doctor.json", diagnosis)
-    write_page(directory / "doctor.html", diagnosis, int(config.doctor.pictures))
+    write_diagnosis(directory / DOCTOR, diagnosis)
+    write_page(directory / DOCTOR_PAGE, diagnosis, int(config.doctor.pictures))
     print_diagnosis(diagnosis, directory, int(config.doctor.listed))
     if diagnosis.failed:
         raise SystemExit(1)

@@ -17,15 +17,19 @@ import torch
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from kemr_lightning.assembly.build import build_data, trained_module, whole_samples
+from kemr_lightning.assembly.checkpoints import find_checkpoint
+from kemr_lightning.assembly.device import device_of
+from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_text
+from kemr_lightning.core.run_directory import FIGURES, KNOWLEDGE, KNOWLEDGE_TEXT, LEARN, LEARN_CURVES, LEARNING, STATES
 from kemr_lightning.data.split import group_of
 from kemr_lightning.learning.examples import Case, examples_of
 from kemr_lightning.learning.knowledge_figures import draw_fits, draw_states
 from kemr_lightning.learning.learn import Lesson
 from kemr_lightning.learning.learn import learn as learn_from
-from kemr_lightning.refinement.knowledge import file_digest
-from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.start import start
 from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
@@ -36,8 +40,6 @@ ALIKE = 0.01
 
 SECONDS_BETWEEN_LINES = 30.0
 """Where the output is no terminal, which shows a bar."""
-
-KNOWLEDGE_FILE = "knowledge.safetensors"
 
 
 def learn(config: DictConfig) -> float:
@@ -52,13 +54,13 @@ def learn(config: DictConfig) -> float:
     Raises:
         UserError: Something in the configuration, the checkpoint or the data has to be mended.
     """
-    directory = setup.start(config)
+    directory = start(config)
     if config.learn.source not in SOURCES:
         raise UserError(f"learn.source={config.learn.source!r} is unknown. Use one of {', '.join(SOURCES)}")
-    checkpoint = setup.find_checkpoint(config)
-    module = setup.trained_module(config)
-    data = setup.build_data(config, "fit", module.label_names)
-    parts = {part: setup.whole_samples(data, part) for part in SOURCES[config.learn.source]}
+    checkpoint = find_checkpoint(config)
+    module = trained_module(config)
+    data = build_data(config, "fit", module.label_names)
+    parts = {part: whole_samples(data, part) for part in SOURCES[config.learn.source]}
     if config.learn.source in ("train", "all"):
         logger.warning(
             "learn.source=%s: the model was trained on these images, its masks of others may be worse; compare the "
@@ -74,7 +76,7 @@ def learn(config: DictConfig) -> float:
     )
     with Progress(*columns, transient=True) as bar:
         pattern = str(config.data.get("group_pattern", "(.*)"))
-        found = {part: _predict(module, samples, pattern, bar) for part, samples in parts.items()}
+        found = {part: _predict(module, samples, pattern, bar, device_of(config)) for part, samples in parts.items()}
         figures = _part_figures(found)
         source = str(config.learn.source)
         if source == "auto":
@@ -107,10 +109,11 @@ def learn(config: DictConfig) -> float:
 
 
 @torch.no_grad()
-def _predict(module: SegmentationModule, samples: Any, group_pattern: str, bar: Progress) -> list[Case]:
+def _predict(
+    module: SegmentationModule, samples: Any, group_pattern: str, bar: Progress, device: torch.device
+) -> list[Case]:
     """The model's instances of every annotated image."""
     module.eval()
-    device = setup.best_device()
     module.to(device)
     cases = []
     for index in bar.track(range(len(samples)), description="initial masks"):
@@ -148,22 +151,22 @@ def _held_out_or_all(figures: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _write(lesson: Lesson, directory: Path) -> None:
-    path = directory / KNOWLEDGE_FILE
+    path = directory / KNOWLEDGE
     lesson.knowledge.save(path)
     description = lesson.knowledge.describe()
-    write_text(directory / "knowledge.txt", description + "\n")
-    write_text(directory / "learn.json", json.dumps(lesson.figures, indent=1) + "\n")
+    write_text(directory / KNOWLEDGE_TEXT, description + "\n")
+    write_text(directory / LEARN, json.dumps(lesson.figures, indent=1) + "\n")
     table = io.StringIO()
     rows = csv.writer(table)
     rows.writerow(["part", "start_or_fold", "step", "loss", "iou"])
     rows.writerows(["evidence", fold, epoch, loss, ""] for fold, epoch, loss in lesson.evidence_curve)
     for name, fits in lesson.fits.items():
         rows.writerows([name, rank, *point] for rank, fit in enumerate(fits) for point in fit.history)
-    write_text(directory / "learn.csv", table.getvalue())
-    draw_fits(lesson.fits, lesson.evidence_curve, directory / "figures" / "learning.png")
+    write_text(directory / LEARN_CURVES, table.getvalue())
+    draw_fits(lesson.fits, lesson.evidence_curve, directory / FIGURES / LEARNING)
     if lesson.knowledge.experiences is not None:
         names = [action.name for action in lesson.knowledge.actions]
-        draw_states(lesson.knowledge.experiences, names, directory / "figures" / "states.png")
+        draw_states(lesson.knowledge.experiences, names, directory / FIGURES / STATES)
     logger.info("%s", description)
     for name, values in lesson.figures.items():
         if "iou_after" not in values:

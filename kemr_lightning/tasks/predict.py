@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -15,17 +14,21 @@ from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import kemr_lightning
+from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.device import device_of
+from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import remove_unfinished
 from kemr_lightning.data.dataset import LabelMap
 from kemr_lightning.prediction.image_files import ImageWriter, options_of
-from kemr_lightning.prediction.image_state import ImageState, StateFolder, file_digest, settings_key
+from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.inputs import Input, find_inputs
 from kemr_lightning.prediction.run_files import Failure, write_run_files
 from kemr_lightning.prediction.tiling import Tiling
-from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.closing import report
+from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 
@@ -53,14 +56,14 @@ def predict(config: DictConfig) -> None:
         UserError: Something in the configuration, the checkpoint or the folder has to be mended, or no image at all
             could be done.
     """
-    directory = setup.start(config)
+    directory = start(config)
     if config.data.get("root") is None:
         raise UserError("task=predict works on a folder of images. Name it: data=labelme data.root=DIR")
     root = Path(config.data.root)
-    checkpoint = setup.needed_checkpoint(config)
+    checkpoint = needed_checkpoint(config)
     options = options_of(dict(OmegaConf.to_container(config.predict, resolve=True)))  # type: ignore[arg-type]
     module = load_module(checkpoint)
-    refiner = setup.build_refiner(config, checkpoint)
+    refiner = build_refiner(config, checkpoint)
     model = Model(module, refiner, tiling_of(config, module)).to(device_of(config))
     remove_unfinished(directory)
     if options.beside:
@@ -122,7 +125,7 @@ def _predict_one(item: Input, number: int, model: Model, writer: ImageWriter, la
 def run_key(config: DictConfig, checkpoint: Path) -> str:
     """What finished images depend on besides their files: model, refinement, options, version."""
     knowledge = config.get("knowledge")
-    return settings_key(
+    return settings_digest(
         kemr_lightning.__version__,
         file_digest(checkpoint),
         None if knowledge is None else file_digest(Path(knowledge)),
@@ -155,20 +158,6 @@ def tiling_of(config: DictConfig, module: SegmentationModule) -> Tiling | None:
     if isinstance(tile, bool) or not isinstance(tile, int):
         raise UserError(f"predict.tile={tile} is no size. Give auto, a number of pixels, or null")
     return Tiling(tile, overlap)
-
-
-def device_of(config: DictConfig) -> torch.device:
-    """The device that ``trainer.accelerator`` stands for."""
-    trainer = pl.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    device: torch.device = trainer.strategy.root_device
-    return device
 
 
 def _progress(inputs: Sequence[Input]) -> Iterator[Input]:

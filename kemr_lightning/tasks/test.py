@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.build import build_data, build_metric, build_trainer, logging_closed, trained_module
+from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.output.wandb_run import log_checkpoint
-from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.closing import report
+from kemr_lightning.tasks.start import start
 
 
 def test(config: DictConfig) -> float | None:
@@ -21,13 +24,13 @@ def test(config: DictConfig) -> float | None:
     Raises:
         UserError: Something in the configuration, the checkpoint or the data has to be mended.
     """
-    directory = setup.start(config)
-    checkpoint = setup.needed_checkpoint(config)
-    module = setup.trained_module(config)
-    refiner = setup.build_refiner(config, checkpoint)
-    data = setup.build_data(config, "test", module.label_names)
-    with setup.logging_closed():
-        trainer = setup.build_trainer(config, refiner)
+    directory = start(config)
+    checkpoint = needed_checkpoint(config)
+    module = trained_module(config)
+    refiner = build_refiner(config, checkpoint)
+    data = build_data(config, "test", module.label_names)
+    with logging_closed():
+        trainer = build_trainer(config, refiner, build_metric(config))
         trainer.test(module, datamodule=data, verbose=False)
         log_checkpoint(trainer, checkpoint)
     if module.store is not None:

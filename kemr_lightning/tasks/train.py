@@ -8,9 +8,19 @@ from pathlib import Path
 import lightning.pytorch as pl
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.build import (
+    DataModule,
+    build_data,
+    build_metric,
+    build_module,
+    build_trainer,
+    logging_closed,
+)
+from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
+from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.tasks import setup
 from kemr_lightning.tasks.closing import report
+from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
 from kemr_lightning.training.module import SegmentationModule
 
@@ -29,26 +39,26 @@ def train(config: DictConfig) -> float | None:
     Raises:
         UserError: Something in the configuration or the data has to be mended; nothing was trained.
     """
-    directory = setup.start(config)
-    resume = setup.requeued_checkpoint(config)
+    directory = start(config)
+    resume = requeued_checkpoint(config)
     if resume is not None:
         config.init = None
     else:
-        resume = setup.find_checkpoint(config)
+        resume = find_checkpoint(config)
     if resume is not None and config.init is not None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
     known = config.init if resume is None else resume
-    start = {} if known is None else read_checkpoint(known)["hyper_parameters"]
-    data = setup.build_data(config, "fit", earlier_names=start.get("label_names", ()))
+    earlier = {} if known is None else read_checkpoint(known)["hyper_parameters"]
+    data = build_data(config, "fit", earlier_names=earlier.get("label_names", ()))
     data.setup("test")
-    refiner = setup.build_refiner(config)
-    module = setup.build_module(config, data.label_names, pretrained=resume is None and config.init is None)
+    refiner = build_refiner(config)
+    module = build_module(config, data.label_names, pretrained=resume is None and config.init is None)
     if config.init is not None:
         init_weights(module, config.init)
     if resume is not None:
         take_up(module, resume)
-    with setup.logging_closed():
-        trainer = setup.build_trainer(config, refiner)
+    with logging_closed():
+        trainer = build_trainer(config, refiner, build_metric(config))
         fit(trainer, module, data, resume)
         best = load_best(trainer, module)
         trainer.test(module, datamodule=data, verbose=False)
@@ -76,7 +86,7 @@ def take_up(module: SegmentationModule, resume: Path) -> None:
     load_weights(module, content["state_dict"], resume)
 
 
-def fit(trainer: pl.Trainer, module: SegmentationModule, data: setup.DataModule, resume: Path | None) -> None:
+def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resume: Path | None) -> None:
     """Fit, and say how to go on when it is interrupted.
 
     Args:

@@ -17,23 +17,35 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
+from kemr_lightning.assembly.build import (
+    build_data,
+    build_loggers,
+    build_metric,
+    logging_closed,
+    trained_module,
+    whole_samples,
+)
+from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.device import device_of
+from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.callbacks.keep_knowledge import log_knowledge
+from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_json, write_text
 from kemr_lightning.core.instances import Instances, Sample
+from kemr_lightning.core.run_directory import FIGURES as FIGURES_FOLDER
+from kemr_lightning.core.run_directory import HISTORY, IMPORTANCE, KNOWLEDGE, KNOWLEDGE_TEXT, TRIALS, TUNE
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.refiner import Refiner
-from kemr_lightning.tasks import setup
+from kemr_lightning.tasks.start import start
 from kemr_lightning.training.module import SegmentationModule
-from kemr_lightning.training.store import checkpoint_digest, model_digest
+from kemr_lightning.training.store import model_digest
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer
 from kemr_lightning.tuning.study import CPU, FIGURES, PARAMS, Search, one_at_a_time, open_storage, read_ranges
 from kemr_lightning.tuning.study_figures import draw_history, draw_importance
 
 logger = logging.getLogger(__name__)
-
-KNOWLEDGE_FILE = "knowledge.safetensors"
 
 
 def tune(config: DictConfig) -> float:
@@ -48,16 +60,18 @@ def tune(config: DictConfig) -> float:
     Raises:
         UserError: Something in the configuration, the checkpoint or the data has to be mended.
     """
-    directory = setup.start(config)
+    directory = start(config)
     refiner = _check(config)
     ranges = read_ranges(dict(OmegaConf.to_container(config.search, resolve=True)), refiner.params)  # type: ignore[arg-type]
-    checkpoint = setup.needed_checkpoint(config)
-    module = setup.trained_module(config)
+    checkpoint = needed_checkpoint(config)
+    module = trained_module(config)
     stage = "test" if config.tune.source == "test" else "fit"
-    samples = setup.whole_samples(setup.build_data(config, stage, module.label_names), config.tune.source)
-    metric = config.callbacks.refinement.metric
-    images = ScoredImages(samples, _predictor(module), config.seed, int(config.tune.memory_mb), float(metric.threshold))
-    scorer = Scorer(images, int(config.tune.chunks), float(metric.ia_score), float(metric.ia_iou))
+    samples = whole_samples(build_data(config, stage, module.label_names), config.tune.source)
+    metric = build_metric(config)
+    images = ScoredImages(
+        samples, _predictor(module, device_of(config)), config.seed, int(config.tune.memory_mb), metric.threshold
+    )
+    scorer = Scorer(images, int(config.tune.chunks), metric.ia_score, metric.ia_iou)
     initial = scorer.initial()
     if module.store is not None:
         module.store.tell()
@@ -74,8 +88,8 @@ def tune(config: DictConfig) -> float:
     before = len(search.ended())
     if before:
         logger.info("%s has %d trials of this study: going on with it", config.tune.storage, before)
-    with setup.logging_closed():
-        loggers = setup.build_loggers(config)
+    with logging_closed():
+        loggers = build_loggers(config)
         try:
             search.run(int(config.tune.trials), config.tune.timeout, lambda trial: _log(trial, objective, loggers))
         except KeyboardInterrupt:
@@ -101,7 +115,7 @@ def _check(config: DictConfig) -> Refiner:
         raise UserError(f"tune.source={config.tune.source} is unknown. Use val, train or test")
     if config.tune.source == "test":
         logger.warning("tune.source=test: figures reported on these images will flatter the parameters found")
-    refiner = setup.build_refiner(config)
+    refiner = build_refiner(config)
     if not isinstance(refiner, Refiner):
         raise UserError("task=tune needs the CRF. Use refine=dense_crf")
     if refiner.outside > 0:
@@ -109,8 +123,7 @@ def _check(config: DictConfig) -> Refiner:
     return refiner
 
 
-def _predictor(module: SegmentationModule) -> Any:
-    device = setup.best_device()
+def _predictor(module: SegmentationModule, device: torch.device) -> Any:
     module.eval().to(device)
 
     @torch.no_grad()
@@ -124,7 +137,7 @@ def _fingerprint(
     config: DictConfig, module: SegmentationModule, checkpoint: Path, images: ScoredImages, refiner: Refiner
 ) -> str:
     """Digest of all that a trial's value depends on besides its parameters: trials of one study are comparable."""
-    metric = OmegaConf.to_container(config.callbacks.refinement.metric, resolve=True)
+    metric = OmegaConf.to_container(config.metric, resolve=True)
     settings = (metric, refiner.engine, refiner.margin, refiner.tolerance, int(config.tune.chunks), images.order)
     digest = hashlib.sha256(f"{model_digest(checkpoint, module)} {settings}".encode())
     for position in range(len(images)):
@@ -180,22 +193,22 @@ def _write(
         "params": asdict(params),
         "importance": importance,
     }
-    write_json(directory / "tune.json", found, indent=1)
-    write_text(directory / "trials.csv", _table(ended))
+    write_json(directory / TUNE, found, indent=1)
+    write_text(directory / TRIALS, _table(ended))
     origin = {
         "checkpoint": checkpoint.name,
-        "checkpoint_sha256": checkpoint_digest(checkpoint),
+        "checkpoint_sha256": remembered_digest(checkpoint),
         "data": f"{Path(str(config.data.get('root', 'synthetic'))).name}, {config.tune.source} images",
         "images": len(search.scorer.images),
         "found_by": f"task=tune, {len(ended)} trials: {objective} {initial[objective]:.2f} -> {figures[objective]:.2f}",
     }
     knowledge = replace(from_params(params, origin), margin=search.refiner.margin)
-    knowledge.save(directory / KNOWLEDGE_FILE)
-    write_text(directory / "knowledge.txt", knowledge.describe() + "\n")
+    knowledge.save(directory / KNOWLEDGE)
+    write_text(directory / KNOWLEDGE_TEXT, knowledge.describe() + "\n")
     lines = {"without refinement": initial[objective], "configured": configured[objective]}
-    draw_history(ended, objective, lines, directory / "figures" / "history.png")
+    draw_history(ended, objective, lines, directory / FIGURES_FOLDER / HISTORY)
     if importance:
-        draw_importance(importance, objective, directory / "figures" / "importance.png")
+        draw_importance(importance, objective, directory / FIGURES_FOLDER / IMPORTANCE)
     shown = ", ".join(f"{name} {value:.4g}" for name, value in asdict(params).items())
     logger.info("best of %d trials (%d pruned): %s", found["trials"], found["pruned"], shown)
     for name in SCORES:
@@ -204,7 +217,7 @@ def _write(
         )
     root = config.data.get("root")
     where = f" data.root={root}" if root else ""
-    command = f"python run.py task=test ckpt={checkpoint} knowledge={directory / KNOWLEDGE_FILE}{where}"
+    command = f"python run.py task=test ckpt={checkpoint} knowledge={directory / KNOWLEDGE}{where}"
     logger.info("use it: %s", command)
     return found
 
@@ -230,11 +243,11 @@ def _log_results(directory: Path, found: dict[str, Any], search: Search, loggers
             import wandb
 
             rows = list(csv.reader(io.StringIO(_table(search.ended()))))
-            pictures = {path.stem: wandb.Image(str(path)) for path in (directory / "figures").glob("*.png")}
+            pictures = {path.stem: wandb.Image(str(path)) for path in (directory / FIGURES_FOLDER).glob("*.png")}
             table = wandb.Table(columns=[*rows[0]], data=rows[1:])
             each.experiment.log({"tune/trials": table, **{f"tune/{name}": item for name, item in pictures.items()}})
             best = {f"best/{name}": value for name, value in (found["best"] | found["params"]).items()}
-            files = [directory / KNOWLEDGE_FILE, directory / "knowledge.txt"]
+            files = [directory / KNOWLEDGE, directory / KNOWLEDGE_TEXT]
             log_knowledge(each.experiment, Knowledge.load(files[0]), files)
             each.experiment.summary.update(best | {f"initial/{k}": v for k, v in found["initial"].items()})
         each.finalize("failed" if failed else "success")

@@ -26,9 +26,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.files import whole
 from kemr_lightning.core.instances import Detections, Sample
-from kemr_lightning.refinement.knowledge import file_digest
 
 if TYPE_CHECKING:
     from kemr_lightning.training.module import SegmentationModule
@@ -133,7 +133,7 @@ def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
     """SHA-256 of all that decides what a model predicts: weights, description, input scale, classes and code."""
     description = {
         "version": VERSION,
-        "checkpoint": checkpoint_digest(checkpoint),
+        "checkpoint": remembered_digest(checkpoint),
         "model": module.config,
         "input_size": module.input_size,
         "label_names": module.label_names,
@@ -149,19 +149,6 @@ def image_digest(image: Tensor) -> str:
     digest = hashlib.sha256(json.dumps([list(pixels.shape), str(pixels.dtype)]).encode())
     digest.update(pixels.data)
     return digest.hexdigest()
-
-
-def checkpoint_digest(path: str | Path) -> str:
-    """SHA-256 of a checkpoint's content, computed once a process for a file that does not change."""
-    file = Path(path).resolve()
-    state = file.stat()
-    return _remembered_digest(file, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=16)
-def _remembered_digest(file: Path, size: int, changed: int) -> str:
-    del size, changed
-    return file_digest(file)
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement import CRFParams, Refiner, actions, knowing_refiner
@@ -20,7 +21,7 @@ from kemr_lightning.refinement.dense_crf import RefinementError
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import Experiences, Reasoning
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
-from kemr_lightning.refinement.knowledge import Knowledge, file_digest, from_params
+from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.restraint import Restraint
 from kemr_lightning.refinement.states import STATE_NAMES
 

@@ -14,11 +14,12 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import kemr_lightning.sweep.table
+from kemr_lightning.assembly.checkpoints import find_checkpoint
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_json
-from kemr_lightning.sweep.jobs import CONFIG_FILE, JOB_FILE, MULTIRUN_FILE, Job, read_records, run
-from kemr_lightning.sweep.table import BEST, TABLE, best_line, best_of, conclude, draw_heat_map, write_table
-from kemr_lightning.tasks.setup import find_checkpoint
+from kemr_lightning.core.run_directory import CONFIG, JOB, SWEEP_BEST, SWEEP_TABLE
+from kemr_lightning.sweep.jobs import MULTIRUN_FILE, Job, read_records, run
+from kemr_lightning.sweep.table import best_line, best_of, conclude, draw_heat_map, write_table
 
 
 def job(sweep: Path, number: int, alpha: float, beta: float = 9, **more: str) -> Job:
@@ -48,7 +49,7 @@ def start(one: Job, task: Callable[[DictConfig], float], **files: Path) -> float
 
 
 def rows(sweep: Path) -> list[dict[str, str]]:
-    with (sweep / TABLE).open(newline="") as stream:
+    with (sweep / SWEEP_TABLE).open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -125,7 +126,7 @@ def test_an_axis_that_was_added_is_in_the_table_and_on_the_maps(
 
         def __call__(self, config: DictConfig) -> float:
             content = {"refine": {"sigma_alpha": 2.0, "sigma_beta": 9.0, "w1": 3.5}}
-            OmegaConf.save(OmegaConf.create(content), Path(config.paths.run_dir) / CONFIG_FILE)
+            OmegaConf.save(OmegaConf.create(content), Path(config.paths.run_dir) / CONFIG)
             return super().__call__(config)
 
     def one(number: int, alpha: int, beta: int | None = None) -> Job:
@@ -228,7 +229,7 @@ def test_without_a_checkpoint_the_task_says_so(tmp_path: Path) -> None:
 def test_a_damaged_record_is_reported_and_its_job_run_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     task = Task()
     start(job(tmp_path, 0, 2), task)
-    (tmp_path / "0" / JOB_FILE).write_text('{"number": ')
+    (tmp_path / "0" / JOB).write_text('{"number": ')
     start(job(tmp_path, 0, 2), task)
     assert task.calls == 2
     assert "cannot be read" in caplog.text
@@ -250,7 +251,7 @@ def test_conclusion_names_the_best_job_its_command_and_what_is_missing(
     # The table alone is written by every job, also where the process that waits for the end has gone.
     best = "best: job 2 (refine.sigma_alpha=3 refine.sigma_beta=9): MaskAP 52.00, IA 52.00"
     command = "python run.py experiment=sigma_sweep refine.sigma_alpha=3 refine.sigma_beta=9"
-    assert (tmp_path / BEST).read_text() == f"{best}\n{command}\n"
+    assert (tmp_path / SWEEP_BEST).read_text() == f"{best}\n{command}\n"
     with caplog.at_level(logging.INFO):
         conclude(tmp_path)
     assert "3 of 4 jobs done" in caplog.text
@@ -294,4 +295,4 @@ def test_what_varies_follows_from_the_sweeps_command(tmp_path: Path) -> None:
 
 def test_records_are_plain_json(tmp_path: Path) -> None:
     start(job(tmp_path, 0, 2), Task())
-    assert json.loads((tmp_path / "0" / JOB_FILE).read_text())["status"] == "done"
+    assert json.loads((tmp_path / "0" / JOB).read_text())["status"] == "done"

@@ -13,13 +13,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from kemr_lightning.assembly import checkpoints
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.refinement import CRFParams, Knowledge
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.experiences import Experiences, Reasoning
 from kemr_lightning.refinement.states import STATE_NAMES
-from kemr_lightning.tasks import setup
 from kemr_lightning.training.module import SegmentationModule
 from tests.conftest import compose, run_task, write_image
 
@@ -107,8 +107,8 @@ def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     choices = SimpleNamespace(runtime=SimpleNamespace(choices={"experiment": "chosen"}))
-    monkeypatch.setattr(setup.HydraConfig, "initialized", lambda: True)
-    monkeypatch.setattr(setup.HydraConfig, "get", lambda: choices)
+    monkeypatch.setattr(checkpoints.HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(checkpoints.HydraConfig, "get", lambda: choices)
     files = {}
     for age, name in enumerate(("kemr_tiny", "demo")):
         files[name] = tmp_path / "runs" / name / "train" / "1" / "checkpoints" / "best.ckpt"
@@ -119,7 +119,7 @@ def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
     def found(experiment: str, task: str) -> Path | None:
         config = compose(f"experiment={experiment}", f"task={task}", "ckpt=best", f"paths.runs='{tmp_path / 'runs'}'")
         config.paths.run_dir = str(tmp_path / "run")
-        return setup.find_checkpoint(config)
+        return checkpoints.find_checkpoint(config)
 
     assert found("kemr_tiny", "test") == files["kemr_tiny"]
     assert found("sigma_sweep", "test") == files["demo"]

@@ -1,4 +1,4 @@
-"""What the tasks share: seeds, the run directory, parts built from the configuration, checkpoints found by name."""
+"""Objects built from the configuration: data, module, metric, callbacks, loggers, trainer."""
 
 from __future__ import annotations
 
@@ -6,72 +6,37 @@ import copy
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
 import lightning.pytorch as pl
-import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
-from kemr_lightning.assembly.refiner import use_knowledge
-from kemr_lightning.core.distributed import is_first
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.files import write_text
-from kemr_lightning.core.instances import Instances
+from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.callbacks.refinement import RefinementCallback
+from kemr_lightning.core.contracts import Refiner, Samples
+from kemr_lightning.core.digests import remembered_digest
+from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
+from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
 from kemr_lightning.training.checkpoint import load_module, without_weights
 from kemr_lightning.training.module import SegmentationModule
-from kemr_lightning.training.store import PredictionStore, checkpoint_digest
+from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
-RefineImage = Callable[[Tensor, Instances], Instances]
 DataModule = SegmentationDataModule | SyntheticDataModule
-
-CONFIG_FILE = "config.yaml"
-CHECKPOINTS = "checkpoints"
-BY_NAME = ("last", "best")
-
-
-def start(config: DictConfig) -> Path:
-    """Seed every generator, check what every task needs and write the resolved configuration.
-
-    Args:
-        config: The composed configuration.
-
-    Returns:
-        The run directory.
-
-    Raises:
-        UserError: ``data.root`` is not given, or ``data.resize`` is no size.
-    """
-    resize = config.data.get("resize")
-    if resize is not None and (len(resize) != 2 or not all(isinstance(side, int) and side > 0 for side in resize)):
-        raise UserError(
-            f"data.resize={resize} is not a size. Give [width,height] in pixels, or null for the files' own"
-        )
-    if OmegaConf.is_missing(config.data, "root"):
-        raise UserError(
-            "data.root is not given. Name the folder of images and annotations (data.root=DIR), or use data=synthetic"
-        )
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    directory = Path(config.paths.run_dir)
-    if is_first():
-        write_text(directory / CONFIG_FILE, OmegaConf.to_yaml(config, resolve=True))
-    return directory
 
 
 def build_data(
@@ -83,7 +48,7 @@ def build_data(
 
     Args:
         config: The composed configuration.
-        stage: ``"fit"``, ``"test"`` or ``"predict"``.
+        stage: ``"fit"`` or ``"test"``.
         label_names: Those of a checkpoint, which then decide what label 1, 2, ... mean.
         earlier_names: Those of a checkpoint that a training starts from: they do so if the data have no others.
 
@@ -97,13 +62,15 @@ def build_data(
     shared = stage == "test" and jobs.current() is not None
     if shared and same in _kept_data:
         return _kept_data[same]
-    data: DataModule = hydra.utils.instantiate(config.data)
+    with settings_under("data"):
+        data: DataModule = hydra.utils.instantiate(config.data)
     if label_names is not None:
         data.label_names = label_names
     if isinstance(data, SegmentationDataModule):
         data.score_all = stage == "test"
         data.earlier_names = list(earlier_names)
-    data.setup(stage)
+    with settings_under("data"):
+        data.setup(stage)
     _kept_data.clear()
     if shared:
         _kept_data[same] = data
@@ -114,7 +81,7 @@ _kept_data: dict[str, DataModule] = {}
 """The data of the latest testing job of a sweep, by their settings."""
 
 
-def whole_samples(data: DataModule, source: str) -> SampleDataset | SyntheticDataset:
+def whole_samples(data: DataModule, source: str) -> Samples:
     """Whole, unaugmented samples of a part.
 
     Args:
@@ -155,8 +122,10 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     if not isinstance(resolved, dict):
         raise UserError("model is not a mapping. Choose one of conf/model (model=NAME)")
     description = {str(key): value for key, value in resolved.items()} | {"num_classes": len(label_names)}
+    with settings_under("model"):
+        detector = hydra.utils.instantiate(description if pretrained else without_weights(description), _convert_="all")
     module = SegmentationModule(
-        hydra.utils.instantiate(description if pretrained else without_weights(description), _convert_="all"),
+        detector,
         hydra.utils.instantiate(config.optimizer),
         hydra.utils.instantiate(config.scheduler),
         description,
@@ -167,34 +136,50 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     return module
 
 
-def build_refiner(config: DictConfig, checkpoint: Path | None = None) -> RefineImage | None:
-    """Build what refines the masks.
+def build_metric(config: DictConfig) -> InstanceSegmentationMetric:
+    """Build what scores instances; every task that scores uses it, with its thresholds.
 
     Args:
-        config: The composed configuration: its ``knowledge``, or else its ``refine``.
-        checkpoint: The model in use, which the knowledge should come from.
-
-    Returns:
-        The refiner, or None for no refinement.
+        config: The composed configuration: its ``metric``.
 
     Raises:
-        UserError: The knowledge file or a parameter is wrong.
+        SettingError: A threshold is out of range.
     """
-    use_knowledge(config, checkpoint)
-    return None if config.refine is None else cast(RefineImage, hydra.utils.instantiate(config.refine))
+    with settings_under("metric"):
+        return cast(InstanceSegmentationMetric, hydra.utils.instantiate(config.metric))
+
+
+def build_callbacks(
+    config: DictConfig, refiner: Refiner | None, metric: InstanceSegmentationMetric
+) -> list[pl.Callback]:
+    """Build the configured callbacks.
+
+    Args:
+        config: The composed configuration: its ``callbacks``; one that is null is left out.
+        refiner: For the `RefinementCallback`.
+        metric: Likewise.
+    """
+    built = []
+    for node in (config.callbacks or {}).values():
+        if node is None:
+            continue
+        make = hydra.utils.instantiate(node, _partial_=True)
+        built.append(make(refiner=refiner, metric=metric) if make.func is RefinementCallback else make())
+    return built
 
 
 def build_trainer(
-    config: DictConfig, refiner: RefineImage | None, extra: Sequence[pl.Callback] = (), log: bool = True
+    config: DictConfig,
+    refiner: Refiner | None,
+    metric: InstanceSegmentationMetric,
 ) -> pl.Trainer:
     """Build the trainer with its callbacks and loggers.
 
     Args:
         config: The composed configuration. A validation interval in steps that is longer than the run is shortened to
             it, so that a short run is validated, and saved, at its end.
-        refiner: For the callback named ``refinement``.
-        extra: Callbacks after the configured ones.
-        log: Whether there is anything to log.
+        refiner: Refines the masks that are scored; None leaves them as they are.
+        metric: Scores them.
 
     Returns:
         The trainer.
@@ -211,15 +196,10 @@ def build_trainer(
     interval, steps = settings.val_check_interval, settings.max_steps
     if isinstance(interval, int) and 0 < steps < interval:
         settings.val_check_interval = steps
-    callbacks = []
-    for name, node in (config.callbacks or {}).items():
-        if node is not None:
-            callbacks.append(hydra.utils.instantiate(node, **({"refiner": refiner} if name == "refinement" else {})))
-    loggers: list[Logger] = []
-    if log:
-        loggers = build_loggers(config)
+    callbacks = build_callbacks(config, refiner, metric)
+    loggers = build_loggers(config)
     try:
-        trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=[*callbacks, *extra], logger=loggers or False)
+        trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=callbacks, logger=loggers or False)
     except InstantiationException as error:
         if isinstance(error.__cause__, MisconfigurationException):
             raise UserError(f"trainer: {error.__cause__} trainer.accelerator=auto takes what there is") from error
@@ -248,102 +228,6 @@ def _build_logger(node: DictConfig, config: DictConfig) -> Logger:
     return RunLogger(**{**built.keywords, "name": name, "group": job.group, "tags": tags, "config": settings})
 
 
-def find_checkpoint(config: DictConfig) -> Path | None:
-    """The file that ``ckpt`` means.
-
-    Args:
-        config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that
-            file of this run's directory, or else of the experiment's newest run that has one, or without an experiment
-            of the newest run at all. A training goes on only with a run on the same data; other tasks take the newest
-            run at all where the experiment has none, as ``sigma_sweep`` never has.
-
-    Returns:
-        The file, or None without ``ckpt``.
-
-    Raises:
-        UserError: No such file.
-    """
-    if config.ckpt is None:
-        return None
-    if config.ckpt not in BY_NAME:
-        file = Path(config.ckpt)
-        if not file.is_file():
-            raise UserError(f"ckpt={file} does not exist. Give a .ckpt file, last or best")
-        return file
-    name = f"{config.ckpt}.ckpt"
-    here: Path = Path(config.paths.run_dir) / CHECKPOINTS / name
-    if here.is_file():
-        return here
-    runs = Path(config.paths.runs)
-    places = [runs]
-    resuming = config.task.name == "train"
-    if HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("experiment") is not None:
-        places = [runs / config.name, *([] if resuming else [runs])]
-    found: list[Path] = []
-    for place in places:
-        found = found or sorted(place.glob(f"**/{CHECKPOINTS}/{name}"), key=lambda file: file.stat().st_mtime)
-    elsewhere = bool(found) and not found[-1].is_relative_to(places[0])
-    if resuming:
-        found = [file for file in found if _same_data(file.parent.parent / CONFIG_FILE, config)]
-    if not found:
-        what = " on this data" if resuming else ""
-        raise UserError(
-            f"ckpt={config.ckpt}: no run{what} in {places[0]} has a checkpoint. Train first, or give a file (ckpt=FILE)"
-        )
-    newest: Path = found[-1]
-    if elsewhere:
-        logger.warning("ckpt=%s: %s has no checkpoint of its own; taking %s", config.ckpt, config.name, newest)
-    else:
-        logger.info("ckpt=%s is %s", config.ckpt, newest)
-    return newest
-
-
-def _same_data(earlier: Path, config: DictConfig) -> bool:
-    """Whether an earlier run's configuration names the same kind of data in the same folder."""
-    if not earlier.is_file():
-        return False
-    before = OmegaConf.load(earlier)
-    roots = [str(OmegaConf.select(each, "data.root", throw_on_missing=False)) for each in (before, config)]
-    return (
-        Path(roots[0]).resolve() == Path(roots[1]).resolve()
-        and OmegaConf.select(before, "data._target_") == config.data._target_
-    )
-
-
-def requeued_checkpoint(config: DictConfig) -> Path | None:
-    """What a training goes on from when Slurm has started its job again in the same run directory.
-
-    Args:
-        config: The composed configuration.
-
-    Returns:
-        ``checkpoints/last.ckpt``; None in a job's first attempt, or where nothing was saved.
-    """
-    last = Path(config.paths.run_dir) / CHECKPOINTS / "last.ckpt"
-    if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) or not last.is_file():
-        return None
-    logger.info("the job was queued again: going on from %s", last)
-    return last
-
-
-def needed_checkpoint(config: DictConfig) -> Path:
-    """The trained model that a task other than training works with.
-
-    Args:
-        config: The composed configuration; ``ckpt`` says which.
-
-    Returns:
-        Its file.
-
-    Raises:
-        UserError: There is none.
-    """
-    file = find_checkpoint(config)
-    if file is None:
-        raise UserError(f"task={config.task.name} needs a trained model. Give it: ckpt=FILE, ckpt=best or ckpt=last")
-    return file
-
-
 def trained_module(config: DictConfig) -> SegmentationModule:
     """The module that ``ckpt`` names, rebuilt from its checkpoint, with the store of its predictions.
 
@@ -356,7 +240,7 @@ def trained_module(config: DictConfig) -> SegmentationModule:
         UserError: See `needed_checkpoint` and `load_module`.
     """
     checkpoint = needed_checkpoint(config)
-    key = checkpoint_digest(checkpoint)
+    key = remembered_digest(checkpoint)
     module = _kept.get(key) or load_module(checkpoint)
     _kept.clear()
     if jobs.current() is not None:
@@ -370,11 +254,6 @@ def trained_module(config: DictConfig) -> SegmentationModule:
 
 _kept: dict[str, SegmentationModule] = {}
 """The module of the latest job of a sweep, by its checkpoint's digest."""
-
-
-def best_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

@@ -1,0 +1,116 @@
+"""The checkpoint that ``ckpt=FILE``, ``ckpt=last`` and ``ckpt=best`` mean."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.run_directory import CHECKPOINTS, CONFIG, LAST, run_of_checkpoint
+
+logger = logging.getLogger(__name__)
+
+BY_NAME = ("last", "best")
+
+
+def find_checkpoint(config: DictConfig) -> Path | None:
+    """The file that ``ckpt`` means.
+
+    Args:
+        config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that file of
+            this run's directory, or else of the experiment's newest run that has one, or without an experiment of the
+            newest run of all. A training goes on only with a run on the same data; other tasks take the newest run of
+            all where the experiment has none, as ``sigma_sweep`` never has.
+
+    Returns:
+        The file, or None without ``ckpt``.
+
+    Raises:
+        UserError: No such file.
+    """
+    if config.ckpt is None:
+        return None
+    if config.ckpt not in BY_NAME:
+        file = Path(config.ckpt)
+        if not file.is_file():
+            raise UserError(f"ckpt={file} does not exist. Give a .ckpt file, last or best")
+        return file
+    name = f"{config.ckpt}.ckpt"
+    here: Path = Path(config.paths.run_dir) / CHECKPOINTS / name
+    return here if here.is_file() else _newest(name, config)
+
+
+def _newest(name: str, config: DictConfig) -> Path:
+    """The newest checkpoint of a name among earlier runs."""
+    runs = Path(config.paths.runs)
+    places = [runs]
+    resuming = config.task.name == "train"
+    if HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("experiment") is not None:
+        places = [runs / config.name, *([] if resuming else [runs])]
+    found: list[Path] = []
+    for place in places:
+        found = found or sorted(place.glob(f"**/{CHECKPOINTS}/{name}"), key=lambda file: file.stat().st_mtime)
+    elsewhere = bool(found) and not found[-1].is_relative_to(places[0])
+    if resuming:
+        found = [file for file in found if _same_data(run_of_checkpoint(file) / CONFIG, config)]
+    if not found:
+        what = " on this data" if resuming else ""
+        raise UserError(
+            f"ckpt={config.ckpt}: no run{what} in {places[0]} has a checkpoint. Train first, or give a file (ckpt=FILE)"
+        )
+    newest: Path = found[-1]
+    if elsewhere:
+        logger.warning("ckpt=%s: %s has no checkpoint of its own; taking %s", config.ckpt, config.name, newest)
+    else:
+        logger.info("ckpt=%s is %s", config.ckpt, newest)
+    return newest
+
+
+def _same_data(earlier: Path, config: DictConfig) -> bool:
+    """Whether an earlier run's configuration names the same kind of data in the same folder."""
+    if not earlier.is_file():
+        return False
+    before = OmegaConf.load(earlier)
+    roots = [str(OmegaConf.select(each, "data.root", throw_on_missing=False)) for each in (before, config)]
+    return (
+        Path(roots[0]).resolve() == Path(roots[1]).resolve()
+        and OmegaConf.select(before, "data._target_") == config.data._target_
+    )
+
+
+def requeued_checkpoint(config: DictConfig) -> Path | None:
+    """What a training goes on from when Slurm has started its job again in the same run directory.
+
+    Args:
+        config: The composed configuration.
+
+    Returns:
+        ``checkpoints/last.ckpt``; None in a job's first attempt, or where nothing was saved.
+    """
+    last = Path(config.paths.run_dir) / LAST
+    if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) or not last.is_file():
+        return None
+    logger.info("the job was queued again: going on from %s", last)
+    return last
+
+
+def needed_checkpoint(config: DictConfig) -> Path:
+    """The trained model that a task other than training works with.
+
+    Args:
+        config: The composed configuration; ``ckpt`` says which.
+
+    Returns:
+        Its file.
+
+    Raises:
+        UserError: There is none.
+    """
+    file = find_checkpoint(config)
+    if file is None:
+        raise UserError(f"task={config.task.name} needs a trained model. Give it: ckpt=FILE, ckpt=best or ckpt=last")
+    return file

@@ -1,0 +1,47 @@
+"""Words of Hydra's command line: ``key=value``, taken apart and written so that Hydra reads what was meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+_PLAIN = re.compile(r"[\w./:+-]+( [\w./:+-]+)*", re.ASCII)
+
+
+def quoted(value: str | Path) -> str:
+    """A value as Hydra's grammar wants it: in quotes, if it has more than letters, digits, spaces and a few signs."""
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else QuotedString(text=text, quote=Quote.single).with_quotes()
+
+
+def override(key: str, value: str | Path) -> str:
+    """``key=value`` as one word of a command line, before the shell's own quotes."""
+    return f"{key}={quoted(value)}"
+
+
+def key_of(word: str) -> str:
+    """The key of an override, without signs; ``group@package`` keeps its package."""
+    return word.split("=", 1)[0].lstrip("+~")
+
+
+def split(word: str) -> tuple[str, str]:
+    """``key`` and ``value`` of an override, without signs and quotes."""
+    return key_of(word), word.partition("=")[2].strip("'\"")
+
+
+def number_or_text(value: str) -> float | int | str:
+    """A value as a number, where it is one."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def is_one_of(key: str, keys: Sequence[str]) -> bool:
+    """Whether a key is one of some, or lies below one."""
+    return any(key == own or key.startswith((f"{own}.", f"{own}@")) for own in keys)

@@ -1,0 +1,94 @@
+"""The name of every file and folder that a run leaves in its directory, and what a person finds in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIG = "config.yaml"
+
+# A training.
+CHECKPOINTS = "checkpoints"
+BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
+BEST, LAST = f"{CHECKPOINTS}/{BEST_NAME}", f"{CHECKPOINTS}/{LAST_NAME}"
+TRAINING_TABLE = "metrics.csv"
+TIMING = "timing.json"
+WANDB = "wandb"
+
+# A test.
+METRICS, EXTENDED, PER_CLASS = "metrics.json", "metrics_extended.json", "metrics_per_class.csv"
+PREDICTIONS, PREDICTIONS_INITIAL = "predictions.json", "predictions_initial.json"
+GROUND_TRUTH = "ground_truth.json"
+PER_IMAGE, PRECISION_RECALL_TABLE = "per_image.csv", "precision_recall.csv"
+
+# Knowledge.
+KNOWLEDGE, KNOWLEDGE_TEXT = "knowledge.safetensors", "knowledge.txt"
+LEARN, LEARN_CURVES = "learn.json", "learn.csv"
+TUNE, TRIALS = "tune.json", "trials.csv"
+
+# Pictures.
+FIGURES = "figures"
+PRECISION_RECALL, AP_OVER_IOU, TRAINING = "precision_recall.png", "ap_over_iou.png", "training.png"
+LEARNING, STATES = "learning.png", "states.png"
+HISTORY, IMPORTANCE = "history.png", "importance.png"
+
+# A prediction.
+LABELME, CROPS, STATE = "labelme", "crops", "state"
+CROP_INDEX = "index.csv"
+IMAGES, SUMMARY, REPORT = "images.json", "summary.csv", "report.html"
+
+# A comparison.
+COMPARED_RUNS = "runs"
+COMPARISON_TEXT, COMPARISON_TABLE, COMPARISON = "comparison.md", "comparison.csv", "comparison.json"
+INSTANCES = "instances.csv"
+
+# A look at a data set.
+DOCTOR, DOCTOR_PAGE = "doctor.json", "doctor.html"
+
+# A sweep, and each of its jobs.
+SWEEP_TABLE, SWEEP_BEST = "sweep.csv", "best.txt"
+JOB = "job.json"
+
+CONTENTS = {
+    METRICS: "the figures above, at full precision",
+    EXTENDED: "AP at each IoU, per class, precision-recall curves, counts, kinds of errors",
+    PER_CLASS: "the figures of each class",
+    PREDICTIONS: "final instances, COCO results",
+    PREDICTIONS_INITIAL: "instances before refinement",
+    GROUND_TRUTH: "what they were scored against, COCO",
+    PER_IMAGE: "what was found, missed and wrong in each image",
+    PRECISION_RECALL_TABLE: "precision over recall",
+    FIGURES: "pictures of the masks, curves",
+    BEST: "the model, chosen on validation",
+    LAST: "the end of the training, to resume from",
+    TRAINING_TABLE: "losses and validation figures over steps",
+    KNOWLEDGE: "what refined the masks, for knowledge=FILE",
+    WANDB: "the W&B run",
+    LABELME: "annotations to open and correct in Labelme",
+    IMAGES: "ids, names and sizes of the images",
+    SUMMARY: "a row per image",
+    REPORT: "everything at a glance, in a browser",
+    CROPS: "each chromosome cut out upright, with an index",
+    TIMING: "how long training and prediction took",
+    COMPARISON_TEXT: "the tables and their footnotes",
+    COMPARISON_TABLE: "a row per system, differences with their intervals",
+    COMPARISON: "the same, at length",
+    INSTANCES: "a row per annotation: its IoU in every system",
+    COMPARED_RUNS: "the trainings",
+    CONFIG: "the resolved configuration",
+}
+"""What the end of a run says of each file, in the order in which it does."""
+
+
+def is_run_directory(names: set[str]) -> bool:
+    """Whether a folder with files and folders of these names is the directory of a run.
+
+    Args:
+        names: What lies right in the folder.
+    """
+    results = {"run.log", TRAINING_TABLE, METRICS, PREDICTIONS, IMAGES, CHECKPOINTS}
+    return ".hydra" in names or (CONFIG in names and bool(results & names))
+
+
+def run_of_checkpoint(checkpoint: Path) -> Path:
+    """The directory of the training that a checkpoint lies in."""
+    return checkpoint.parent.parent
