@@ -1,1 +1,1 @@
-"""From the configuration to objects: data, module, refiner, metric, trainer, device, and the checkpoint that is meant."""
+"""From the configuration to objects: data, module, refiner, metric, trainer, device, and which checkpoint is meant."""

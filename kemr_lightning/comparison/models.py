@@ -16,10 +16,9 @@ from kemr_lightning.comparison.measure import Predict, measure
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
 from kemr_lightning.comparison.threshold import Threshold, best_threshold
+from kemr_lightning.core.contracts import Samples
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Sample
-from kemr_lightning.data.dataset import SampleDataset
-from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.metrics.records import record
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
@@ -121,7 +120,7 @@ class Models:
             logger.warning("no pictures of %s: it is not in data.root", ", ".join(sorted(names - set(found))))
         return found
 
-    def _tests(self, run: FinishedRun) -> SampleDataset | SyntheticDataset:
+    def _tests(self, run: FinishedRun) -> Samples:
         """The test images of a run: a training splits a flat folder, a test takes all of it."""
         trained = run.config.task.name == "train"
         data = self._read(run.config, "fit" if trained else "test", self.modules[run.directory].label_names)
