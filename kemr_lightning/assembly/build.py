@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.core.contracts import Refiner, Samples
+from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.data.datamodule import SegmentationDataModule
@@ -150,7 +150,7 @@ def build_metric(config: DictConfig) -> InstanceSegmentationMetric:
 
 
 def build_callbacks(
-    config: DictConfig, refiner: Refiner | None, metric: InstanceSegmentationMetric
+    config: DictConfig, refiner: MaskRefiner | None, metric: InstanceSegmentationMetric
 ) -> list[pl.Callback]:
     """Build the configured callbacks.
 
@@ -170,7 +170,7 @@ def build_callbacks(
 
 def build_trainer(
     config: DictConfig,
-    refiner: Refiner | None,
+    refiner: MaskRefiner | None,
     metric: InstanceSegmentationMetric,
 ) -> pl.Trainer:
     """Build the trainer with its callbacks and loggers.

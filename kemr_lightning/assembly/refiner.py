@@ -12,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from kemr_lightning.core.contracts import Refiner
+from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import key_of
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, CRFParams
@@ -26,7 +26,7 @@ LEARNED_WITH = ("margin", "outside")
 """Settings of a refiner that belong to the knowledge and cannot be chosen beside it."""
 
 
-def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> Refiner | None:
+def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> MaskRefiner | None:
     """Build what refines the masks.
 
     With ``knowledge``, what was given as ``refine.*`` on the command line wins over it, with a notice; ``refine=none``
@@ -51,7 +51,7 @@ def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> R
     if config.refine is None:
         return None
     with settings_under("refine"):
-        return cast(Refiner, hydra.utils.instantiate(config.refine))
+        return cast(MaskRefiner, hydra.utils.instantiate(config.refine))
 
 
 def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: set[str]) -> KnowingRefiner:

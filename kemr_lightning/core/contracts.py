@@ -35,7 +35,7 @@ class Detector(Protocol):
         """The average of several views of one image ``(1, H, W)``; called with 2 to ``max_views`` only."""
 
 
-class Refiner(Protocol):
+class MaskRefiner(Protocol):
     """Refines the masks of one image."""
 
     def __call__(self, image: Tensor, instances: Instances) -> Instances:

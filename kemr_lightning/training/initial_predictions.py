@@ -1,0 +1,52 @@
+"""What a trained model finds in the images of a part, before refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+
+from kemr_lightning.core.contracts import Samples
+from kemr_lightning.core.instances import Instances, Sample
+from kemr_lightning.training.module import SegmentationModule
+
+
+@torch.no_grad()
+def predict_initial(module: SegmentationModule, sample: Sample, device: torch.device) -> tuple[Sample, Instances]:
+    """The detector's instances of one image.
+
+    Args:
+        module: A trained module; it is moved to the device and put into evaluation mode.
+        sample: The image.
+        device: Where the detector runs.
+
+    Returns:
+        The sample and its instances, both on the device.
+    """
+    module.eval().to(device)
+    there = sample.to(device)
+    (instances,) = module.predict_step([there], 0)
+    return there, instances
+
+
+def initial_predictions(
+    module: SegmentationModule,
+    samples: Samples,
+    device: torch.device,
+    progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Iterator[tuple[Sample, Instances]]:
+    """The detector's instances of every image, one by one and in order; at the end the store says what it reused.
+
+    Args:
+        module: See `predict_initial`.
+        samples: The images.
+        device: Where the detector runs.
+        progress: Wraps the positions of the images, to show how far it is.
+
+    Yields:
+        A sample and its instances, both on the device.
+    """
+    for index in progress(range(len(samples))):
+        yield predict_initial(module, samples[index], device)
+    if module.store is not None:
+        module.store.tell()
