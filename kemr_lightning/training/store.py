@@ -154,9 +154,10 @@ def image_digest(image: Tensor) -> str:
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
     """Digest of the sources between an image and its detections: another version of them predicts something else."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for file in [*sorted((package / "models").glob("*.py")), package / "module.py", package / "geometry.py"]:
+    beside = [package / "training" / "module.py", package / "core" / "geometry.py"]
+    for file in [*sorted((package / "models").glob("*.py")), *beside]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
