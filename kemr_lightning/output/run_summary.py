@@ -14,8 +14,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from kemr_lightning.core.overrides import override
-from kemr_lightning.core.run_directory import CONTENTS, EXTENDED, LABELME, METRICS, WANDB
+from kemr_lightning.core.run_directory import CONTENTS, EXTENDED, METRICS
 from kemr_lightning.metrics.segmentation import FIGURES
 
 NOTHING_FOUND = (
@@ -31,7 +30,7 @@ def print_summary(
 
     Args:
         directory: The run directory; the table is that of its ``metrics.json``, if there is one.
-        next_commands: What for and the command's words, as `next_after` gives them.
+        next_commands: What for and the command's words, to be quoted for the shell.
         console: Where to print; the standard output by default.
     """
     console = console or Console(highlight=False, soft_wrap=True)
@@ -132,61 +131,3 @@ def _places(directory: Path) -> Group:
         if path.exists():
             table.add_row(f"{name}/" if path.is_dir() else name, Text(meaning, style="dim"))
     return Group(Text(f"everything is in {directory}", style="bold"), table)
-
-
-def next_after(
-    task: str,
-    directory: Path,
-    checkpoint: Path | None,
-    data_root: str | None,
-    experiment: str = "kemr_tiny",
-    classes: int = 1,
-    data: Sequence[str] = (),
-) -> list[tuple[str, list[str]]]:
-    """What one may want to do after a task.
-
-    Args:
-        task: ``train``, ``test`` or ``predict``.
-        directory: The run directory.
-        checkpoint: The model to go on with, or None if there is none.
-        data_root: The data that was worked on, or None for synthetic images.
-        experiment: What the model was trained with, as far as that is known.
-        classes: How many the model has.
-        data: The words that name the data that was worked on.
-
-    Returns:
-        What for, and the command's words.
-    """
-    run = ["python", "run.py"]
-    commands: list[tuple[str, list[str]]] = []
-    if task == "predict":
-        # With predict.beside the corrections are made where the images are.
-        folder = str(data_root) if data_root and not (directory / LABELME).is_dir() else str(directory / LABELME)
-        again = [*run, f"experiment={experiment}", override("data.root", folder)]
-        again += ["data.label_map=null"] if classes > 1 else []
-        again += [override("init", checkpoint)] if checkpoint is not None else []
-        commands.append(("open and correct the masks", ["labelme", folder]))
-        commands.append(("train on the corrected masks", again))
-        return commands
-    if checkpoint is not None:
-        model = override("ckpt", checkpoint)
-        commands.append(("find chromosomes in images of your own", [*run, "task=predict", model, "data.root=FOLDER"]))
-        commands.append(("score the model on other annotations", [*run, "task=test", model, "data.root=FOLDER"]))
-        if task == "train":
-            learned = [*run, "task=learn", f"experiment={experiment}", model, *data]
-            commands.append(("learn how to refine this model's masks", learned))
-            tuned = [
-                *run,
-                "-m",
-                "experiment=sigma_sweep",
-                model,
-                "refine.sigma_alpha=2,3,5",
-                "refine.sigma_beta=9,15,26",
-            ]
-            commands.append(("try other CRF settings", [*tuned, *data]))
-    if (directory / WANDB).is_dir():
-        commands.append(("look at the curves in the terminal", ["wandb", "leet", str(directory / WANDB)]))
-        runs = sorted((directory / WANDB).glob("offline-run-*"))
-        if runs:
-            commands.append(("send the run to your W&B account", ["wandb", "sync", str(runs[-1])]))
-    return commands
