@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.overrides import override
-from kemr_lightning.output.closing import next_after, print_summary
+from kemr_lightning.output.run_summary import next_after, print_summary
 
 
 def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes: int = 1) -> None:

@@ -28,7 +28,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.overrides import is_one_of, key_of
 from kemr_lightning.data.split import GROUP_PATTERN, group_of
 from kemr_lightning.metrics.segmentation import have_masks
-from kemr_lightning.output.closing import print_summary
+from kemr_lightning.output.run_summary import print_summary
 from kemr_lightning.tasks.start import start
 from kemr_lightning.tasks.train import train
 

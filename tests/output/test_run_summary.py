@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from kemr_lightning.core.files import write_json
-from kemr_lightning.output.closing import next_after, print_summary, setting
+from kemr_lightning.core.overrides import override
+from kemr_lightning.output.run_summary import next_after, print_summary
 from tests.conftest import compose
 
 FIRST = {"BoxAP": 70.0, "MaskAP": 60.123, "AP50": 95.0, "AP75": 80.0, "IA": 90.0}
@@ -100,4 +101,4 @@ def test_a_test_that_finds_nothing_says_what_may_be_wrong(tmp_path: Path) -> Non
     "name", ["a folder", "a=b", "cells, old", "[1] (copy)", "it's", 'say "x"', "back\\slash", "ü-1.2_3"]
 )
 def test_printed_settings_mean_what_they_name(name: str) -> None:
-    assert compose(setting("data.root", name)).data.root == name
+    assert compose(override("data.root", name)).data.root == name
