@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -126,9 +125,9 @@ class InstanceSegmentationMetric(Metric):
         super()._sync_dist(dist_sync_fn, process_group)
 
 
-def _check(setting: str, value: float, zero: bool = False) -> None:
+def _check(setting: str, value: object, zero: bool = False) -> None:
     """Refuse a threshold outside [0, 1], or 0 itself unless ``zero`` allows it."""
-    if not isinstance(value, Real) or not 0 <= value <= 1 or (value == 0 and not zero):
+    if not isinstance(value, int | float) or not 0 <= value <= 1 or (value == 0 and not zero):
         bounds = "between 0 and 1" if zero else "above 0 and at most 1"
         raise SettingError(setting, value, f"is not a number {bounds}", "Choose one, such as 0.5")
 
