@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from kemr_lightning.callbacks.timing import read_timing
 from kemr_lightning.comparison.records import read_json, read_records
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.run_directory import (
@@ -25,6 +24,7 @@ from kemr_lightning.core.run_directory import (
 )
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import headline
+from kemr_lightning.output.timing import read_timing
 from kemr_lightning.training.checkpoint import read_checkpoint
 
 RESULTS = (METRICS, PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH)

@@ -28,13 +28,13 @@ from kemr_lightning.assembly.build import (
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
-from kemr_lightning.callbacks.keep_knowledge import log_knowledge
 from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_json, write_text
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.core.run_directory import FIGURES as FIGURES_FOLDER
 from kemr_lightning.core.run_directory import HISTORY, IMPORTANCE, KNOWLEDGE, KNOWLEDGE_TEXT, TRIALS, TUNE
+from kemr_lightning.output.knowledge_files import log_knowledge
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.refinement.refiner import Refiner
