@@ -41,7 +41,7 @@ class Tiling:
             raise SettingError("side", self.side, "is too small for a chromosome", f"Give at least {SMALLEST} pixels")
         if not 0 <= self.overlap <= self.side // 2:
             problem = "is negative" if self.overlap < 0 else f"is too much for tiles of {self.side}"
-            raise SettingError("overlap", self.overlap, problem, "Give at most half, and at least 0")
+            raise SettingError("overlap", self.overlap, problem, f"Give 0 to {self.side // 2} pixels")
 
     def windows(self, image_size: tuple[int, int]) -> list[Window]:
         """Tiles that cover an image of ``(H, W)``, evenly spread, row by row; a single one if it is small."""
