@@ -34,9 +34,9 @@ class ImageWriter:
     Args:
         directory: The run directory.
         root: The data root.
-        states: Of the run directory.
+        states: The run directory's states.
         label_names: Names of labels 1, 2, ...
-        settings: Of the prediction.
+        settings: The prediction's settings.
     """
 
     def __init__(

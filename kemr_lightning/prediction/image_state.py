@@ -40,11 +40,11 @@ class ImageState:
         written: Positions of the predictions that are in Labelme files, crops and counts. What follows about instances
             is about these, in this order.
         areas: Mask pixels of each.
-        disagreement: Of the mask heads, as in `Instances`, or None.
+        disagreement: As in `Instances`, or None.
         border: Whether each touches the image's border.
         review: See `kemr_lightning.prediction.review`.
         shared: Number of pixels that lie in several masks.
-        crops: Columns of the crop index for each; empty without crops.
+        crops: Columns of the crop index for each that was cut out; empty without crops.
         outlines: SVG paths in tenths of a pixel under ``initial`` and ``refined``, and of the annotations under
             ``truth``.
         labelme: The Labelme file.
@@ -146,7 +146,7 @@ class StateFolder:
 
     Args:
         directory: The run directory.
-        key: Of the run, see `ImageState`.
+        key: The run's key, see `ImageState`.
     """
 
     def __init__(self, directory: Path, key: str) -> None:

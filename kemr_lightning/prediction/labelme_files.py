@@ -35,7 +35,7 @@ class LabelmeOutput:
     Attributes:
         file: The Labelme file.
         image: The image that it is about.
-        digest: Of the Labelme file as it was written; None where an existing file was kept, or nothing written.
+        digest: SHA-256 of the Labelme file; None if it was not written, because a file in its place was kept.
     """
 
     file: Path
@@ -53,9 +53,9 @@ class LabelmeWriter:
     Args:
         directory: The run directory.
         root: The data root.
-        states: Of the run directory.
+        states: The run directory's states.
         label_names: Names of labels 1, 2, ...
-        settings: Of the prediction.
+        settings: The prediction's settings.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LabelmeWriter:
             item: Where the image came from.
             pixels: ``(H, W)`` uint8.
             instances: Those to write, with masks.
-            review: Of these instances; its reasons and marks become flags.
+            review: What is remarkable about them; its reasons and marks become flags.
 
         Returns:
             Where the files are.
@@ -118,7 +118,7 @@ class LabelmeWriter:
         return LabelmeOutput(file, image, digest)
 
     def _image(self, item: Input, pixels: npt.NDArray[np.uint8], file: Path) -> tuple[Path, bytes | None]:
-        """The image that a Labelme file is about, and the picture that the file has to carry inside, if any."""
+        """The image that a Labelme file is about, and the picture that has to be embedded in the file, if any."""
         if not self.settings.beside:
             return self.folder / item.image_name, None
         if item.path == file:

@@ -72,7 +72,7 @@ class InstanceFacts:
         areas: Pixels of the final masks.
         solidity: Area over the area of the convex hull, in [0, 1].
         stability: IoU of initial and final mask; ones without refinement.
-        disagreement: Of the mask heads, as in `Instances`; None for models with one mask head.
+        disagreement: As in `Instances`; None for models with one mask head.
         twin: Position of another instance on the same pixels, else -1.
         border: Whether it touches the image's border.
         cut: Whether it was probably cut by a tile's border.

@@ -39,8 +39,8 @@ class PredictionRun:
         settings: How images are cut and what is written.
         key: What finished images depend on besides their files: a digest of model, refinement, settings and version.
             An image that was finished under the same key is not predicted again.
-        data_format: Of the folder's annotations, if it has any: ``"labelme"`` or ``"coco"``.
-        label_map: Of these annotations, as in the data module.
+        data_format: Format of the folder's annotations, if it has any: ``"labelme"`` or ``"coco"``.
+        label_map: New names of the annotations' labels, as in the data module.
         progress: Wraps the images, to show how far the run is.
     """
 

@@ -40,7 +40,7 @@ def write_run_files(
         result: The images, by number.
         states: Where the images' pictures are.
         label_names: Names of labels 1, 2, ...
-        settings: Of the prediction.
+        settings: The prediction's settings.
         title: The report's title, one line.
 
     Raises:

@@ -53,7 +53,8 @@ def predict(config: DictConfig) -> None:
         raise UserError("task=predict works on a folder of images. Name it: data=labelme data.root=DIR")
     checkpoint = needed_checkpoint(config)
     run = build_run(config, checkpoint, directory)
-    result = run.predict_images()
+    with settings_under("data"):
+        result = run.predict_images()
     if result.interrupted:
         count = len(result.finished)
         logger.warning("interrupted: %d of %d images are done. To go on: the same command with", count, result.total)

@@ -290,7 +290,7 @@ def test_folders_without_a_usable_image(
 ) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.png").write_bytes(b"nothing")
-    for name, message in (("missing", "missing"), ("broken", "none of the 1 images in")):
+    for name, message in (("missing", "data.root="), ("broken", "none of the 1 images in")):
         with pytest.raises(SystemExit) as stop:
             predict(tmp_path / "run", tmp_path / name, checkpoint)
         assert stop.value.code == 2
