@@ -14,6 +14,7 @@ import kemr_lightning
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
@@ -86,9 +87,9 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
     Raises:
         UserError: A setting, the checkpoint or the knowledge file is wrong.
     """
-    with settings_under("predict"):
-        settings = PredictSettings(**_plain(config.predict))
+    settings = read_settings(config, "predict", PredictSettings)
     module = load_module(checkpoint)
+    module.look_in(config.views)
     refiner = build_refiner(config, checkpoint)
     with settings_under("predict", side="tile"):
         tiling = settings.tiling(usual_tiling(module))
@@ -131,6 +132,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         refinement,
         asdict(settings),
         str(config.data.get("label_map")),
+        *([] if config.views == 1 else [config.views]),
     )
 
 

@@ -69,6 +69,7 @@ class BrightModule:
 
     def __init__(self, max_detections: int = 100) -> None:
         self.seen: list[str] = []
+        self.views = 1
         self.detector = BrightDetector(max_detections)
 
     def eval(self) -> BrightModule:
@@ -76,6 +77,9 @@ class BrightModule:
 
     def to(self, device: object) -> BrightModule:
         return self
+
+    def look_in(self, views: int) -> None:
+        self.views = views
 
     def find(self, batch: list[Sample]) -> list[Instances]:
         self.seen += [sample.name for sample in batch]
