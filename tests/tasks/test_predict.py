@@ -330,6 +330,8 @@ def test_what_a_run_is_built_of(defaults: DictConfig, checkpoint: Path, module: 
     assert run.settings == PredictSettings(score=0.3)
     assert run.label_map == names
     assert run.model.refiner is grow
+    assert run.model.module.views == 1
+    assert build(defaults, checkpoint, views=4).model.module.views == 4
     assert build(defaults, checkpoint).label_map == "single"
     assert build(defaults, checkpoint, data__label_map=None).label_map is None
 
@@ -367,6 +369,7 @@ def test_the_key_follows_all_that_finished_images_depend_on(
         {"refine__w1": 2},
         {"predict__score": 0.4},
         {"predict__crops": False},
+        {"views": 4},
         {"data__label_map": None},
         {"knowledge": files[0]},
         {"knowledge": files[1]},
