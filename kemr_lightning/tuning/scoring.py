@@ -46,7 +46,7 @@ class ScoredImages:
     Args:
         samples: The data set.
         predict: Gives the initial instances of an image; called again for images that are not kept.
-        seed: Seed of the order, which makes parts of the images alike.
+        seed: Seed of the order. Parts of the images are alike, as it is random.
         memory_mb: MiB of images and instances that are kept.
         threshold: Probability from which a pixel belongs to a mask, see `record`.
     """

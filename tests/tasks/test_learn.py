@@ -61,13 +61,7 @@ def test_stored_predictions_are_learned_from(
         assert torch.equal(one.initial.scores, other.initial.scores)
 
 
-@pytest.mark.parametrize(
-    ("words", "images", "source"),
-    [((), 4, "val images"), (("learn.source=all",), 8, "all images")],
-)
-def test_a_lesson_from_the_command_to_the_knowledge(
-    words: tuple[str, ...], images: int, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lesson_from_the_command_to_the_knowledge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held_out = [rods(seed) for seed in range(4)]
     parts = {"train": [by_heart(case) for case in held_out], "val": held_out}
     checkpoint = tmp_path / "best.ckpt"
@@ -79,12 +73,12 @@ def test_a_lesson_from_the_command_to_the_knowledge(
     monkeypatch.setattr(task, "whole_samples", lambda _, part: parts[part])
     monkeypatch.setattr(task, "gather_cases", lambda _, samples, *__: samples)
     root = tmp_path / "my images"
-    config = compose("task=learn", "experiment=kemr_tiny", f"data.root='{root}'", *SMALL, *words)
+    config = compose("task=learn", "experiment=kemr_tiny", f"data.root='{root}'", *SMALL)
     config.paths.run_dir = str(tmp_path / "run")
     gain = task.learn(config)
     origin = Knowledge.load(tmp_path / "run" / "knowledge.safetensors").origin
     assert list(origin) == ["checkpoint", "checkpoint_sha256", "data", "images", "instances", "out_of_sample"]
-    assert (origin["checkpoint"], origin["data"], origin["images"]) == ("best.ckpt", f"my images, {source}", images)
+    assert (origin["checkpoint"], origin["data"], origin["images"]) == ("best.ckpt", "my images, val images", 4)
     figures = json.loads((tmp_path / "run" / "learn.json").read_text())
     assert figures == origin["out_of_sample"]
     chosen = figures["experiences"]
