@@ -20,6 +20,7 @@ from kemr_lightning.assembly.build import (
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import override
 from kemr_lightning.core.run_directory import KNOWLEDGE
@@ -49,8 +50,7 @@ def tune(config: DictConfig) -> float:
         UserError: Something in the configuration, the checkpoint or the data has to be mended.
     """
     directory = start(config)
-    with settings_under("tune"):
-        settings = TuneSettings(**_plain(config.tune))
+    settings = read_settings(config, "tune", TuneSettings)
     refiner = _tuned_refiner(config)
     with settings_under("search"):
         ranges = read_ranges(_plain(config.search), refiner.params)
