@@ -62,11 +62,8 @@ class SyntheticDataModule(LightningDataModule):
             SettingError: An argument is out of range.
         """
         super().__init__()
-        self.resize = resize
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.epoch_samples = epoch_samples
-        self.seed = seed
+        self.resize, self.seed, self.epoch_samples = resize, seed, epoch_samples
+        self.batch_size, self.num_workers = batch_size, num_workers
         for split, length in (("train", train_images), ("val", val_images), ("test", test_images)):
             if length < 1:
                 raise SettingError(f"{split}_images", length, "leaves nothing to work on", "Give at least 1")
