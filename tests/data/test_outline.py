@@ -67,7 +67,7 @@ def test_pixel_edges_by_hand() -> None:
     assert len(outer) == 12
     assert sorted(corners_of(outer).tolist()) == [[0, 0], [0, 3], [3, 0], [3, 3]]
     assert sorted(hole.tolist()) == [[1, 1], [1, 2], [2, 1], [2, 2]]
-    # The mask lies on the right-hand side (y points down): around it the signed area is positive, around holes negative.
+    # The mask lies on the right-hand side (y points down): the signed area is positive, that of holes negative.
     assert signed_area(outer) == 9
     assert signed_area(hole) == -1
 
