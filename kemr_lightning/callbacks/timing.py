@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
@@ -16,6 +15,7 @@ from typing_extensions import override
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.files import write_json
 from kemr_lightning.core.run_directory import TIMING
+from kemr_lightning.output.timing import read_timing
 from kemr_lightning.training.store import PredictionStore
 
 
@@ -129,15 +129,6 @@ class TimingCallback(pl.Callback):
             return
         path = (self.directory or Path(trainer.default_root_dir)) / TIMING
         write_json(path, {**read_timing(path.parent), "machine": machine(pl_module.device), part: values}, indent=1)
-
-
-def read_timing(directory: Path) -> dict[str, Any]:
-    """The content of a run directory's ``timing.json``; empty where there is none or it cannot be read."""
-    try:
-        content = json.loads((directory / TIMING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def machine(device: torch.device) -> dict[str, Any]:

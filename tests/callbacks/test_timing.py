@@ -12,8 +12,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.callbacks.timing import TIMING, TimingCallback, read_timing
+from kemr_lightning.callbacks.timing import TimingCallback
 from kemr_lightning.core.instances import Instances, Sample
+from kemr_lightning.core.run_directory import TIMING
+from kemr_lightning.output.timing import read_timing
 from kemr_lightning.training.store import PredictionStore
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
