@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +13,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.run_directory import BEST, CONFIG, LAST, METRICS
 from tests.comparison.helpers import config, noisy_records, write_run
 from tests.conftest import compose
+from tests.test_old_runs import FIXTURE, MODEL, WRITTEN_IN
 
 TINY = ["mask_rcnn_tiny", "blendmask_tiny", "cascade_mask_rcnn_tiny", "kemr_tiny"]
 
@@ -83,25 +84,16 @@ def test_a_training_with_other_settings_is_not_taken_for_this_one(tmp_path: Path
     train_missing({done: settled(num_workers=3)}, lambda one: None)
 
 
-def without_what_has_moved(config: DictConfig) -> dict[str, Any]:
-    """What an earlier version wrote: the schedule and callbacks at their old names, the metric with a callback."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    old: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    old["scheduler"]["_target_"] = "kemr_lightning.schedule.warmup_cosine"
-    old["callbacks"]["checkpoint"]["_target_"] = "kemr_lightning.callbacks.checkpoint.CheckpointCallback"
-    old["callbacks"]["refinement"] |= {"metric": old.pop("metric"), "refiner": old["refine"]}
-    return old
-
-
 def test_a_training_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    asked = compose("experiment=kemr_tiny", "data.root=images", f"paths.run_dir={tmp_path}", f"paths.runs={tmp_path}")
-    half = write_run(tmp_path / "half", noisy_records(0, 2))
+    half = tmp_path / "half"
+    shutil.copytree(FIXTURE / "run", half)
     (half / METRICS).unlink()
     (half / BEST).rename(half / LAST)
-    old = without_what_has_moved(asked)
-    assert old["scheduler"]["_target_"] != asked.scheduler._target_
-    OmegaConf.save(OmegaConf.create(old), half / CONFIG)
+    asked = compose(
+        *("experiment=kemr_tiny", *MODEL, f"data.root={WRITTEN_IN}/folder", "data.augmentation.crop_size=[96,96]"),
+        *("trainer.max_steps=600", "trainer.val_check_interval=200", "paths.run_dir=x", "paths.runs=x"),
+    )
+    assert OmegaConf.load(half / CONFIG).scheduler._target_ != asked.scheduler._target_  # it has moved since
     other = asked.copy()
     other.scheduler.warmup_fraction = 0.3
     with pytest.raises(UserError, match=r"other settings: scheduler.warmup_fraction differs"):
