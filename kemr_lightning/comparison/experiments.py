@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from kemr_lightning.comparison.fairness import differences, settings_of
+from kemr_lightning.comparison.fairness import differences, flat_settings, settings_of
 from kemr_lightning.comparison.runs import is_finished, read_config
 from kemr_lightning.core.errors import SettingError, UserError
-from kemr_lightning.core.overrides import is_one_of, key_of, split
+from kemr_lightning.core.overrides import is_one_of, key_of, override, split
 from kemr_lightning.core.run_directory import COMPARED_RUNS, CONFIG, LAST
 
 logger = logging.getLogger(__name__)
@@ -45,21 +45,21 @@ def compose_experiments(
     """
     shared: list[str] = []
     refining: list[str] = []
-    for override in overrides:
-        key = key_of(override)
+    for word in overrides:
+        key = key_of(word)
         if key == "ckpt":
             raise SettingError(
-                *split(override),
+                *split(word),
                 "has no use here: a comparison finds its checkpoints itself",
                 "Leave it out; init starts every training from one file",
             )
         if not is_one_of(key, OWN_KEYS):
-            (refining if is_one_of(key, REFINING) else shared).append(override)
+            (refining if is_one_of(key, REFINING) else shared).append(word)
     if len(set(names)) < len(names):
         raise SettingError("experiments", list(names), "names one twice", "Name each once")
     found = {}
     for name in names:
-        words = [f"experiment={name}", "task=train", *shared]
+        words = [override("experiment", name), override("task", "train"), *shared]
         config = compose(words)
         if config.refine is not None and refining:
             config = compose([*words, *refining])
@@ -119,13 +119,5 @@ def _all_settings(config: DictConfig) -> dict[str, Any]:
     """Everything that decides the result of a training: dotted keys and plain values, what is not set left out."""
     found = settings_of(config)
     for key in ("model", "refine", "knowledge"):
-        node = config.get(key)
-        plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        found |= {f"{key}: {name}": value for name, value in _leaves(plain).items()}
+        found |= flat_settings(config, key)
     return found
-
-
-def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {n: v for key, inner in value.items() for n, v in _leaves(inner, f"{prefix}.{key}").items()}
-    return {} if value is None else {prefix.lstrip("."): value}

@@ -76,11 +76,21 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key in (*BUDGET, *(f"trainer.{name}" for name in TRAINER)):
-        node = OmegaConf.select(config, key, default=None)
-        found |= _flat(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+        found |= flat_settings(config, key)
     if found.get("data.seed") == found.get("seed"):
         found.pop("data.seed", None)  # the usual case; one line says it
     return {key: value for key, value in found.items() if key not in WITHOUT_EFFECT}
+
+
+def flat_settings(config: DictConfig, key: str) -> dict[str, Any]:
+    """The settings at and below a key: dotted keys and plain values; what is not set (null, or ``none``) is left out.
+
+    Args:
+        config: A run's resolved configuration.
+        key: A dotted key, which need not exist.
+    """
+    node = OmegaConf.select(config, key, default=None)
+    return _flat(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
