@@ -58,6 +58,9 @@ class Fixed(nn.Module):
         labels, grids = torch.ones(count, dtype=torch.long), torch.ones(count, 2, 2)
         return [Detections(self.boxes, self.scores, labels, grids, self.boxes.clone()) for _ in images]
 
+    def detect_in_views(self, image: Tensor, views: int) -> Detections:
+        raise AssertionError("it looks once")
+
 
 @lru_cache
 def checkpoint(kind: str) -> dict[str, Any]:
