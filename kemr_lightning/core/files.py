@@ -62,9 +62,24 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def finite(data: Any) -> Any:
+    """Data as JSON can hold them: NaN and infinities become None, tuples lists; all else stays as it is.
+
+    Args:
+        data: A value, or nested dictionaries, lists and tuples of values.
+    """
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(value) for value in data]
+    return data
+
+
 def write_json(path: Path, data: Any, indent: int | None = None) -> None:
     """Write JSON, whole or not at all. Floats keep full precision; NaN and infinities become null."""
-    write_text(path, json.dumps(_finite(data), indent=indent, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(data), indent=indent, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -79,14 +94,4 @@ def _cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: names of files and classes are other people's."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
-    return _finite(value)
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
-    return data
+    return finite(value)
