@@ -61,7 +61,7 @@ class FinishedRun:
     @property
     def kind(self) -> str:
         """Which detector it is, as the detector says itself."""
-        return kind_of(self.module)
+        return self.module.detector.kind
 
     @property
     def parameters(self) -> int:
@@ -75,18 +75,6 @@ class FinishedRun:
             if "root" in settings.data:
                 settings.data.root = root
         return replace(self, config=config, training=training)
-
-
-def kind_of(module: SegmentationModule) -> str:
-    """The ``kind`` of a module's detector."""
-    # TEMPORARY, until every detector has a kind: what the description in the checkpoint says.
-    kind = getattr(module.detector, "kind", None)
-    if isinstance(kind, str):
-        return kind
-    if str(module.config.get("_target_", "")).rpartition(".")[2] == "blendmask":
-        return "blendmask"
-    heads = module.config.get("heads") or {}
-    return "mask_rcnn" if heads.get("variant") is None else "cascade"
 
 
 def is_finished(directory: Path) -> bool:
