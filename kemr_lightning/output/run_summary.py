@@ -1,4 +1,4 @@
-"""What a run prints at its end: the results, where everything is, what to do next."""
+"""The summary that a run prints at its end: the results, where everything is, what to do next."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NOTHING_FOUND = (
 def print_summary(
     directory: Path, next_commands: Sequence[tuple[str, Sequence[str]]] = (), console: Console | None = None
 ) -> None:
-    """Print a run's results table, its files and the commands to go on with.
+    """Print a run's results, its files and the commands to continue with.
 
     Args:
-        directory: The run directory; the table is that of its ``metrics.json``, if there is one.
-        next_commands: What for and the command's words, to be quoted for the shell.
+        directory: The run directory; the results are those in its ``metrics.json``, if there is one.
+        next_commands: Commands to suggest: the purpose of each and its words.
         console: Where to print; the standard output by default.
     """
     console = console or Console(highlight=False, soft_wrap=True)
@@ -54,14 +54,14 @@ def print_summary(
 
 
 def results_table(metrics: Mapping[str, Any], extended: Mapping[str, Any] | None = None) -> Table:
-    """The table of a ``metrics.json``: initial, refined and their difference.
+    """The figures of a test as a table: initial, refined and their difference.
 
     Args:
-        metrics: Its content.
+        metrics: The content of ``metrics.json``.
         extended: The content of ``metrics_extended.json``, for the thresholds of IA.
 
     Returns:
-        The table.
+        The table: the headline figures, then any others of the metric.
     """
     thresholds = (extended or {}).get("initial", {}).get("thresholds")
     title = f"{metrics['images']} images, {metrics['instances']} annotated instances"
@@ -72,7 +72,7 @@ def results_table(metrics: Mapping[str, Any], extended: Mapping[str, Any] | None
     if refined is not None:
         table.add_column("refined", justify="right", style="bold")
         table.add_column("difference", justify="right")
-    for name in FIGURES:
+    for name in dict.fromkeys([*FIGURES, *metrics["initial"]]):
         label = name
         if name == "IA" and thresholds:
             label = f"IA (score ≥ {thresholds['ia_score']:g}, IoU ≥ {thresholds['ia_iou']:g})"
@@ -88,13 +88,13 @@ def results_table(metrics: Mapping[str, Any], extended: Mapping[str, Any] | None
 
 
 def class_table(extended: Mapping[str, Any]) -> Table:
-    """The table of the classes in a ``metrics_extended.json``.
+    """The figures of each class as a table.
 
     Args:
-        extended: Its content.
+        extended: The content of ``metrics_extended.json``.
 
     Returns:
-        A row for each class, with the figures of the final masks and, with refinement, the initial MaskAP.
+        The table: a row per class with the figures of the final masks and, with refinement, the initial MaskAP.
     """
     before = extended["initial"]["per_class"]
     after = extended.get("refined", {}).get("per_class", before)
@@ -112,7 +112,11 @@ def class_table(extended: Mapping[str, Any]) -> Table:
 
 
 def nothing_found(metrics: Mapping[str, Any]) -> bool:
-    """Whether there are annotations and no prediction comes near any of them."""
+    """Whether there are annotations, and no prediction comes near any of them.
+
+    Args:
+        metrics: The content of ``metrics.json``.
+    """
     return bool(metrics["instances"]) and _number(metrics["initial"].get("AP50")) == 0
 
 
@@ -125,6 +129,7 @@ def _text(value: float) -> str:
 
 
 def _places(directory: Path) -> Group:
+    """The files and folders of a run, each with what it contains."""
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, meaning in CONTENTS.items():
         path = directory / name

@@ -101,3 +101,9 @@ def test_a_wrong_setting_is_named_with_its_key(overrides: tuple[str, ...], line:
     with pytest.raises(UserError) as caught:
         build.build_module(compose(*overrides), ["chromosome"])
     assert str(caught.value).startswith(line)
+
+
+def test_a_wrong_setting_of_a_callback_is_named_with_its_key() -> None:
+    config = compose("callbacks.ema.decay=2", *QUIET)
+    with pytest.raises(UserError, match=r"^callbacks\.ema\.decay=2"):
+        build.build_callbacks(config, None, build.build_metric(config))

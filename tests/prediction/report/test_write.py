@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from kemr_lightning.prediction.report.write import histogram, script_json
-from kemr_lightning.prediction.run_files import Failure
+from kemr_lightning.prediction.result import Failure
 from tests.conftest import write_image
 from tests.prediction.helpers import predict_folder
 

@@ -1,4 +1,4 @@
-"""What is somebody's work is not replaced: corrections, images, and what an interrupted run has left."""
+"""Labelme files hold what was found, and nobody's work is replaced: corrections, images, what was there before."""
 
 from __future__ import annotations
 
@@ -7,24 +7,125 @@ import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.image import read_image
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.prediction import image_files
+from kemr_lightning.prediction import labelme_files
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import StateFolder
 from kemr_lightning.prediction.inputs import find_inputs
+from kemr_lightning.prediction.labelme_files import LabelmeWriter
 from tests.conftest import rods, write_image
-from tests.prediction.helpers import mixed_folder, predict_one, writer_of
+from tests.prediction.helpers import bright_parts, mixed_folder, predict_folder, predict_one, writer_of
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return mixed_folder(tmp_path / "my images")
+
+
+def test_labelme_files_hold_the_refined_masks(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = predict_folder(folder, run)
+    assert [each.stem for each in done] == ["a", "b", "sub/c_p1", "sub/c_p2"]
+    for stem, state in ((each.stem, each.state) for each in done):
+        pixels = find_inputs(folder)[state.final.image_id - 1].load().pixels
+        masks = bright_parts(pixels)
+        kept = masks[masks.scores >= 0.5]
+        image, found = read_labelme(run / "labelme" / f"{stem}.json")
+        np.testing.assert_array_equal(image, pixels)
+        assert len(found) == len(kept) == len(state.written)
+        assert found.scores.tolist() == pytest.approx(kept.scores.tolist(), abs=1e-4)
+        drawn, wanted = found.masks().numpy(), kept.masks().numpy()
+        assert ((drawn & wanted).sum(axis=(1, 2)) / (drawn | wanted).sum(axis=(1, 2))).min() >= 0.99
+    assert (run / "labelme" / "a.png").read_bytes() == (folder / "a.png").read_bytes()
+    assert (run / "labelme" / "sub" / "c_p2.png").is_file()
+    document = json.loads((run / "labelme" / "sub" / "c_p1.json").read_text())
+    assert document["imagePath"] == "c_p1.png"
+    assert all(isinstance(value, bool) for value in document["flags"].values())
+
+
+def test_beside_the_originals(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    mine = (folder / "a.json").read_text()
+    writer = writer_of(folder, run, beside=True)
+    states = [predict_one(item, number, writer) for number, item in enumerate(find_inputs(folder), start=1)]
+    assert (folder / "a.json").read_text() == mine
+    assert [state.digest is None for state in states] == [True, False, False, False]
+    image, found = read_labelme(folder / "b.json")
+    assert image is not None
+    assert len(found) == len(states[1].written)
+    assert read_labelme(folder / "sub" / "c_p2.json").image is not None
+    assert not (run / "labelme").exists()
+    # What it wrote itself it may replace; the annotations of the next run are now its own.
+    assert predict_one(find_inputs(folder)[1], 2, writer).digest is not None
+    again = writer_of(folder, run, beside=True, overwrite=True)
+    assert predict_one(find_inputs(folder)[0], 1, again).digest is not None
+    assert (folder / "a.json").read_text() != mine
+
+
+def test_images_that_labelme_cannot_show(tmp_path: Path) -> None:
+    """16-bit PNGs, CMYK and palettes outside PNG: its copy is a plain PNG of what the model saw."""
+    root, run = tmp_path / "in", tmp_path / "run"
+    root.mkdir()
+    grey = rods(3)[0]
+    tifffile.imwrite(root / "planes.tif", np.stack([grey.astype(np.uint16) * 200] * 3), photometric="rgb")
+    Image.fromarray(grey.astype(np.uint16) * 200).save(root / "deep.png")
+    tifffile.imwrite(root / "dark.tif", np.stack([grey.astype(np.uint16) * 9] * 3, axis=2), photometric="rgb")
+    cv2.imwrite(str(root / "dim.png"), np.stack([grey.astype(np.uint16) * 9] * 3, axis=2))
+    Image.fromarray(grey).save(root / "whole.tif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).save(root / "turned.tif", exif=exif)
+    Image.fromarray(grey).convert("RGB").convert("CMYK").save(root / "print.jpg")
+    palette = Image.fromarray(grey).convert("RGB").quantize(64)
+    palette.save(root / "palette.bmp")
+    palette.save(root / "shown.png")
+    Image.fromarray(grey).convert("RGBA").save(root / "alpha.png")
+    predict_folder(root, run)
+    entries = json.loads((run / "images.json").read_text())
+    names = [entry["file_name"] for entry in entries]
+    assert {entry["file_name"]: entry.get("source") for entry in entries} == {
+        item.image_name: None if item.is_copied else item.name for item in find_inputs(root)
+    } | {"deep.png": None, "dim.png": None}
+    converted = ["dark.png", "deep.png", "dim.png", "palette.png", "planes.png", "print.png", "turned.png"]
+    assert sorted(names) == sorted([*converted, "alpha.png", "shown.png", "whole.tif"])
+    for name, item in zip(names, find_inputs(root), strict=True):
+        copy = run / "labelme" / name
+        image, found = read_labelme(copy.with_suffix(".json"))
+        np.testing.assert_array_equal(image, item.load().pixels)
+        assert len(found)
+        if name not in converted:
+            assert copy.read_bytes() == item.path.read_bytes()
+        else:
+            assert Image.open(copy).mode == "L"
+    # Beside the originals there is no copy: the JSON carries the picture for Labelme, and the original counts.
+    for item in find_inputs(root):
+        predict_one(item, 1, writer_of(root, tmp_path / "second", beside=True))
+        document = json.loads((root / f"{item.stem}.json").read_text())
+        assert document["imagePath"] == item.path.name
+        if item.is_copied:
+            assert document["imageData"] is None
+            continue
+        shown = Image.open(io.BytesIO(base64.b64decode(document["imageData"])))
+        np.testing.assert_array_equal(np.asarray(shown), item.load().pixels)
+        np.testing.assert_array_equal(read_labelme(root / f"{item.stem}.json").image, item.load().pixels)
+    assert sorted(path.name for path in root.iterdir() if path.suffix != ".json") == sorted(
+        item.path.name for item in find_inputs(root)
+    )
+
+
+def test_folders_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "labelme").write_text("a file is in the way")
+    with pytest.raises(UserError, match="cannot write"):
+        predict_one(find_inputs(folder)[0], 1, writer_of(folder, tmp_path / "run"))
 
 
 def edit(path: Path) -> str:
@@ -144,8 +245,7 @@ def test_interrupted_at_any_step(
 ) -> None:
     """What was written before the state is known for the program's own when the run goes on."""
     run = tmp_path / "run"
-    owner: object = ImageWriter if hasattr(ImageWriter, step) else StateFolder
-    owner = image_files if step == "write_text" else owner
+    owner = next(each for each in (ImageWriter, LabelmeWriter, StateFolder, labelme_files) if hasattr(each, step))
     original = getattr(owner, step)
 
     def interrupted(*arguments: object) -> object:

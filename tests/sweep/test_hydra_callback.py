@@ -73,7 +73,7 @@ def test_two_processes_do_not_run_one_sweep(tmp_path: Path, capsys: pytest.Captu
     conclude_sweeps()
 
 
-def test_a_lock_is_one_processs(tmp_path: Path) -> None:
+def test_a_lock_belongs_to_one_holder(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "lock"
     with locked(file):
         assert lock(file, wait=False) is None
