@@ -27,7 +27,7 @@ from kemr_lightning.core.instances import Patch, Sample
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import greedy_pairs
-from kemr_lightning.models.detector import TwoStageDetector, batch_images
+from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule, model_input
 
@@ -78,7 +78,7 @@ def limits_of(module: SegmentationModule, sample: Sample) -> ImageLimits | None:
     pairs = greedy_pairs(item, item.iou(masks=True))
     if not pairs:
         return None
-    batch = batch_images([model_input(sample.image)], detector.divisor, detector.mean, detector.std)
+    batch = detector.transform([model_input(sample.image)])
     features = detector.backbone(batch.tensors)
     branch = detector.heads.mask_branch
     chosen = truth[[t for _, t in pairs]]

@@ -1,10 +1,10 @@
-"""The one map between mask grids on boxes and pixels of an image, and its inverse.
+"""The one map between mask grids on boxes and the pixels of an image, in both directions.
 
 A grid of ``M x M`` cells covers a region (a box with real-valued corners) exactly: cell ``(r, c)`` has its centre at
-``x = x0 + (c + 0.5) / M * (x1 - x0)``, ``y`` likewise. Pixel ``(i, j)`` has its centre at ``(j + 0.5, i + 0.5)``. Both
-directions use these centres, so a mask that goes from pixels to a grid and back does not move. (torchvision's
-``project_masks_on_boxes`` and ``paste_masks_in_image`` are half a pixel off, which on chromosomes 12 px wide costs a
-tenth of the IoU.)
+``x = x0 + (c + 0.5) / M * (x1 - x0)``, and ``y`` likewise. Pixel ``(i, j)`` has its centre at ``(j + 0.5, i + 0.5)``.
+Both directions use these centres, so a mask that goes from pixels to a grid and back does not move. (Torchvision's
+``project_masks_on_boxes`` and ``paste_masks_in_image`` are half a pixel off, which costs a tenth of the IoU on
+chromosomes 12 px wide.)
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def grow_boxes(boxes: Tensor, fraction: float, pixels: float = 0.0) -> Tensor:
 def mask_targets(patches: Sequence[Patch], which: Tensor, regions: Tensor, size: int) -> Tensor:
     """Sample annotated masks on grids that cover regions: the targets of a mask head.
 
-    Each cell's value is the mean of the bilinearly interpolated mask over ``s x s`` points of the cell, ``s`` such that
-    points are at most a pixel apart (RoIAlign with ``aligned=True``, He et al. 2017): the part of the cell that the
-    mask covers.
+    Each cell's value is the part of it that the mask covers: the mean of the bilinearly interpolated mask over
+    ``s x s`` points of the cell, with ``s`` such that points are at most a pixel apart (RoIAlign with ``aligned=True``,
+    He et al. 2017).
 
     Args:
         patches: ``G`` masks, bool or float.
-        which: ``(K,)`` int64, the mask of each region.
+        which: ``(K,)`` int64, the position of each region's mask.
         regions: ``(K, 4)`` float, image pixels.
         size: ``M``, cells along a side.
 
@@ -54,7 +54,7 @@ def mask_targets(patches: Sequence[Patch], which: Tensor, regions: Tensor, size:
     """
     if len(regions) == 0:
         return regions.new_zeros((0, size, size))
-    # A rim of zeros, so that interpolation at a window's edge meets the background outside it.
+    # A rim of zeros, so that interpolation at a window's edge sees the background outside it.
     height = max(int(patch.values.shape[0]) for patch in patches) + 2
     width = max(int(patch.values.shape[1]) for patch in patches) + 2
     masks = torch.zeros((len(patches), 1, height, width), device=regions.device)
@@ -70,7 +70,7 @@ def mask_targets(patches: Sequence[Patch], which: Tensor, regions: Tensor, size:
 def _interpolation(start: float, end: float, points: int, origin: int, length: int) -> Tensor:
     """``(points, length)`` weights of linear interpolation at the centres of ``points`` equal parts of [start, end].
 
-    Positions outside the ``length`` pixels that begin at ``origin`` take the nearest pixel.
+    They apply to ``length`` pixels that begin at ``origin``; positions outside take the nearest pixel.
     """
     step = (end - start) / points
     position = (start + (torch.arange(points) + 0.5) * step - origin - 0.5).clamp(0, length - 1)
@@ -79,7 +79,7 @@ def _interpolation(start: float, end: float, points: int, origin: int, length: i
 
 
 def region_window(region: Sequence[float], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The smallest pixel window that holds a region, clipped to the image; at least one pixel.
+    """The smallest window of pixels that contains a region, clipped to the image; at least one pixel.
 
     Args:
         region: ``(x0, y0, x1, y1)`` in pixels.
@@ -97,7 +97,7 @@ def region_window(region: Sequence[float], image_size: tuple[int, int]) -> tuple
 
 
 def paste_grid(grid: Tensor, region: Sequence[float], image_size: tuple[int, int]) -> Patch:
-    """Put one mask grid back on the pixels of an image, by bilinear interpolation between cell centres.
+    """Interpolate a mask grid at the pixels of an image, bilinearly between cell centres.
 
     Args:
         grid: ``(M, M)`` probabilities.
@@ -116,17 +116,17 @@ def paste_grid(grid: Tensor, region: Sequence[float], image_size: tuple[int, int
     return Patch(x0, y0, along_y @ grid @ along_x.T)
 
 
-def to_instances(detections: Detections, shown_size: tuple[int, int], image_size: tuple[int, int]) -> Instances:
-    """Detections in the model's coordinates become instances at the input file's size.
+def place_detections(detections: Detections, shown_size: tuple[int, int], image_size: tuple[int, int]) -> Instances:
+    """Turn detections in the image that a detector saw into instances at the input file's size.
 
     Args:
-        detections: The heads' output.
-        shown_size: ``(H, W)`` of the image that the detector saw. Width and height have their own scale: both were
-            rounded to whole pixels when the image was resized.
+        detections: The detector's output.
+        shown_size: ``(H, W)`` of the image that the detector saw. Width and height are scaled separately, because each
+            was rounded to whole pixels when the image was resized.
         image_size: ``(H, W)`` of the file.
 
     Returns:
-        Instances whose patches lie on the pixels of each (scaled) region; boxes are clipped to the image.
+        Instances whose patches cover the scaled regions; boxes are clipped to the image.
     """
     height, width = image_size
     scale = detections.boxes.new_tensor([width / shown_size[1], height / shown_size[0]]).repeat(2)
@@ -137,7 +137,7 @@ def to_instances(detections: Detections, shown_size: tuple[int, int], image_size
 
 
 def fitted_size(image_size: tuple[int, int], frame: Sequence[int] | None) -> tuple[int, int]:
-    """The size of an image fitted into a frame, aspect kept to a pixel's rounding; smaller images are enlarged.
+    """The size of an image fitted into a frame. It keeps its aspect up to rounding; smaller images are enlarged.
 
     Args:
         image_size: ``(H, W)``.
@@ -154,14 +154,14 @@ def fitted_size(image_size: tuple[int, int], frame: Sequence[int] | None) -> tup
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize an intensity image, for training and prediction alike: bicubic (a = -0.5), antialiased where it shrinks.
+    """Resize an intensity image: bicubic (a = -0.5), antialiased if it shrinks. Training and prediction both use it.
 
     Args:
         image: ``(H, W)`` uint8.
-        size: ``(H, W)`` wanted.
+        size: The new ``(H, W)``.
 
     Returns:
-        ``(H, W)`` uint8 whose corners lie on the corners of ``image``; the image itself if it has that size.
+        ``(H, W)`` uint8, corner on corner with ``image``; the image itself if it already has that size.
     """
     if tuple(image.shape) == tuple(size):
         return image

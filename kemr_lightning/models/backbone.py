@@ -1,7 +1,8 @@
-"""Feature pyramids: torchvision's ResNets and a small network that trains from scratch on a CPU.
+"""A small backbone with a feature pyramid that trains from scratch on a CPU.
 
-Every backbone maps ``(B, 1, H, W)`` to an ordered dict of feature maps, finest first, and tells ``out_channels`` (of
-the pyramid's levels) and ``strides`` (one per level).
+Every backbone, here and in `kemr_lightning.models.resnet`, maps ``(B, 1, H, W)`` to an ordered dict of feature maps,
+finest first, and has the attributes ``out_channels`` (of every level of the pyramid) and ``strides`` (one per level).
+Errors name its settings ``backbone.NAME``, as a model's description does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
+
+from kemr_lightning.core.errors import SettingError
 
 
 class ResidualBlock(nn.Module):
@@ -43,16 +46,19 @@ class ResidualBlock(nn.Module):
 
 
 class TinyBackbone(nn.Module):
-    """A small residual network with a feature pyramid, for training from scratch on a CPU.
+    """A small residual network with a feature pyramid.
 
-    A 5x5 stem at stride 2 is followed by stages at strides 4, 8, 16, ...; all but the stem feed the pyramid. The stem's
-    own output (stride 2) is returned by `forward` under ``"fine"`` for heads that look at outlines.
+    A 5x5 stem at stride 2 is followed by stages at strides 4, 8, 16, ..., which feed the pyramid. `forward` returns the
+    stem's output (stride 2) as well, under ``"fine"``, for heads that refine outlines.
 
     Args:
         channels: Channels of the stem and of each stage.
         blocks: Residual blocks per stage.
         out_channels: Channels of the pyramid.
         in_channels: Input channels.
+
+    Raises:
+        SettingError: ``blocks`` is not one number per stage.
     """
 
     def __init__(
@@ -64,7 +70,9 @@ class TinyBackbone(nn.Module):
     ) -> None:
         super().__init__()
         if len(blocks) != len(channels) - 1:
-            raise ValueError(f"one number of blocks per stage: {len(channels) - 1} stages, blocks={list(blocks)}")
+            raise SettingError(
+                "backbone.blocks", list(blocks), "is not one number per stage", f"Give {len(channels) - 1} numbers"
+            )
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, channels[0], 5, 2, 2, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)
         )
@@ -82,7 +90,7 @@ class TinyBackbone(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Features by name: ``"0"``, ``"1"``, ... the pyramid's levels and ``"fine"``."""
+        """Features by name: the pyramid's levels ``"0"``, ``"1"``, ... and ``"fine"``."""
         features = fine = self.stem(images)
         levels: OrderedDict[str, Tensor] = OrderedDict()
         for index, stage in enumerate(self.stages):

@@ -1,4 +1,4 @@
-"""BlendMask's bottom module: the bases, and the auxiliary semantic segmentation that shapes the features under them."""
+"""BlendMask's bottom module: the bases, and an auxiliary semantic segmentation that trains the features below them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kemr_lightning.core.instances import Instances
 
 
 def _block(inputs: int, outputs: int, groups: int) -> nn.Sequential:
-    """3x3 convolution, GroupNorm (batches are of two images), ReLU."""
+    """3x3 convolution, GroupNorm (a batch has only two images), ReLU."""
     convolution = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.GroupNorm(groups, outputs), nn.ReLU(inplace=True))
@@ -21,8 +21,8 @@ def _block(inputs: int, outputs: int, groups: int) -> nn.Sequential:
 class BasisDecoder(nn.Module):
     """Bases from the finest levels of a pyramid (Chen et al. 2020, section 3.1; the authors' ``ProtoNet``).
 
-    Each level passes a convolution and is enlarged to the finest one's size; their sum passes a tower, is doubled, and
-    becomes the bases at half the finest level's stride.
+    A convolution is applied to each level, and the result is enlarged to the finest level's size. Their sum passes a
+    tower of convolutions, is doubled in size, and becomes the bases, at half the finest level's stride.
 
     Args:
         channels: Channels of the pyramid.
@@ -30,8 +30,8 @@ class BasisDecoder(nn.Module):
         width: Channels of the decoder.
         convs: Convolutions on the finest level's grid.
         bases: Bases.
-        groups: Groups of its GroupNorm; a divisor of ``width`` and ``fine_width``.
-        fine_channels: Channels of a backbone map at the bases' stride that is joined in after doubling; 0 for none.
+        groups: Groups of every GroupNorm; a divisor of ``width`` and ``fine_width``.
+        fine_channels: Channels of a backbone map at the bases' stride that is concatenated after doubling; 0 for none.
         fine_width: Channels of the last convolution, on the doubled grid; None for ``width``.
     """
 
@@ -54,11 +54,11 @@ class BasisDecoder(nn.Module):
         self.output = nn.Sequential(_block(width + fine_channels, last, groups), nn.Conv2d(last, bases, 1))
 
     def forward(self, levels: Sequence[Tensor], fine: Tensor | None = None) -> Tensor:
-        """Make the bases.
+        """Compute the bases.
 
         Args:
             levels: ``(B, channels, H_l, W_l)``, finest first; further levels are ignored.
-            fine: ``(B, fine_channels, 2 H_0, 2 W_0)`` if the decoder was built with it.
+            fine: ``(B, fine_channels, 2 H_0, 2 W_0)`` if the decoder was built with ``fine_channels``.
 
         Returns:
             ``(B, bases, 2 H_0, 2 W_0)``.
@@ -80,13 +80,15 @@ class BasisDecoder(nn.Module):
 
 
 class SemanticHead(nn.Sequential):
-    """Class of every cell of the finest level, in training only: ``(B, channels, H, W)`` -> ``(B, classes + 1, H, W)``.
+    """Classifies the cells of the finest level, in training only.
+
+    ``(B, channels, H, W)`` -> ``(B, num_classes + 1, H, W)`` logits.
 
     Args:
         channels: Channels of the pyramid.
         num_classes: Foreground classes; channel 0 of the output is the background.
         width: Channels of its two convolutions.
-        groups: Groups of its GroupNorm.
+        groups: Groups of every GroupNorm.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 128, groups: int = 32) -> None:
@@ -96,16 +98,16 @@ class SemanticHead(nn.Sequential):
 
 
 def semantic_targets(target: Instances, num_classes: int, size: tuple[int, int], stride: int) -> Tensor:
-    """Semantic segmentation of an image from its instance masks, as parts of each cell.
+    """Semantic segmentation of an image from its instance masks, as a distribution over the classes in each cell.
 
-    A cell's background is the part that no instance covers. The covered part goes to the classes in proportion to what
-    each covers of the cell, pixels under several instances of one class counted once, so that crossing instances of
-    different classes share their crossing.
+    The background's share of a cell is the part that no instance covers. The rest is divided among the classes in
+    proportion to the area that each covers, where pixels under several instances of a class count once. Instances of
+    different classes that cross thus share their crossing.
 
     Args:
         target: Annotations with patches.
         num_classes: Foreground classes.
-        size: ``(rows, columns)`` of cells; they may reach beyond the image (padding), where all is background.
+        size: ``(rows, columns)`` of cells. They may reach beyond the image (padding), where all is background.
         stride: Pixels along a cell's side.
 
     Returns:
@@ -130,7 +132,7 @@ def semantic_targets(target: Instances, num_classes: int, size: tuple[int, int],
 
 
 def semantic_loss(logits: Tensor, targets: Sequence[Instances], stride: int) -> Tensor:
-    """Mean cross-entropy between predicted and annotated parts of the cells.
+    """Mean cross-entropy between the predicted and the annotated distribution in each cell.
 
     Args:
         logits: ``(B, num_classes + 1, H, W)``.
@@ -138,7 +140,7 @@ def semantic_loss(logits: Tensor, targets: Sequence[Instances], stride: int) -> 
         stride: Pixels along a cell's side.
 
     Returns:
-        A scalar; 0 (with a graph) where no image has masks.
+        A scalar; 0 (with a graph) if no image has masks.
     """
     known = [index for index, target in enumerate(targets) if target.patches is not None]
     if not known:

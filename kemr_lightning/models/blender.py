@@ -1,4 +1,4 @@
-"""BlendMask's blender: bases under an instance, weighted by its attention (Chen et al. 2020, Eq. 3-6)."""
+"""BlendMask's blender: the bases on an instance's region, weighted by its attention (Chen et al. 2020, Eq. 3-6)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kemr_lightning.models.pooler import AlignedRoIPooler
 
 
 def blend(bases: Tensor, attention: Tensor) -> Tensor:
-    """Weighted sum of the bases, the weights a softmax over the bases in each cell.
+    """Weighted sum of the bases; the weights are a softmax over the bases in each cell.
 
     Args:
         bases: ``(K, N, M, M)`` bases on each instance's region.
@@ -28,7 +28,7 @@ def blend(bases: Tensor, attention: Tensor) -> Tensor:
 
 
 def blend_loss(logits: Tensor, expected: Tensor, centerness: Tensor) -> Tensor:
-    """Binary cross-entropy of each mask, averaged with the centerness of its location as weight.
+    """Binary cross-entropy of the masks, averaged with the centerness of their locations as weights.
 
     Args:
         logits: ``(K, M, M)``, K > 0.
@@ -43,16 +43,16 @@ def blend_loss(logits: Tensor, expected: Tensor, centerness: Tensor) -> Tensor:
 
 
 class Blender(nn.Module):
-    """Pools bases on regions, blends them, and compares with exact targets. It has no parameters.
+    """Pools bases on regions, blends them, and compares the masks with exact targets. It has no parameters.
 
-    As in `MaskBranch`, masks live on regions: boxes grown about their centres.
+    As in `MaskBranch`, masks are predicted on regions: boxes grown about their centres.
 
     Args:
         stride: Stride of the bases.
         size: Cells along a side of the masks.
         growth: Part of a box's width and height added in total.
         margin: Pixels added on each side on top of that.
-        binary_targets: Threshold the targets at half coverage, else train on the covered part itself.
+        binary_targets: Whether to threshold the targets at half coverage; otherwise they are the covered parts.
         sampling_ratio: RoIAlign samples per cell along a side.
     """
 
@@ -80,11 +80,11 @@ class Blender(nn.Module):
         matches: Sequence[Tensor],
         centerness: Tensor,
     ) -> Tensor:
-        """Mask loss of positive locations; bases are pooled on the annotated boxes, once for each.
+        """Mask loss of positive locations. The bases are pooled on the annotated boxes, once per box.
 
         Args:
             bases: ``(B, N, H, W)``.
-            targets: Annotations per image, with patches where a location points at them.
+            targets: Annotations per image; those that a location is matched with have patches.
             attention: ``(sum K_i, N, A, A)`` of the locations, image by image.
             matches: ``(K_i,)`` int64 per image: the annotation of each location.
             centerness: ``(sum K_i,)`` of the locations.
@@ -110,7 +110,7 @@ class Blender(nn.Module):
         return blend_loss(blend(pooled[row], attention), wanted[row], centerness)
 
     def predict(self, bases: Tensor, boxes: Sequence[Tensor], attention: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Masks of detected boxes.
+        """Predict the masks of detected boxes.
 
         Args:
             bases: ``(B, N, H, W)``.

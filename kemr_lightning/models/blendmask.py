@@ -4,53 +4,50 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, settings_under
 from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.models.bases import BasisDecoder, SemanticHead, semantic_loss
 from kemr_lightning.models.blender import Blender
-from kemr_lightning.models.detector import batch_images
 from kemr_lightning.models.fcos_head import AttentionFCOSHead, HeadOutputs
-from kemr_lightning.models.mask_nms import mask_nms
+from kemr_lightning.models.settings import FlatSettings
+from kemr_lightning.models.suppression import Suppression
+from kemr_lightning.models.transform import BatchTransform
 from kemr_lightning.models.weights import load_pretrained
-
-CANDIDATES = 2  # times the most detections: how many go into the suppression by masks
 
 
 class BlendMask(nn.Module):
-    """A one-stage detector with `TwoStageDetector`'s interface.
+    """A one-stage detector with masks. A `kemr_lightning.core.contracts.Detector`.
 
-    torchvision's FCOS makes the anchors, assigns targets and computes the box losses; its weights fit under ``fcos.``.
+    Torchvision's FCOS makes the anchors, assigns targets and computes the box losses; its weights fit under ``fcos.``.
 
     Args:
-        fcos: torchvision's FCOS, holding the backbone and an `AttentionFCOSHead`. Its own image transform is not used.
+        fcos: Torchvision's FCOS, holding the backbone and an `AttentionFCOSHead`. Its own image transform is not used.
         decoder: Pyramid to bases.
         blender: Bases and attention to masks.
         semantic: Head of the auxiliary loss, or None to train without.
         strides: Stride of each level of the backbone.
+        transform: Makes batches of images. Its divisor is a multiple of the coarsest stride, so that anchors lie where
+            the features are.
+        suppression: Chooses the detections.
         semantic_weight: Weight of the auxiliary loss.
         mask_weight: Weight of the mask loss.
-        max_mask_positives: Positive locations per image that masks are trained on (a random choice); None for all.
-        mean: Intensity mean for standardising, in [0, 1].
-        std: Intensity standard deviation.
-        nms: What the IoU of the suppression is of: ``"box"``, or ``"mask"`` (see `mask_nms`), which keeps both of two
-            objects that cross, whose boxes may be almost the same.
-        loose_threshold: With ``nms="mask"``, box IoU above which the lower-scored detection is dropped before any mask
-            is made, to bound the work.
-        divisor: Padded sizes are multiples of it; a multiple of the coarsest stride, so that anchors sit where the
-            features are.
+        max_mask_positives: Positive locations per image that masks are trained on, a random choice; None for all.
 
     Raises:
-        UserError: Unknown ``nms``.
-        ValueError: A ``divisor`` that is not such a multiple.
+        ValueError: The transform's divisor is not such a multiple.
     """
+
+    kind = "blendmask"
+    max_views = 1
 
     def __init__(
         self,
@@ -59,33 +56,25 @@ class BlendMask(nn.Module):
         blender: Blender,
         semantic: SemanticHead | None,
         strides: Sequence[int],
+        transform: BatchTransform,
+        suppression: Suppression,
         semantic_weight: float = 0.3,
         mask_weight: float = 1.0,
         max_mask_positives: int | None = None,
-        mean: float = 0.5,
-        std: float = 0.25,
-        nms: str = "box",
-        loose_threshold: float = 0.85,
-        divisor: int = 128,
     ) -> None:
         super().__init__()
-        if nms not in ("box", "mask"):
-            raise UserError(f"model.nms={nms} is not a kind of suppression. Choose box or mask")
-        if divisor % max(strides):
-            raise ValueError(f"divisor {divisor} is not a multiple of the coarsest stride {max(strides)}")
+        if transform.divisor % max(strides):
+            raise ValueError(f"divisor {transform.divisor} is not a multiple of the coarsest stride {max(strides)}")
         self.fcos = fcos
         self.decoder = decoder
         self.blender = blender
         self.semantic = semantic
         self.strides = list(strides)
+        self.transform = transform
+        self.suppression = suppression
         self.semantic_weight = semantic_weight
         self.mask_weight = mask_weight
         self.max_mask_positives = max_mask_positives
-        self.mean = mean
-        self.std = std
-        self.nms = nms
-        self.loose_threshold = loose_threshold
-        self.divisor = divisor
 
     @property
     def backbone(self) -> nn.Module:
@@ -101,8 +90,8 @@ class BlendMask(nn.Module):
 
     @property
     def max_detections(self) -> int:
-        """Most detections that an image can have."""
-        return int(self.fcos.detections_per_img)
+        """Most detections of an image."""
+        return self.suppression.detections
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
@@ -122,12 +111,12 @@ class BlendMask(nn.Module):
         """
         if self.training and targets is None:
             raise ValueError("a detector in training mode needs targets")
-        batch = batch_images(images, self.divisor, self.mean, self.std)
+        batch = self.transform(images)
         features: OrderedDict[str, Tensor] = self.backbone(batch.tensors)
         levels = [feature for name, feature in features.items() if name != "fine"]
         outputs: HeadOutputs = self.head(levels)
         bases: Tensor = self.decoder(levels, features.get("fine"))
-        # Batches are padded as one, so the anchors of all images are the same.
+        # All images of a batch are padded to one size, so they have the same anchors.
         anchors: Tensor = self.fcos.anchor_generator(batch, levels)[0]
         counts = [level.shape[-2] * level.shape[-1] for level in levels]
         if self.training and targets is not None:
@@ -137,6 +126,14 @@ class BlendMask(nn.Module):
                 losses["loss_semantic"] = auxiliary * self.semantic_weight
             return losses
         return self._detect(outputs, bases, anchors, counts, batch.image_sizes)
+
+    def detect_in_views(self, image: Tensor, views: int) -> Detections:  # noqa: ARG002
+        """Not possible: this detector has no second stage to judge what other views found.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"{type(self).__name__} detects in one view of an image, not in {views}")
 
     def _losses(
         self,
@@ -190,20 +187,15 @@ class BlendMask(nn.Module):
             Detections(boxes, scores, labels, grid, region)
             for (boxes, scores, labels, _), grid, region in zip(selected, grids, regions, strict=True)
         ]
-        if self.nms == "box":
-            return found
-        return [
-            each.select(mask_nms(each, size, self.fcos.nms_thresh)[: self.max_detections])
-            for each, size in zip(found, image_sizes, strict=True)
-        ]
+        return [self.suppression.by_masks(each, size) for each, size in zip(found, image_sizes, strict=True)]
 
     def _select(
         self, outputs: HeadOutputs, index: int, anchors: Tensor, counts: list[int], image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes, scores, labels (from 1) and locations of an image's detections.
 
-        ``FCOS.postprocess_detections`` does the same but does not say which location a box came from, where its
-        attention is; nor does it drop boxes that lie outside the image.
+        ``FCOS.postprocess_detections`` does the same, but does not tell the location of each box, where its attention
+        is predicted, and keeps boxes that lie outside the image.
         """
         predictions = outputs.predictions
         classes = predictions["cls_logits"].shape[-1]
@@ -213,7 +205,7 @@ class BlendMask(nn.Module):
             torch.tensor([0, *counts]).cumsum(0).tolist(), torch.split(scores, counts), strict=False
         ):
             flat = level.flatten()
-            good = torch.nonzero(flat > self.fcos.score_thresh)[:, 0]
+            good = torch.nonzero(flat > self.suppression.score_threshold)[:, 0]
             best, order = flat[good].topk(min(self.fcos.topk_candidates, len(good)))
             kept_scores.append(best)
             kept.append(good[order] + start * classes)
@@ -223,108 +215,163 @@ class BlendMask(nn.Module):
         boxes = clip_boxes_to_image(boxes, image_size)
         solid = torch.nonzero(((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1))[:, 0]
         boxes, score, label, location = boxes[solid], score[solid], label[solid], location[solid]
-        boxwise = self.nms == "box"
-        chosen = batched_nms(boxes, score, label, self.fcos.nms_thresh if boxwise else self.loose_threshold)
-        chosen = chosen[: self.max_detections if boxwise else CANDIDATES * self.max_detections]
+        chosen = self.suppression.by_boxes(boxes, score, label)
         return boxes[chosen], score[chosen], label[chosen], location[chosen]
+
+
+@dataclass(frozen=True)
+class FCOSSettings:
+    """FCOS and its head. Fields of this and the following classes are named as the settings of `conf/model`.
+
+    Attributes:
+        convs: See `AttentionFCOSHead`.
+        groups: Groups of every GroupNorm, in the decoder and the auxiliary head too.
+        anchor_sizes: One per level, in pixels; None for the strides. A location is responsible for boxes whose
+            farthest side is 4 to 8 sizes away (from 0 at the first level, without limit at the last), regresses in
+            units of the size, and is positive within ``centre_radius`` sizes of a box's centre.
+        centre_radius: See ``anchor_sizes``.
+        bases: Bases, and attention maps per instance.
+        attention_size: Cells along a side of an attention map.
+        candidates: Most candidates per level before suppression.
+    """
+
+    convs: int = 4
+    groups: int = 32
+    anchor_sizes: Sequence[float] | None = None
+    centre_radius: float = 1.5
+    bases: int = 4
+    attention_size: int = 14
+    candidates: int = 1000
+
+
+@dataclass(frozen=True)
+class BlendSettings:
+    """Masks and losses.
+
+    Attributes:
+        mask_size: Cells along a side of the masks.
+        mask_growth: See ``growth`` of `Blender`.
+        mask_margin: See ``margin`` of `Blender`.
+        binary_targets: See `Blender`.
+        mask_weight: Weight of the mask loss.
+        max_mask_positives: See `BlendMask`.
+        semantic_weight: Weight of the auxiliary loss; 0 trains without it.
+        semantic_width: See ``width`` of `SemanticHead`.
+    """
+
+    mask_size: int = 56
+    mask_growth: float = 0.0
+    mask_margin: float = 0.0
+    binary_targets: bool = False
+    mask_weight: float = 1.0
+    max_mask_positives: int | None = None
+    semantic_weight: float = 0.3
+    semantic_width: int = 128
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """Settings under ``decoder``. See `BasisDecoder`; ``groups`` is None for those of the head."""
+
+    width: int = 128
+    convs: int = 3
+    groups: int | None = None
+    fine_channels: int = 0
+    fine_width: int | None = None
 
 
 def blendmask(
     num_classes: int,
     backbone: nn.Module,
     weights: str = "none",
-    convs: int = 4,
-    groups: int = 32,
-    anchor_sizes: Sequence[float] | None = None,
-    centre_radius: float = 1.5,
-    bases: int = 4,
-    attention_size: int = 14,
-    mask_size: int = 56,
-    mask_growth: float = 0.0,
-    mask_margin: float = 0.0,
-    mask_weight: float = 1.0,
-    max_mask_positives: int | None = None,
-    binary_targets: bool = False,
     decoder: Mapping[str, Any] | None = None,
-    semantic_weight: float = 0.3,
-    semantic_width: int = 128,
-    score_threshold: float = 0.05,
-    nms: str = "box",
-    nms_threshold: float = 0.6,
-    loose_threshold: float = 0.85,
-    detections: int = 100,
-    candidates: int = 1000,
     mean: float = 0.5,
     std: float = 0.25,
+    **settings: Any,
 ) -> BlendMask:
-    """BlendMask on a backbone; `conf/model` calls this.
+    """Build BlendMask on a backbone; `conf/model` calls this.
 
     Args:
         num_classes: Foreground classes.
-        backbone: See `kemr_lightning.models.backbone`; all its levels detect, the finest three make the bases.
+        backbone: See `kemr_lightning.models.backbone`. All its levels detect; the finest three make the bases.
         weights: See `kemr_lightning.models.weights.load_pretrained`.
-        convs: See `AttentionFCOSHead`.
-        groups: Groups of every GroupNorm.
-        anchor_sizes: One per level, in pixels; None for the strides. A location is responsible for boxes whose farthest
-            side is 4 to 8 sizes away (the first level from 0, the last without end), regresses in units of the size and
-            is positive within ``centre_radius`` sizes of a box's centre.
-        centre_radius: See there.
-        bases: Bases and attention maps.
-        attention_size: Cells along a side of an attention map.
-        mask_size: Cells along a side of the masks.
-        mask_growth: See `Blender`.
-        mask_margin: See `Blender`.
-        mask_weight: See `BlendMask`.
-        max_mask_positives: See `BlendMask`.
-        binary_targets: See `Blender`.
-        decoder: Further arguments of `BasisDecoder`.
-        semantic_weight: Weight of the auxiliary loss; 0 trains without.
-        semantic_width: See `SemanticHead`.
-        score_threshold: Detections below it are dropped; a score is the root of class probability times centerness.
-        nms: See `BlendMask`.
-        nms_threshold: IoU above which the lower-scored of two detections of a class is dropped.
-        loose_threshold: See `BlendMask`.
-        detections: Most detections per image.
-        candidates: Most detections per level before suppression.
+        decoder: The fields of `DecoderSettings`.
         mean: Intensity mean, in [0, 1].
         std: Intensity standard deviation.
+        settings: The fields of `FCOSSettings`, `BlendSettings` and `Suppression`. A score is the root of class
+            probability times centerness.
 
     Returns:
         The detector.
 
     Raises:
-        UserError: The weights cannot be had or do not fit, or ``nms`` is unknown.
+        SettingError: A setting is unknown or wrong, or the weights do not exist or do not fit.
+        UserError: The weights cannot be downloaded or read.
     """
+    flat = FlatSettings(settings)
+    head, masks = flat.take(FCOSSettings), flat.take(BlendSettings)
+    suppression = flat.take(Suppression, nms_threshold=0.6)
+    flat.refuse_rest()
     channels = int(backbone.out_channels)  # type: ignore[arg-type]
     strides = [int(stride) for stride in backbone.strides]  # type: ignore[union-attr]
-    sizes = [float(size) for size in (strides if anchor_sizes is None else anchor_sizes)]
-    if len(sizes) != len(strides):
-        raise ValueError(f"one anchor size per level: {len(strides)} levels, anchor_sizes={sizes}")
-    fcos = FCOS(
-        backbone,
-        num_classes,
-        anchor_generator=AnchorGenerator(tuple((size,) for size in sizes), ((1.0,),) * len(sizes)),
-        head=AttentionFCOSHead(channels, num_classes, convs, groups, bases, attention_size),
-        center_sampling_radius=centre_radius,
-        score_thresh=score_threshold,
-        nms_thresh=nms_threshold,
-        detections_per_img=detections,
-        topk_candidates=candidates,
-    )
+    fcos = _fcos(backbone, channels, strides, num_classes, head, suppression)
+    with settings_under("decoder"):
+        bases = _decoder(channels, strides, head, decoder)
     detector = BlendMask(
         fcos,
-        BasisDecoder(channels, min(3, len(strides)), bases=bases, **({"groups": groups} | dict(decoder or {}))),
-        Blender(strides[0] // 2, mask_size, mask_growth, mask_margin, binary_targets),
-        SemanticHead(channels, num_classes, semantic_width, groups) if semantic_weight else None,
+        bases,
+        Blender(strides[0] // 2, masks.mask_size, masks.mask_growth, masks.mask_margin, masks.binary_targets),
+        SemanticHead(channels, num_classes, masks.semantic_width, head.groups) if masks.semantic_weight else None,
         strides,
-        semantic_weight,
-        mask_weight,
-        max_mask_positives,
-        mean,
-        std,
-        nms,
-        loose_threshold,
-        divisor=max(32, *strides),
+        BatchTransform(mean, std, max(32, *strides)),
+        suppression,
+        masks.semantic_weight,
+        masks.mask_weight,
+        masks.max_mask_positives,
     )
     load_pretrained(detector, weights)
     return detector
+
+
+def _fcos(
+    backbone: nn.Module,
+    channels: int,
+    strides: Sequence[int],
+    num_classes: int,
+    head: FCOSSettings,
+    suppression: Suppression,
+) -> FCOS:
+    """Torchvision's FCOS with a head that predicts attention."""
+    sizes = [float(size) for size in (strides if head.anchor_sizes is None else head.anchor_sizes)]
+    if len(sizes) != len(strides):
+        raise SettingError("anchor_sizes", sizes, "is not one size per level", f"Give {len(strides)} sizes")
+    return FCOS(
+        backbone,
+        num_classes,
+        anchor_generator=AnchorGenerator(tuple((size,) for size in sizes), ((1.0,),) * len(sizes)),
+        head=AttentionFCOSHead(channels, num_classes, head.convs, head.groups, head.bases, head.attention_size),
+        center_sampling_radius=head.centre_radius,
+        score_thresh=suppression.score_threshold,
+        nms_thresh=suppression.nms_threshold,
+        detections_per_img=suppression.detections,
+        topk_candidates=head.candidates,
+    )
+
+
+def _decoder(
+    channels: int, strides: Sequence[int], head: FCOSSettings, given: Mapping[str, Any] | None
+) -> BasisDecoder:
+    """The decoder of the finest three levels."""
+    flat = FlatSettings(given)
+    settings = flat.take(DecoderSettings)
+    flat.refuse_rest()
+    return BasisDecoder(
+        channels,
+        min(3, len(strides)),
+        settings.width,
+        settings.convs,
+        head.bases,
+        head.groups if settings.groups is None else settings.groups,
+        settings.fine_channels,
+        settings.fine_width,
+    )

@@ -39,16 +39,16 @@ class ConvBoxHead(nn.Sequential):
 
 
 class BoxStage(nn.Module):
-    """One detector of a cascade: its head, its IoU threshold and its box coding (Cai & Vasconcelos 2018).
+    """One stage of a cascade: its head, its IoU threshold and its box coding (Cai & Vasconcelos 2018).
 
     Args:
         head: Pooled features ``(K, C, S, S)`` -> ``(K, head.out_features)``.
         num_classes: Foreground classes.
         iou_threshold: A proposal is positive at this IoU or above, negative below it.
-        box_weights: Weights of ``(dx, dy, dw, dh)``; the deltas are multiplied by them.
-        class_agnostic: One set of deltas for all classes, else one per class.
-        smooth_l1_beta: Where the box loss turns from quadratic to linear, in weighted delta units; 0 for linear
-            throughout.
+        box_weights: Factors of the deltas ``(dx, dy, dw, dh)``.
+        class_agnostic: Whether all classes share one set of deltas; otherwise each has its own.
+        smooth_l1_beta: Where the box loss turns from quadratic to linear, in units of the weighted deltas; 0 makes it
+            linear throughout.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class BoxStage(nn.Module):
         return self.class_logits(features), self.deltas(features)
 
     def deltas_of(self, deltas: Tensor, labels: Tensor) -> Tensor:
-        """The four deltas that belong to each box's class.
+        """The four deltas of each box's own class.
 
         Args:
             deltas: ``(K, 4 or 4 num_classes)``.
-            labels: ``(K,)`` int64 from 1; ignored when class-agnostic.
+            labels: ``(K,)`` int64 from 1; ignored if class-agnostic.
 
         Returns:
             ``(K, 4)``.
@@ -103,7 +103,7 @@ class BoxStage(nn.Module):
         return chosen[torch.arange(len(chosen), device=deltas.device), labels - 1]
 
     def refine(self, boxes: Tensor, logits: Tensor, deltas: Tensor) -> Tensor:
-        """Apply deltas to boxes, those of the likeliest foreground class where they are per class; ``(K, 4)``."""
+        """Apply the deltas to the boxes ``(K, 4)``: those of the likeliest foreground class, where each has its own."""
         chosen = self.deltas_of(deltas, logits[:, 1:].argmax(dim=1) + 1)
         refined: Tensor = self.coder.decode_single(chosen, boxes)
         return refined
@@ -118,7 +118,7 @@ class BoxStage(nn.Module):
             targets: ``(K, 4)`` deltas to regress to; rows of background boxes are ignored.
 
         Returns:
-            Two scalars; zeros that keep the graph when there are no boxes.
+            Two scalars; 0 (with a graph) if there are no boxes.
         """
         if len(labels) == 0:
             return logits.sum() * 0, deltas.sum() * 0

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import box_iou, clip_boxes_to_image
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.models.box_head import BoxStage
 from kemr_lightning.models.mask_branch import MaskBranch
-from kemr_lightning.models.mask_nms import mask_nms
 from kemr_lightning.models.pooler import AlignedRoIPooler
+from kemr_lightning.models.suppression import Suppression
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class CascadeVariant:
     """What differs between the two published implementations of Cascade Mask R-CNN.
 
     Attributes:
-        resample: Sample boxes anew at every stage, ground truth appended each time (mmdetection); else sample once,
-            with ground truth appended once, and only relabel afterwards (detectron2).
+        resample: Whether boxes are sampled anew at every stage, with the ground truth appended each time
+            (mmdetection). Otherwise they are sampled once, with the ground truth appended once, and only relabelled
+            at later stages (detectron2).
         loss_weights: Weight of each stage's losses.
-        share_gradient: Each of n stages sends 1/n of its gradient back into the pooled box features.
-        average_logits: Scores are the softmax of the stages' mean logits, else the mean of their softmaxes.
-        mask_per_stage: Each stage trains a mask head on its own positives and the masks are averaged; else one mask
-            head, trained on the first sample's positives.
+        share_gradient: Whether each of n stages sends 1/n of its gradient back into the pooled box features.
+        average_logits: Whether scores are the softmax of the stages' mean logits; otherwise they are the mean of the
+            stages' softmaxes.
+        mask_per_stage: Whether each stage trains a mask head of its own on its own positives, and masks are averaged.
+            Otherwise one mask head is trained on the first stage's positives.
         smooth_l1_beta: See `BoxStage`; 0 is L1.
     """
 
@@ -46,13 +48,25 @@ VARIANTS = {
     "mmdetection": CascadeVariant(True, (1.0, 0.5, 0.25), False, True, True, 1.0),
     "detectron2": CascadeVariant(False, (1.0, 1.0, 1.0), True, False, False, 0.0),
 }
-CANDIDATES = 2  # times `detections`: how many go into the suppression by masks
-
 SINGLE_STAGE = CascadeVariant(True, (1.0,), False, True, True, 1.0)
+"""Mask R-CNN."""
+
+
+def variant_of(name: str | None) -> CascadeVariant:
+    """The variant of a name in `VARIANTS`; `SINGLE_STAGE` for None.
+
+    Raises:
+        SettingError: There is no variant of that name.
+    """
+    if name is None:
+        return SINGLE_STAGE
+    if name not in VARIANTS:
+        raise SettingError("variant", name, "is not a variant of the cascade", f"Choose {' or '.join(VARIANTS)}")
+    return VARIANTS[name]
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """Identity forward, gradient times a factor backward."""
+    """The identity, whose gradient is multiplied by a factor."""
 
     @staticmethod
     def forward(context: torch.autograd.function.FunctionCtx, values: Tensor, factor: float) -> Tensor:
@@ -66,13 +80,13 @@ class _ScaleGradient(torch.autograd.Function):
 
 @dataclass
 class _Assigned:
-    """Boxes of one image with what they should become.
+    """Boxes of one image with their training targets.
 
     Attributes:
         boxes: ``(K, 4)``.
         labels: ``(K,)`` int64, 0 for background.
-        matches: ``(K,)`` int64, index of the annotation (0 for background boxes, to be ignored).
-        is_truth: ``(K,)`` bool, boxes that are appended annotations.
+        matches: ``(K,)`` int64, index of each box's annotation; meaningless for background boxes.
+        is_truth: ``(K,)`` bool, whether the box is an appended annotation.
     """
 
     boxes: Tensor
@@ -82,22 +96,19 @@ class _Assigned:
 
 
 class CascadeHeads(nn.Module):
-    """Box stages in sequence, each on the boxes of the one before, and the mask branch.
+    """Box stages in sequence, each on the boxes that the one before refined, and the mask branch.
 
     Args:
-        stages: The detectors, by rising IoU threshold.
+        stages: The box stages, by rising IoU threshold.
         box_pooler: Pools the pyramid for the box heads.
-        mask_branch: The mask heads; as many as the variant asks for.
-        variant: ``"mmdetection"``, ``"detectron2"``, or a `CascadeVariant`.
+        mask_branch: The mask heads: one per stage, or one in all, as the variant wants.
+        variant: Which published implementation to follow.
         samples: Boxes per image that losses are computed on.
         positive_fraction: Largest part of them that is positive.
-        score_threshold: Detections below it are dropped.
-        nms_threshold: IoU above which the lower-scored of two detections of a class is dropped.
-        detections: Most detections per image.
-        nms: What the IoU is of: ``"box"``, or ``"mask"`` (see `mask_nms`), which keeps both of two objects that cross,
-            whose boxes may be almost the same.
-        loose_threshold: With ``nms="mask"``, box IoU above which the lower-scored detection is dropped before any mask
-            is made, to bound the work.
+        suppression: Chooses the detections.
+
+    Raises:
+        ValueError: The variant has too few loss weights for the stages, or wants another number of mask heads.
     """
 
     def __init__(
@@ -105,20 +116,12 @@ class CascadeHeads(nn.Module):
         stages: Sequence[BoxStage],
         box_pooler: AlignedRoIPooler,
         mask_branch: MaskBranch,
-        variant: str | CascadeVariant = "mmdetection",
+        variant: CascadeVariant,
         samples: int = 512,
         positive_fraction: float = 0.25,
-        score_threshold: float = 0.05,
-        nms_threshold: float = 0.5,
-        detections: int = 100,
-        nms: str = "box",
-        loose_threshold: float = 0.85,
+        suppression: Suppression | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(variant, str):
-            if variant not in VARIANTS:
-                raise ValueError(f"unknown cascade variant {variant!r}; choose from {sorted(VARIANTS)}")
-            variant = VARIANTS[variant]
         if len(variant.loss_weights) < len(stages):
             raise ValueError(f"{len(stages)} stages but {len(variant.loss_weights)} loss weights")
         expected = len(stages) if variant.mask_per_stage else 1
@@ -129,13 +132,7 @@ class CascadeHeads(nn.Module):
         self.mask_branch = mask_branch
         self.variant = variant
         self.sampler = BalancedPositiveNegativeSampler(samples, positive_fraction)
-        self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
-        self.detections = detections
-        if nms not in ("box", "mask"):
-            raise UserError(f"model.heads.nms={nms} is not a kind of suppression. Choose box or mask")
-        self.nms = nms
-        self.loose_threshold = loose_threshold
+        self.suppression = suppression or Suppression()
 
     def forward(
         self,
@@ -204,7 +201,7 @@ class CascadeHeads(nn.Module):
         return losses
 
     def _assign(self, stage: BoxStage, boxes: Tensor, target: Instances, sample: bool) -> _Assigned:
-        """Label the boxes of an image at the stage's IoU threshold; sample them, ground truth appended, if asked."""
+        """Label an image's boxes at the stage's IoU threshold; with ``sample``, append the ground truth and sample."""
         is_truth = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
         if sample:
             boxes = torch.cat([boxes, target.boxes.to(boxes)])
@@ -212,7 +209,7 @@ class CascadeHeads(nn.Module):
         labels = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
         matches = torch.zeros_like(labels)
         if len(target) and len(boxes):
-            # Two boxes without area have an IoU of 0 / 0, which the matcher would take for a match.
+            # The IoU of two boxes without area is 0 / 0, which the matcher would take for a match.
             found = stage.matcher(box_iou(target.boxes, boxes).nan_to_num(0.0))
             positive = found >= 0
             matches[positive] = found[positive]
@@ -240,7 +237,7 @@ class CascadeHeads(nn.Module):
     ) -> list[Tensor]:
         """The refined boxes that the next stage trains on: detached, clipped, without empty ones.
 
-        Appended ground truth leaves too where it is appended anew at the next stage.
+        Appended ground truth is removed too if the next stage appends it anew.
         """
         result = []
         for each, logit, delta, size in zip(assigned, logits, deltas, image_sizes, strict=True):
@@ -287,42 +284,12 @@ class CascadeHeads(nn.Module):
             Detections(box, score, label, grids[i], regions[i], None if disagreement is None else disagreement[i])
             for i, (box, score, label) in enumerate(selected)
         ]
-        return [self.suppress_masks(each, size) for each, size in zip(found, image_sizes, strict=True)]
-
-    def suppress_boxes(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-        """Which boxes of one image get masks, by falling score.
-
-        Args:
-            boxes: ``(N, 4)``.
-            scores: ``(N,)``.
-            labels: ``(N,)`` int64.
-
-        Returns:
-            ``(K,)`` int64 positions: with ``nms="box"`` the detections, else the candidates of `suppress_masks`.
-        """
-        boxwise = self.nms == "box"
-        kept = batched_nms(boxes, scores, labels, self.nms_threshold if boxwise else self.loose_threshold)
-        limited: Tensor = kept[: self.detections if boxwise else CANDIDATES * self.detections]
-        return limited
-
-    def suppress_masks(self, found: Detections, image_size: tuple[int, int]) -> Detections:
-        """The detections of one image among its candidates: with ``nms="box"`` all of them.
-
-        Args:
-            found: Of boxes that `suppress_boxes` left.
-            image_size: ``(H, W)`` before padding.
-
-        Returns:
-            At most ``detections`` of them, with ``nms="mask"`` by falling score.
-        """
-        if self.nms == "box":
-            return found
-        return found.select(mask_nms(found, image_size, self.nms_threshold)[: self.detections])
+        return [self.suppression.by_masks(each, size) for each, size in zip(found, image_sizes, strict=True)]
 
     def judge(
         self, features: OrderedDict[str, Tensor], boxes: Tensor, labels: Tensor, image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """What the last stage makes of given boxes of one image.
+        """Classify and refine given boxes of one image with the last stage.
 
         Args:
             features: The backbone's maps of that image.
@@ -342,15 +309,15 @@ class CascadeHeads(nn.Module):
     def _select(
         self, stage: BoxStage, boxes: Tensor, scores: Tensor, deltas: Tensor, image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode, threshold, suppress: boxes ``(D, 4)``, scores ``(D,)`` and labels ``(D,)`` of one image."""
-        where, label = torch.nonzero(scores[:, 1:] > self.score_threshold, as_tuple=True)
+        """Decode, threshold and suppress: boxes ``(D, 4)``, scores ``(D,)`` and labels ``(D,)`` of one image."""
+        where, label = torch.nonzero(scores[:, 1:] > self.suppression.score_threshold, as_tuple=True)
         label = label + 1
         score = scores[where, label]
         decoded = stage.coder.decode_single(stage.deltas_of(deltas[where], label), boxes[where])
         decoded = clip_boxes_to_image(decoded, image_size)
         solid = torch.nonzero(((decoded[:, 2:] - decoded[:, :2]) > 0).all(dim=1))[:, 0]
         decoded, score, label = decoded[solid], score[solid], label[solid]
-        kept = self.suppress_boxes(decoded, score, label)
+        kept = self.suppression.by_boxes(decoded, score, label)
         return decoded[kept], score[kept], label[kept]
 
     def _pool_boxes(self, features: OrderedDict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:

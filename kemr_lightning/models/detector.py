@@ -5,74 +5,46 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from kemr_lightning.core.instances import Detections, Instances
-
-
-def batch_images(images: Sequence[Tensor], divisor: int, mean: float, std: float) -> ImageList:
-    """Standardise images and pad them on the right and below to one size, with the median of their border.
-
-    Args:
-        images: ``(1, H_i, W_i)`` float in [0, 1].
-        divisor: The padded height and width are multiples of it.
-        mean: Subtracted from the intensity.
-        std: The intensity is divided by it.
-
-    Returns:
-        Torchvision's image list: tensors ``(B, 1, H, W)`` and the sizes before padding.
-    """
-    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-    height = -(-max(size[0] for size in sizes) // divisor) * divisor
-    width = -(-max(size[1] for size in sizes) // divisor) * divisor
-    padded = []
-    for image, (rows, columns) in zip(images, sizes, strict=True):
-        standard = (image - mean) / std
-        if (rows, columns) != (height, width):
-            border = torch.cat([standard[0, 0], standard[0, -1], standard[0, :, 0], standard[0, :, -1]])
-            full = border.median().expand(1, height, width).clone()
-            full[:, :rows, :columns] = standard
-            standard = full
-        padded.append(standard)
-    return ImageList(torch.stack(padded), sizes)
+from kemr_lightning.models.cascade import CascadeHeads
+from kemr_lightning.models.transform import BatchTransform
+from kemr_lightning.models.views import VIEWS, detect_in_views
 
 
 class TwoStageDetector(nn.Module):
-    """Boxes and masks from proposals (Mask R-CNN, Cascade Mask R-CNN).
+    """Boxes and masks from proposals: Mask R-CNN and Cascade Mask R-CNN. A `kemr_lightning.core.contracts.Detector`.
 
     Args:
         backbone: Images to feature maps.
         rpn: Torchvision's region proposal network.
-        heads: Region heads with `CascadeHeads`' signature.
-        mean: Intensity mean for standardising, in [0, 1].
-        std: Intensity standard deviation.
-        divisor: Padded sizes are multiples of it.
+        heads: The region heads.
+        transform: Makes batches of images.
     """
 
+    max_views = len(VIEWS)
+
     def __init__(
-        self,
-        backbone: nn.Module,
-        rpn: RegionProposalNetwork,
-        heads: nn.Module,
-        mean: float = 0.5,
-        std: float = 0.25,
-        divisor: int = 32,
+        self, backbone: nn.Module, rpn: RegionProposalNetwork, heads: CascadeHeads, transform: BatchTransform
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.rpn = rpn
         self.heads = heads
-        self.mean = mean
-        self.std = std
-        self.divisor = divisor
+        self.transform = transform
+
+    @property
+    def kind(self) -> str:
+        """``"mask_rcnn"`` with one box stage, ``"cascade"`` with several."""
+        return "mask_rcnn" if len(self.heads.stages) == 1 else "cascade"
 
     @property
     def max_detections(self) -> int:
-        """Most detections that an image can have."""
-        return int(self.heads.detections)  # type: ignore[arg-type]
+        """Most detections of an image."""
+        return self.heads.suppression.detections
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Instances] | None = None
@@ -91,7 +63,7 @@ class TwoStageDetector(nn.Module):
         """
         if self.training and targets is None:
             raise ValueError("a detector in training mode needs targets")
-        batch = batch_images(images, self.divisor, self.mean, self.std)
+        batch = self.transform(images)
         features: OrderedDict[str, Tensor] = self.backbone(batch.tensors)
         if not self.training:
             return self.detect(features, batch)
@@ -105,11 +77,11 @@ class TwoStageDetector(nn.Module):
         return losses | head_losses
 
     def detect(self, features: OrderedDict[str, Tensor], batch: ImageList) -> list[Detections]:
-        """Detections of images whose feature maps are there already.
+        """Detect in images whose feature maps are already computed.
 
         Args:
             features: The backbone's maps of the batch.
-            batch: See `batch_images`.
+            batch: The batch, as the transform made it.
 
         Returns:
             One `Detections` per image.
@@ -118,12 +90,16 @@ class TwoStageDetector(nn.Module):
         found: list[Detections] = self.heads(features, proposals, batch.image_sizes)
         return found
 
+    def detect_in_views(self, image: Tensor, views: int) -> Detections:
+        """See `kemr_lightning.models.views.detect_in_views`."""
+        return detect_in_views(self, image, views)
+
 
 def _solid(boxes: Tensor) -> Tensor:
-    """Boxes with an area: every annotation gets its best anchors, and for one without area all are alike."""
+    """Boxes that have an area. The RPN gives each annotation its best anchors; for one without area all are equal."""
     return boxes[((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)]
 
 
 def _levels(features: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
-    """The pyramid without the map for outlines."""
+    """The pyramid's levels, without the fine map for outlines."""
     return OrderedDict((name, feature) for name, feature in features.items() if name != "fine")

@@ -1,4 +1,4 @@
-"""torchvision's FCOS head, extended by what BlendMask needs: attention maps and the assignment behind the losses."""
+"""Torchvision's FCOS head, extended by what BlendMask needs: attention maps and the assignment behind the losses."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, 
 
 
 def per_location(maps: Tensor) -> Tensor:
-    """``(B, C, H, W)`` -> ``(B, H * W, C)``: rows of the map one after the other, as torchvision orders anchors."""
+    """``(B, C, H, W)`` -> ``(B, H * W, C)``, row by row, as torchvision orders anchors."""
     return maps.flatten(2).transpose(1, 2)
 
 
 def neighbourhoods(maps: Sequence[Tensor], image: Tensor, location: Tensor) -> Tensor:
-    """What a padded 3x3 convolution sees at single locations of a pyramid.
+    """The input of a padded 3x3 convolution at single locations of a pyramid.
 
     Args:
         maps: ``(B, C, H_l, W_l)`` per level.
@@ -53,10 +53,10 @@ def neighbourhoods(maps: Sequence[Tensor], image: Tensor, location: Tensor) -> T
 
 @dataclass
 class HeadOutputs:
-    """What the head says about every location of a batch of pyramids.
+    """The head's predictions at every location of a batch of pyramids.
 
     Attributes:
-        predictions: torchvision's ``cls_logits (B, L, classes)``, ``bbox_regression (B, L, 4)`` in units of the anchor
+        predictions: Torchvision's ``cls_logits (B, L, classes)``, ``bbox_regression (B, L, 4)`` in units of the anchor
             size, ``bbox_ctrness (B, L, 1)`` logits.
         towers: ``(B, C, H_l, W_l)`` per level: the features in front of the box regression.
     """
@@ -66,11 +66,12 @@ class HeadOutputs:
 
 
 class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
-    """torchvision's FCOS head with a third prediction from the box tower: BlendMask's top-level attention.
+    """Torchvision's FCOS head with a third prediction from the box tower: BlendMask's top-level attention.
 
-    Two towers of convolutions, shared by all levels; class scores from one, box, centerness and attention from the
-    other (Tian et al. 2019; Chen et al. 2020, section 3.1). Of the attention's 3x3 convolution, with ``bases * size²``
-    channels the largest layer of the model, only the locations asked for are computed; the result is the same.
+    There are two towers of convolutions, shared by all levels: class scores come from one; boxes, centerness and
+    attention from the other (Tian et al. 2019; Chen et al. 2020, section 3.1). The attention's 3x3 convolution is the
+    largest layer of the model, with ``bases * size²`` channels, so it is computed only at the locations asked for; the
+    result is the same.
 
     Args:
         channels: Channels of the pyramid and of both towers.
@@ -90,12 +91,12 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
         bases: int = 4,
         attention_size: int = 14,
     ) -> None:
-        # torchvision's constructor gives no choice of the norm; without convolutions it makes none.
+        # Torchvision's constructor does not let one choose the norm; without convolutions it makes none.
         super().__init__(channels, 1, num_classes, num_convs=0)
         norm = partial(nn.GroupNorm, groups)
         self.classification_head = FCOSClassificationHead(channels, 1, num_classes, convs, norm_layer=norm)
         self.regression_head = FCOSRegressionHead(channels, 1, convs, norm_layer=norm)
-        # Distances pass a ReLU: starting at 0, half of them would have no gradient. Two anchor sizes are usual.
+        # Distances pass a ReLU: if they started at 0, half of them would have no gradient. Two anchor sizes are usual.
         nn.init.constant_(self.regression_head.bbox_reg.bias, 2.0)
         self.bases = bases
         self.attention_size = attention_size
@@ -104,10 +105,13 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
         nn.init.zeros_(self.attention.bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutputs:
-        """Predictions of all levels; see `HeadOutputs`.
+        """Predict at all levels.
 
         Args:
             levels: ``(B, channels, H_l, W_l)``, finest first.
+
+        Returns:
+            The predictions, and the features that `attend` needs.
         """
         regression = self.regression_head
         towers: list[Tensor] = [regression.conv(level) for level in levels]
@@ -119,7 +123,7 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
         return HeadOutputs(predictions, towers)
 
     def attend(self, towers: Sequence[Tensor], image: Tensor, location: Tensor) -> Tensor:
-        """Attention maps of single locations.
+        """Predict attention maps at single locations.
 
         Args:
             towers: See `HeadOutputs`.
@@ -140,9 +144,9 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Compute torchvision's losses, and hand back the assignment that they were computed with.
+        """Compute torchvision's losses, and return the assignment that they were computed with.
 
-        ``FCOS.compute_loss`` assigns and then calls this; the mask loss needs the same assignment.
+        ``FCOS.compute_loss`` assigns annotations to locations and calls this; the mask loss needs the same assignment.
 
         Args:
             targets: ``boxes (G, 4)`` and ``labels (G,)`` from 0 per image.
@@ -151,14 +155,14 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
             matched_idxs: ``(L,)`` int64 per image: the annotation of each location, -1 for background.
 
         Returns:
-            torchvision's scalars ``classification``, ``bbox_regression`` and ``bbox_ctrness``, and ``matches``
+            Torchvision's scalars ``classification``, ``bbox_regression`` and ``bbox_ctrness``, and ``matches``
             ``(B, L)`` int64.
         """
         losses: dict[str, Tensor] = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
         return losses | {"matches": torch.stack(matched_idxs)}
 
     def centerness(self, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """How central points lie in boxes, 1 in the middle and 0 on the rim (Tian et al. 2019, Eq. 3).
+        """How central points are in boxes: 1 in the middle, 0 on the rim (Tian et al. 2019, Eq. 3).
 
         Args:
             anchors: ``(K, 4)`` whose centres are the points.

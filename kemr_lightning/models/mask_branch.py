@@ -1,4 +1,4 @@
-"""The mask branch: pool regions, predict masks on grids, compare with exact targets."""
+"""The mask branch: pool regions, predict masks on grids, compare them with exact targets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kemr_lightning.models.pooler import AlignedRoIPooler
 
 
 class MaskBranch(nn.Module):
-    """One or several mask heads on shared pooling.
+    """One or several mask heads that share their pooling.
 
-    Masks are predicted on regions: boxes grown about their centres, so that a chromosome's end that the box cuts off is
-    still inside.
+    Masks are predicted on regions: boxes grown about their centres, so that the end of a chromosome that its box cuts
+    off is still inside.
 
     Args:
         heads: One head, or one per cascade stage.
@@ -27,11 +27,15 @@ class MaskBranch(nn.Module):
         fine_pooler: Pools the backbone's ``"fine"`` map at the heads' output size, if the heads use it.
         growth: Part of a box's width and height added in total.
         margin: Pixels added on each side on top of that.
-        binary_targets: Threshold the targets at half coverage (He et al. 2017), else train on the covered part itself,
-            which keeps the outline's place within a cell: annotated chromosomes through 28x28 cells keep a mean IoU of
-            0.997 with covered parts and 0.976 with thresholded ones.
-        max_positives: Positives per image and stage that masks are trained on (a random choice); None for all.
+        binary_targets: Whether to threshold the targets at half coverage (He et al. 2017). Otherwise they are the
+            covered parts themselves, which keep the outline's place within a cell: annotated chromosomes that go
+            through a 28x28 grid and back have a mean IoU of 0.997 with covered parts, and of 0.976 with thresholded
+            ones.
+        max_positives: Positives per image and stage that masks are trained on, a random choice; None for all.
         head_weights: Loss weight of each head.
+
+    Raises:
+        ValueError: There is not one weight per head.
     """
 
     def __init__(
@@ -76,11 +80,11 @@ class MaskBranch(nn.Module):
             features: The backbone's maps.
             boxes: ``(K_i, 4)`` positive boxes per image.
             matches: ``(K_i,)`` int64, the annotation of each.
-            targets: The annotations; images with boxes only do not contribute.
-            head: Which head.
+            targets: Annotations per image; images with boxes only do not contribute.
+            head: Position of the head.
 
         Returns:
-            A scalar; 0 (with a graph) where there is nothing to learn from.
+            A scalar; 0 (with a graph) if there are no positives with masks.
         """
         chosen_boxes, chosen_matches = [], []
         for box, match, target in zip(boxes, matches, targets, strict=True):
@@ -110,7 +114,7 @@ class MaskBranch(nn.Module):
     def predict(
         self, features: OrderedDict[str, Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor] | None]:
-        """Masks of detected boxes: the mean of the heads' probabilities.
+        """Predict the masks of detected boxes: the mean of the heads' probabilities.
 
         Args:
             features: The backbone's maps.
@@ -133,7 +137,16 @@ class MaskBranch(nn.Module):
     def probabilities(
         self, features: OrderedDict[str, Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Masks of detected boxes by each head: ``(heads, sum of K_i, M, M)`` in [0, 1], and the regions per image."""
+        """Predict the masks of detected boxes with each head.
+
+        Args:
+            features: See `predict`.
+            boxes: See `predict`.
+            labels: See `predict`.
+
+        Returns:
+            ``(heads, sum of K_i, M, M)`` probabilities, and the regions ``(K_i, 4)`` per image.
+        """
         regions = [grow_boxes(box, self.growth, self.margin) for box in boxes]
         pooled, fine = self._pool(features, regions)
         own = torch.cat(list(labels)) - 1

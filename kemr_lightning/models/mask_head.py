@@ -14,8 +14,8 @@ class MaskHead(nn.Module):
         num_classes: Foreground classes.
         width: Channels of the head.
         convs: 3x3 convolutions before the grid is doubled.
-        fine_channels: Channels of a second, finer pooled map (same grid as the output) that one more convolution joins
-            in; 0 for none.
+        fine_channels: Channels of a second, finer pooled map (on the grid of the output), which is concatenated before
+            one more convolution; 0 for none.
         fine_width: Channels of the head on the doubled grid; None for ``width``.
     """
 
@@ -54,10 +54,13 @@ class MaskHead(nn.Module):
 
         Args:
             pooled: ``(K, channels, S, S)``.
-            fine: ``(K, fine_channels, 2 S, 2 S)`` if the head was built with them.
+            fine: ``(K, fine_channels, 2 S, 2 S)`` if the head was built with ``fine_channels``.
 
         Returns:
             ``(K, num_classes, 2 S, 2 S)`` logits.
+
+        Raises:
+            ValueError: The head was built with ``fine_channels`` and got no fine features.
         """
         features = self.coarse(pooled)
         if self.fine is not None:

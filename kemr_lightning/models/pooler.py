@@ -1,7 +1,7 @@
-"""RoIAlign over a feature pyramid with pixel centres where they are.
+"""RoIAlign over a feature pyramid with exact pixel centres.
 
-torchvision's ``MultiScaleRoIAlign`` calls ``roi_align`` without ``aligned=True``, which shifts every sample by half a
-feature pixel; this is the same level assignment with the aligned operator.
+Torchvision's ``MultiScaleRoIAlign`` calls ``roi_align`` without ``aligned=True``, which shifts every sample by half a
+feature pixel. Here regions are assigned to levels in the same way, and pooled with the aligned operator.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torchvision.ops import roi_align
 
 
 class AlignedRoIPooler(nn.Module):
-    """Pool regions from the pyramid level that suits their size (Lin et al. 2017, Eq. 1).
+    """Pools each region from the pyramid level that suits its size (Lin et al. 2017, Eq. 1).
 
     Args:
         output_size: Cells along a side of the pooled grid.
         strides: Stride of each level, finest first, each twice the one before.
         sampling_ratio: Samples per cell along a side.
-        canonical_size: Side of a region in pixels that is pooled from the level of stride ``canonical_stride``.
-        canonical_stride: See there.
+        canonical_size: Side in pixels of a region that is pooled from the level of stride ``canonical_stride``.
+        canonical_stride: See ``canonical_size``.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class AlignedRoIPooler(nn.Module):
         self.canonical_stride = canonical_stride
 
     def levels(self, boxes: Tensor) -> Tensor:
-        """Index of the pyramid level of each box, ``(K,)`` int64."""
+        """``(K,)`` int64, the index of each box's pyramid level."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6).prod(dim=1).sqrt()
         stride = self.canonical_stride * side / self.canonical_size
         level = torch.floor(torch.log2(stride / self.strides[0]) + 1e-6)
         return level.clamp(0, len(self.strides) - 1).to(torch.int64)
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Pool.
+        """Pool regions.
 
         Args:
             features: One ``(B, C, H_l, W_l)`` map per stride.

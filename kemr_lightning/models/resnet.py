@@ -1,9 +1,9 @@
 """Torchvision's ResNet family under a feature pyramid, on one intensity channel.
 
-A grey image must give what the same image as RGB gives under ImageNet's statistics, so the backbone itself repeats the
-channel and standardises each copy with ImageNet's mean and standard deviation. Detectors on it therefore pass
-intensities in [0, 1] on as they are (``mean=0``, ``std=1`` in their configuration). Folding the three copies into a
-stem of one channel would be cheaper but not the same: its zero padding would stand for another grey in each channel.
+A grey image must give the same features as its RGB copy standardised with ImageNet's statistics. So the backbone
+itself repeats the channel and standardises each copy with ImageNet's mean and standard deviation; detectors on it pass
+intensities in [0, 1] on unchanged (``mean=0``, ``std=1`` in their configuration). Folding the three copies into a stem
+of one channel would be cheaper but not equal: zero padding stands for a different grey in each standardised channel.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, settings_under
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NORMS = ("frozen", "batch", "group")
+EXTRA = ("pool", "p6p7")
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 FREEZING_ORDER = ("conv1", "layer1", "layer2", "layer3", "layer4")
 
 
 def resnet_names() -> list[str]:
-    """Names of torchvision's ResNet family: ``resnet18`` to ``resnet152``, ResNeXt and Wide ResNet."""
+    """The names of torchvision's ResNet family: ``resnet18`` to ``resnet152``, ResNeXt and Wide ResNet."""
     return [name for name in models.list_models(models) if models.get_model_builder(name).__module__ == resnet.__name__]
 
 
 def norm_layer(norm: str, eps: float = 1e-5) -> Callable[[int], nn.Module]:
-    """A normalisation layer by name.
+    """The constructor of a normalisation layer.
 
     Args:
         norm: ``"frozen"`` (BatchNorm with fixed statistics and affine parameters), ``"batch"`` or ``"group"`` (32
@@ -44,10 +45,10 @@ def norm_layer(norm: str, eps: float = 1e-5) -> Callable[[int], nn.Module]:
         eps: Added to the variance.
 
     Returns:
-        Called with the number of channels.
+        A function from a number of channels to the layer.
 
     Raises:
-        UserError: No such name.
+        SettingError: There is no normalisation of that name.
     """
     if norm == "frozen":
         return partial(FrozenBatchNorm2d, eps=eps)
@@ -55,18 +56,18 @@ def norm_layer(norm: str, eps: float = 1e-5) -> Callable[[int], nn.Module]:
         return partial(nn.BatchNorm2d, eps=eps)
     if norm == "group":
         return lambda channels: nn.GroupNorm(32, channels, eps=eps)
-    raise UserError(f"model.backbone.norm={norm} is not a normalisation. Choose from {', '.join(NORMS)}")
+    raise SettingError("norm", norm, "is not a normalisation", f"Choose from {', '.join(NORMS)}")
 
 
 class ResNetFPN(nn.Module):
     """A residual network with a feature pyramid (He et al. 2016; Lin et al. 2017).
 
-    Parameters bear the names of torchvision's detection models: ``body.*`` and ``fpn.*``.
+    Parameters have the names they have in torchvision's detection models: ``body.*`` and ``fpn.*``.
 
     Args:
         body: One of torchvision's ResNets; its classifier is dropped.
-        architecture: Its name in torchvision, by which its weights are found.
-        first_stage: First of the four stages that feeds the pyramid: 1 for P2-P5, 2 for P3-P5.
+        architecture: Its name in torchvision, which identifies its pretrained weights.
+        first_stage: The first of the four stages that feed the pyramid: 1 for P2-P5, 2 for P3-P5.
         extra: Coarser levels on top: ``"pool"`` (P6, every second element of P5, for proposals only) or ``"p6p7"`` (two
             strided convolutions, as in FCOS).
         out_channels: Channels of the pyramid.
@@ -76,7 +77,10 @@ class ResNetFPN(nn.Module):
     Attributes:
         out_channels: Channels of every level.
         strides: Stride of every level that `forward` returns, finest first.
-        pooled_strides: Stride of the levels that regions are pooled from, which come first.
+        pooled_strides: Strides of the levels that regions are pooled from; they come first in ``strides``.
+
+    Raises:
+        SettingError: ``extra`` or ``first_stage`` is none of these.
     """
 
     mean: Tensor
@@ -92,10 +96,10 @@ class ResNetFPN(nn.Module):
         trainable_layers: int = 5,
     ) -> None:
         super().__init__()
-        if extra not in ("pool", "p6p7"):
-            raise ValueError(f"extra must be 'pool' or 'p6p7', not {extra!r}")
+        if extra not in EXTRA:
+            raise SettingError("extra", extra, "is not a kind of extra levels", f"Choose {' or '.join(EXTRA)}")
         if not 1 <= first_stage <= 4:
-            raise ValueError(f"first_stage must be 1 to 4, not {first_stage}")
+            raise SettingError("first_stage", first_stage, "is out of range", "Give 1 to 4")
         self.architecture = architecture
         self.frozen = FREEZING_ORDER[: 5 - trainable_layers]
         width = body.inplanes // 8  # channels of the first stage
@@ -113,12 +117,12 @@ class ResNetFPN(nn.Module):
             layer.requires_grad_(False)
 
     def _frozen_layers(self) -> list[nn.Module]:
-        # The first normalisation belongs to the stem.
+        # bn1 normalises the stem.
         names = (*self.frozen, "bn1") if self.frozen else ()
         return [layer for name, layer in self.body.named_children() if name in names]
 
     def train(self, mode: bool = True) -> ResNetFPN:
-        """Switch the mode; frozen layers stay in evaluation mode, so that BatchNorm in them keeps its statistics."""
+        """Switch the mode; frozen layers stay in evaluation mode, so that their BatchNorm keeps its statistics."""
         super().train(mode)
         for layer in self._frozen_layers():
             layer.eval()
@@ -138,6 +142,7 @@ class ResNetFPN(nn.Module):
         return features
 
 
+@settings_under("backbone")  # where its settings stand: Hydra builds the backbone first, so the model cannot add it
 def resnet_fpn(
     name: str = "resnet101",
     pretrained: str = "none",
@@ -147,15 +152,15 @@ def resnet_fpn(
     extra: str = "pool",
     out_channels: int = 256,
 ) -> ResNetFPN:
-    """A ResNet with a feature pyramid, with random weights.
+    """Build a ResNet with a feature pyramid, with random weights; `conf/model` calls this for a model's ``backbone``.
 
     Args:
         name: One of `resnet_names`.
-        pretrained: The weights that the whole detector is going to load (``model.weights``; see
-            `kemr_lightning.models.weights`). Nothing is loaded here: it decides the defaults of ``norm`` and
-            ``trainable_layers``, so that a model rebuilt from a checkpoint, which loads nothing, is still the same one.
-        norm: See `norm_layer`. None: ``"frozen"`` with pretrained weights, ``"batch"`` without, for a ResNet of random
-            weights explodes where nothing normalises.
+        pretrained: The weights that the whole detector is going to load (see `kemr_lightning.models.weights`). Nothing
+            is loaded here. They only decide the defaults of ``norm`` and ``trainable_layers``, so that a model rebuilt
+            from a checkpoint without loading pretrained weights still has the same layers.
+        norm: See `norm_layer`. None: ``"frozen"`` with pretrained weights; ``"batch"`` without, because the features of
+            a random ResNet explode if nothing normalises them.
         trainable_layers: See `ResNetFPN`. None: 3 (stem and first stage frozen) with pretrained weights, 5 without.
         first_stage: See `ResNetFPN`.
         extra: See `ResNetFPN`.
@@ -165,22 +170,21 @@ def resnet_fpn(
         The backbone.
 
     Raises:
-        UserError: Unknown name or normalisation, or frozen layers that would stay random.
+        SettingError: A setting is wrong, or would freeze random weights. Its name begins with ``backbone.``.
     """
     if name not in resnet_names():
-        raise UserError(f"model.backbone.name={name} is not a ResNet. Choose from {', '.join(resnet_names())}")
+        raise SettingError("name", name, "is not a ResNet", f"Choose from {', '.join(resnet_names())}")
     learned = pretrained != "none"
     norm = norm or ("frozen" if learned else "batch")
     layers = trainable_layers if trainable_layers is not None else (3 if learned else 5)
     if not 0 <= layers <= 5:
-        raise UserError(f"model.backbone.trainable_layers={layers} is out of range. Give 0 to 5, or null")
-    if not learned and (norm == "frozen" or layers < 5):
-        raise UserError(
-            "model.weights=none leaves nothing to freeze, but model.backbone asks for frozen layers. "
-            "Use norm=batch or norm=group and trainable_layers=null, or give weights"
-        )
-    # Torchvision's Mask R-CNN on COCO was trained with a variance that nothing was added to; its FCOS, whose pyramid
-    # goes up to P7, was not.
+        raise SettingError("trainable_layers", layers, "is out of range", "Give 0 to 5, or null")
+    if not learned and norm == "frozen":
+        raise SettingError("norm", norm, "would freeze random weights", "Use batch or group, or pretrained weights")
+    if not learned and layers < 5:
+        raise SettingError("trainable_layers", layers, "would freeze random weights", "Use null, or pretrained weights")
+    # Torchvision trained its Mask R-CNN on COCO with nothing added to the variance, but not its FCOS, whose pyramid
+    # goes up to P7.
     layer = norm_layer(norm, 0.0 if pretrained == "coco" and norm == "frozen" and extra == "pool" else 1e-5)
     body: resnet.ResNet = models.get_model_builder(name)(weights=None, norm_layer=layer)
     return ResNetFPN(body, name, first_stage, extra, out_channels, layers)

@@ -1,8 +1,9 @@
-"""Test-time augmentation: a chromosome has no upright, so a model may look at an image turned and mirrored and average.
+"""Test-time augmentation: average what a detector finds in turned and mirrored views of an image.
 
-Every view proposes; what they find is united by suppression. Then every view judges the same boxes with its last stage,
-boxes and scores are averaged, and every view predicts masks on the averaged boxes, whose mean is the result. Where the
-heads suppress by masks, boxes unite loosely and the averaged masks decide, as in a single look.
+A chromosome has no upright orientation, so every view is as good as the image itself. Each view detects, and the
+detections of all views are merged by suppression. Each view's last stage then judges the merged boxes; boxes and scores
+are averaged. Finally each view predicts masks on the averaged boxes, and the masks are averaged. With suppression by
+masks, boxes are merged loosely and the averaged masks decide, as in a single view.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,21 +20,23 @@ from torchvision.ops import box_iou
 from kemr_lightning.core.geometry import grow_boxes
 from kemr_lightning.core.instances import Detections
 from kemr_lightning.models.cascade import CascadeHeads
-from kemr_lightning.models.detector import TwoStageDetector, batch_images
+
+if TYPE_CHECKING:
+    from kemr_lightning.models.detector import TwoStageDetector
 
 Size = tuple[int, int]
 
 SAME_OBJECT = 0.5
-"""IoU from which two views' boxes are the same object."""
+"""IoU from which boxes of two views are taken for the same object."""
 
 
 @dataclass(frozen=True)
 class View:
-    """Quarter turns of an image counterclockwise, then perhaps a reflection left to right.
+    """Counterclockwise quarter turns of an image, then possibly a left-right reflection.
 
     Attributes:
         turns: 0 to 3.
-        mirrored: Whether it is reflected.
+        mirrored: Whether the turned image is reflected.
     """
 
     turns: int
@@ -87,12 +91,19 @@ VIEWS = (
     View(0, True),
     View(1, True),
 )
-"""In the order in which they are used: the first four have every side of an object at every side of the image once."""
+"""All eight, in the order of use. In the first four, each side of an object faces each side of the image once."""
 
 
 @dataclass
 class _Seen:
-    """One view: its features, the size it was seen at, and what it found, in the image's own coordinates."""
+    """What one view gave.
+
+    Attributes:
+        view: The view.
+        features: The backbone's maps of it.
+        size: Its ``(H, W)``.
+        found: Its detections, in the coordinates of the image itself.
+    """
 
     view: View
     features: OrderedDict[str, Tensor]
@@ -106,21 +117,20 @@ def detect_in_views(detector: TwoStageDetector, image: Tensor, count: int) -> De
     Args:
         detector: In evaluation mode.
         image: ``(1, H, W)`` float in [0, 1].
-        count: How many of `VIEWS`, from 2 to 8.
+        count: How many of `VIEWS`, 2 to 8.
 
     Returns:
-        Detections in the image's coordinates above the score threshold, by falling score. A score is the mean of two:
-        what the last stages think of the averaged box, and the views' own scores, 0 for one that did not find it. The
-        disagreement is that of all views' mask heads.
+        Detections in the image's coordinates above the score threshold, by falling score. A score is the mean of two
+        values: the last stages' averaged score of the merged box, and the mean score of the views' own detections of
+        it, 0 for a view without one. The disagreement is taken over the mask heads of all views.
     """
     heads = detector.heads
-    assert isinstance(heads, CascadeHeads)
     size = (int(image.shape[-2]), int(image.shape[-1]))
     seen = [_look(detector, image, view) for view in VIEWS[:count]]
     boxes = torch.cat([each.found.boxes for each in seen])
     scores = torch.cat([each.found.scores for each in seen])
     labels = torch.cat([each.found.labels for each in seen])
-    kept = heads.suppress_boxes(boxes, scores, labels)
+    kept = heads.suppression.by_boxes(boxes, scores, labels)
     boxes, labels = boxes[kept], labels[kept]
     votes = torch.stack([_vote(each.found, boxes, labels) for each in seen]).mean(dim=0)
     logits, refined = [], []
@@ -137,13 +147,14 @@ def detect_in_views(detector: TwoStageDetector, image: Tensor, count: int) -> De
     branch = heads.mask_branch
     regions = grow_boxes(boxes, branch.growth, branch.margin)
     found = Detections(boxes, scores, labels, mean, regions, spread).select(scores.argsort(descending=True))
-    # What one view alone was sure of may now be below what a single look must reach.
-    return heads.suppress_masks(found.select(torch.nonzero(found.scores > heads.score_threshold)[:, 0]), size)
+    # A detection of one view only may have fallen below the threshold.
+    above = torch.nonzero(found.scores > heads.suppression.score_threshold)[:, 0]
+    return heads.suppression.by_masks(found.select(above), size)
 
 
 def _look(detector: TwoStageDetector, image: Tensor, view: View) -> _Seen:
     size = (int(image.shape[-2]), int(image.shape[-1]))
-    batch = batch_images([view.of_image(image)], detector.divisor, detector.mean, detector.std)
+    batch = detector.transform([view.of_image(image)])
     features: OrderedDict[str, Tensor] = detector.backbone(batch.tensors)
     found = detector.detect(features, batch)[0]
     found.boxes = view.from_boxes(found.boxes, size)
@@ -151,7 +162,7 @@ def _look(detector: TwoStageDetector, image: Tensor, view: View) -> _Seen:
 
 
 def _vote(found: Detections, boxes: Tensor, labels: Tensor) -> Tensor:
-    """``(N,)`` score of a view's own detection of each box, 0 where it has none."""
+    """``(N,)`` the score of a view's own detection of each box, 0 where it has none."""
     if len(found.boxes) == 0 or len(boxes) == 0:
         return boxes.new_zeros(len(boxes))
     overlap = box_iou(boxes, found.boxes) * (labels[:, None] == found.labels[None])
@@ -160,6 +171,6 @@ def _vote(found: Detections, boxes: Tensor, labels: Tensor) -> Tensor:
 
 
 def _masks(heads: CascadeHeads, seen: _Seen, boxes: Tensor, labels: Tensor, size: Size) -> Tensor:
-    """``(heads, N, M, M)`` probabilities of every mask head on boxes, as the image itself lies."""
+    """``(heads, N, M, M)`` probabilities of every mask head on boxes, turned back to the image's own orientation."""
     turned: Sequence[Tensor] = [seen.view.of_boxes(boxes, size)]
     return seen.view.from_image(heads.mask_branch.probabilities(seen.features, turned, [labels])[0])

@@ -1,8 +1,8 @@
-"""Pretrained weights: ``model.weights=imagenet|coco|none|PATH``.
+"""Pretrained weights of a detector: torchvision's for ImageNet or COCO, or those in a file.
 
-Weights come from torchvision's own enums, through torch hub's cache, or from a file. What was taken over, what starts
-at random and what was left over is always logged; a file of which too little fits is refused, for a detector that
-silently starts at random looks just like one that does not.
+Torchvision's come through its own enums and torch hub's cache. The log always tells which weights were loaded, which
+start at random and which were left over. A file is refused if too little of it fits: a detector that silently starts at
+random looks just like a pretrained one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torchvision.models.detection import (
     MaskRCNN_ResNet50_FPN_Weights,
 )
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.models.resnet import ResNetFPN
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ COCO: dict[str, WeightsEnum] = {
     "coco_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
 }
 COCO_FCOS: WeightsEnum = FCOS_ResNet50_FPN_Weights.COCO_V1
-"""What ``coco`` is for a detector on torchvision's FCOS."""
+"""What ``coco`` means for a detector on torchvision's FCOS."""
 PREFIXES = ("module.", "detector.")
 UNUSED = (".num_batches_tracked",)  # a counter that only BatchNorm with momentum=None would read
 LISTED = 6
@@ -46,13 +46,13 @@ LISTED = 6
 
 @dataclass
 class LoadReport:
-    """What became of the weights in a file and of those in a model.
+    """Which weights of a file and of a model found each other.
 
     Attributes:
         source: Where the weights come from.
-        matched: Names in the model that were filled.
-        missing: Names in the model that were not: they start at random.
-        unexpected: Names in the file that the model has no place for.
+        matched: Names in the model that were loaded.
+        missing: Names in the model that were not loaded and start at random.
+        unexpected: Names in the file that the model does not have.
         misfits: Names in both whose shapes differ; part of ``missing``.
     """
 
@@ -63,7 +63,7 @@ class LoadReport:
     misfits: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """The report for a person, one line a group."""
+        """The report as text, a line per group."""
         total = len(self.matched) + len(self.missing)
         groups = (
             ("start at random", self.missing),
@@ -80,10 +80,10 @@ def _shortened(names: list[str]) -> str:
 
 
 def load_pretrained(detector: nn.Module, weights: str) -> LoadReport:
-    """Fill a detector with pretrained weights as far as they fit, and log what became of them.
+    """Load pretrained weights into a detector as far as they fit, and log which.
 
     Args:
-        detector: For named weights, one on a `ResNetFPN`.
+        detector: For named weights, a detector on a `ResNetFPN`.
         weights: ``"none"``; ``"imagenet"`` (torchvision's IMAGENET1K_V1 of the backbone's architecture) or a member's
             name (``"IMAGENET1K_V2"``); ``"coco"`` (torchvision's Mask R-CNN on ResNet-50, for BlendMask its FCOS:
             backbone, pyramid, proposals, towers and heads where they fit) or ``"coco_v2"`` (its second Mask R-CNN); or
@@ -94,7 +94,8 @@ def load_pretrained(detector: nn.Module, weights: str) -> LoadReport:
         What was loaded.
 
     Raises:
-        UserError: The weights do not exist, cannot be downloaded or read, or too few of them fit.
+        SettingError: The weights do not exist, or too few of them fit.
+        UserError: They cannot be downloaded or read.
     """
     if weights == "none":
         return LoadReport("none", missing=sorted(_wanted(detector)))
@@ -115,42 +116,42 @@ def imagenet_weights(architecture: str, member: str = "imagenet") -> WeightsEnum
 
     Args:
         architecture: ``"resnet101"`` or another name of torchvision's.
-        member: Name of the enum's member; ``"imagenet"`` is IMAGENET1K_V1, what torchvision's detectors were trained
-            from.
+        member: Name of the enum's member; ``"imagenet"`` is IMAGENET1K_V1, from which torchvision trained its
+            detectors.
 
     Returns:
         The member.
 
     Raises:
-        UserError: There is none of that name.
+        SettingError: There is no member of that name.
     """
     enum = models.get_model_weights(architecture)
     name = "IMAGENET1K_V1" if member == "imagenet" else member
     if name not in enum.__members__:
-        raise UserError(
-            f"model.weights={member} does not exist for {architecture}. Choose from {', '.join(enum.__members__)}"
+        raise SettingError(
+            "weights", member, f"does not exist for {architecture}", f"Choose from {', '.join(enum.__members__)}"
         )
     found: WeightsEnum = enum[name]
     return found
 
 
 def _need_resnet(detector: nn.Module, weights: str, architecture: str | None = None) -> str:
-    """The architecture of the detector's ResNet; an error where there is none or another is needed."""
+    """The architecture of the detector's ResNet; a `SettingError` if there is none or another is needed."""
     found = [module.architecture for module in detector.modules() if isinstance(module, ResNetFPN)]
     if not found or (architecture is not None and found[0] != architecture):
-        exists = f"exist for {architecture or 'ResNets'} only, and this backbone is {found[0] if found else 'none'}"
-        cure = f"model.backbone.name={architecture}" if found else "a model on a ResNet"
-        raise UserError(f"model.weights={weights}: these weights {exists}. Use {cure}, model.weights=none or a file")
+        exists = f"exists for {architecture or 'ResNets'} only, and this backbone is {found[0] if found else 'none'}"
+        cure = f"the architecture {architecture}" if found else "a model on a ResNet"
+        raise SettingError("weights", weights, exists, f"Choose {cure}, or use none or a file as weights")
     return found[0]
 
 
 def cached_file(weights: WeightsEnum) -> Path:
-    """Where torch hub keeps the file of torchvision weights, whether or not it is there yet."""
+    """Where torch hub keeps the file of torchvision's weights, whether or not it is there yet."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
 
 
 def download(weights: WeightsEnum) -> Path:
-    """The file of torchvision weights, downloaded with a progress bar (and its hash checked) if it is not there yet.
+    """The file of torchvision's weights, downloaded with a progress bar, and its hash checked, if it is not there yet.
 
     Args:
         weights: A member of one of torchvision's enums.
@@ -159,7 +160,7 @@ def download(weights: WeightsEnum) -> Path:
         The file in torch hub's cache.
 
     Raises:
-        UserError: It cannot be downloaded; the message says which file to put where.
+        UserError: It cannot be downloaded. The message says which file to put where.
     """
     file = cached_file(weights)
     if file.is_file():
@@ -173,7 +174,7 @@ def download(weights: WeightsEnum) -> Path:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{file.name} cannot be downloaded ({reason}). Put the file from {weights.url} into {file.parent}, or "
-            "start without it: model.weights=none, or model.weights=FILE"
+            "choose other weights: none, or a file"
         ) from error
     return file
 
@@ -186,14 +187,15 @@ def read_state(file: Path) -> dict[str, Tensor]:
             checkpoint of a training run) or ``model``.
 
     Returns:
-        Tensors by name, on the CPU; prefixes that training wrappers add are gone.
+        Tensors by name, on the CPU, without the prefixes that training wrappers add.
 
     Raises:
-        UserError: The file is missing, damaged or holds no weights.
+        SettingError: There is no such file.
+        UserError: The file is damaged or holds no weights.
     """
     if not file.is_file():
         known = ", ".join(("imagenet", *COCO, "none"))
-        raise UserError(f"model.weights={file} is neither a file nor one of {known}. Give one of these")
+        raise SettingError("weights", file, f"is neither a file nor one of {known}", "Give one of these")
     try:
         content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, SafetensorError) as error:
@@ -217,13 +219,13 @@ def read_state(file: Path) -> dict[str, Tensor]:
 
 
 def backbone_prefix(detector: nn.Module) -> str:
-    """What the names of a detector's ResNet begin with; ``"backbone."`` where it has none."""
+    """The prefix of the names in a detector's ResNet; ``"backbone."`` if it has none."""
     names = [name for name, module in detector.named_modules() if isinstance(module, ResNetFPN)]
     return f"{names[0]}." if names else "backbone."
 
 
 def fcos_prefix(detector: nn.Module) -> str | None:
-    """What the names of a detector's FCOS begin with; None where it is not built on one."""
+    """The prefix of the names in a detector's FCOS; None if it is not built on one."""
     names = [name for name, module in detector.named_modules() if isinstance(module, FCOS)]
     return f"{names[0]}." if names else None
 
@@ -232,12 +234,12 @@ def translate(state: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Ten
     """Give weights the names they have in a detector.
 
     Args:
-        state: Of a torchvision ResNet, of a torchvision Mask R-CNN or FCOS on one (any version of its names), or of
-            the detector.
-        detector: What they are meant for.
+        state: The state dict of a torchvision ResNet, of a torchvision Mask R-CNN or FCOS on one (any version of its
+            names), or of the detector itself.
+        detector: The detector they are meant for.
 
     Returns:
-        The weights under the detector's names where it has such a part, else under their own.
+        The weights under the detector's names if it has such a part, else under their own.
     """
     if "layer1.0.conv1.weight" in state:
         body = backbone_prefix(detector) + "body."
@@ -254,7 +256,7 @@ def translate(state: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Ten
 
 
 def _current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names as torchvision writes them since 0.14, where convolutions sit in blocks."""
+    """The state under torchvision's names since 0.14, where convolutions are in blocks."""
     rules = (
         (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
         (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
@@ -271,13 +273,13 @@ def _current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fold_batch_norms(state: Mapping[str, Tensor], eps: float = 1e-5) -> dict[str, Tensor]:
-    """Turn convolutions followed by BatchNorm, outside the body, into convolutions with a bias that give the same.
+    """Fold every BatchNorm outside the body into the convolution before it, which gets a bias; outputs stay the same.
 
-    Torchvision's second Mask R-CNN normalises in its pyramid and heads, ours does not.
+    Torchvision's second Mask R-CNN normalises in its pyramid and heads; ours does not.
 
     Args:
         state: Tensors by name, a block's convolution at ``.0`` and its normalisation at ``.1``.
-        eps: The normalisation's.
+        eps: The normalisation's epsilon.
 
     Returns:
         The state with such pairs replaced.
@@ -297,9 +299,9 @@ def fold_batch_norms(state: Mapping[str, Tensor], eps: float = 1e-5) -> dict[str
 
 
 def _mask_rcnn_names(name: str, detector: nn.Module) -> list[str]:
-    """Where a tensor of torchvision's box and mask heads belongs: the same in every stage of a cascade.
+    """The names in the detector for a tensor of torchvision's box and mask heads: one in every stage of a cascade.
 
-    The last layers, which name COCO's classes, have no place.
+    The last layers, which predict COCO's classes, have none.
     """
     heads = getattr(detector, "heads", None)
     stages = len(getattr(heads, "stages", ()))
@@ -318,7 +320,7 @@ def _mask_rcnn_names(name: str, detector: nn.Module) -> list[str]:
 
 
 def _without_partial_heads(state: dict[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
-    """Leave a part out of which only some layers fit: half of a head or a pyramid of other levels is but noise."""
+    """Leave out every part of which only some layers fit: half a head, or a pyramid of other levels, is just noise."""
     own = _wanted(detector)
     result = dict(state)
     fcos = fcos_prefix(detector)
@@ -345,19 +347,19 @@ def _wanted(detector: nn.Module) -> dict[str, Tensor]:
 
 
 def fill(detector: nn.Module, state: Mapping[str, Tensor], source: str) -> LoadReport:
-    """Copy weights by name and shape.
+    """Copy weights by name and shape, and log which.
 
     Args:
         detector: Takes the weights.
-        state: Weights under its names.
+        state: Weights under the detector's names.
         source: Where they come from, for messages.
 
     Returns:
-        What became of them; it has been logged.
+        Which weights were copied.
 
     Raises:
-        UserError: A tensor of a ResNet body is missing or left over, or, on another backbone, less than half of the
-            model is there. Nothing was changed.
+        SettingError: A tensor of a ResNet's body is missing or left over, or, on another backbone, less than half of
+            the model's tensors fit. Nothing was changed.
     """
     own = _wanted(detector)
     offered = {name: value for name, value in state.items() if not name.endswith(UNUSED)}
@@ -376,14 +378,12 @@ def fill(detector: nn.Module, state: Mapping[str, Tensor], source: str) -> LoadR
     lacking = sorted(set(body) - set(matched)) or [name for name in report.unexpected if name.startswith(prefix)]
     if lacking or (not body and 2 * len(matched) < len(own)):
         fault = (
-            f"do not fit its ResNet ({_shortened(lacking[:2])})"
+            f"does not fit the ResNet ({_shortened(lacking[:2])})"
             if lacking
-            else f"fill {len(matched)} of {len(own)} tensors"
+            else f"fills only {len(matched)} of {len(own)} tensors"
         )
-        raise UserError(
-            f"model.weights={source}: these weights {fault}. Choose the architecture (model.backbone.name) and "
-            "normalisation (model.backbone.norm) they were trained with, or model.weights=none"
-        )
+        cure = "Choose the backbone's architecture and normalisation that they were trained with, or none"
+        raise SettingError("weights", source, fault, cure)
     with torch.no_grad():
         for name in matched:
             own[name].copy_(offered[name])

@@ -1,1 +1,1 @@
-"""Training and what it leaves: the Lightning module, schedules, checkpoints, the store of initial predictions."""
+"""Training: the Lightning module, schedules, checkpoints, the store of initial predictions."""

@@ -1,9 +1,9 @@
-"""Checkpoints that carry all a model needs: read safely, rebuilt without any other configuration.
+"""Checkpoints that hold all that a model needs: read safely, rebuilt without any other configuration.
 
-A checkpoint is Lightning's file with, under ``hyper_parameters``, plain values only: ``model`` (the resolved
+A checkpoint is Lightning's file. Under ``hyper_parameters`` it has plain values only: ``model`` (the resolved
 ``conf/model`` node, with its ``_target_``s), ``label_names``, ``input_size`` and ``intensity``. Files are read with
-``weights_only=True``, and only classes of `kemr_lightning.models` are ever built from one, so that a file from a
-stranger can spoil a prediction but not run code.
+``weights_only=True``, and only classes and functions of `kemr_lightning.models` are ever called to build a model, so
+that a stranger's file can spoil a prediction but not run code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import UserError, cause_of
 from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"checkpoint {file} does not exist. Give the .ckpt file of a finished training (ckpt=FILE)")
+        raise UserError(f"checkpoint {file} does not exist. Give the .ckpt file of a finished training")
     if not zipfile.is_zipfile(file):
         raise UserError(f"checkpoint {file} is damaged or not a PyTorch file. Copy it again, or use another one")
     try:
@@ -65,11 +65,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def check_targets(config: object, file: str | Path) -> None:
-    """Refuse a configuration that would build anything but this package's models.
+    """Refuse a description that would build anything but this package's models.
 
     Args:
-        config: A checkpoint's ``model`` node: nested mappings, lists and plain values.
-        file: Where it comes from, for the message.
+        config: A checkpoint's ``model``: nested mappings, lists and plain values.
+        file: The checkpoint, for the message.
 
     Raises:
         UserError: A ``_target_`` lies outside `kemr_lightning.models`, or a value is an interpolation.
@@ -91,7 +91,7 @@ def check_targets(config: object, file: str | Path) -> None:
 def _is_ours(target: object) -> bool:
     """Whether a ``_target_`` is a class or function that a module of `kemr_lightning.models` defines.
 
-    The name alone proves nothing: ``kemr_lightning.models.weights.os.system`` begins well.
+    The name alone proves nothing: ``kemr_lightning.models.weights.os.system`` begins with the right package.
     """
     if not isinstance(target, str) or not target.startswith(TRUSTED):
         return False
@@ -103,7 +103,7 @@ def _is_ours(target: object) -> bool:
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's description that loads no weights; all else, which layers are frozen for one, stays as it was."""
+    """A model's description that loads no pretrained weights; all else, such as frozen layers, stays as it was."""
     return {**config, "weights": "none"} if "weights" in config else dict(config)
 
 
@@ -112,20 +112,20 @@ def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
 
     Args:
         config: The checkpoint's ``hyper_parameters["model"]``.
-        file: Where it comes from, for messages.
+        file: The checkpoint, for messages.
 
     Returns:
-        The detector, without any file or network access for weights.
+        The detector. No file was read and nothing downloaded for its weights.
 
     Raises:
-        UserError: The description asks for something else than this package's models, or does not fit them.
+        UserError: The description asks for anything but this package's models, or does not fit them.
     """
     check_targets(config, file)
     node = OmegaConf.create(without_weights(config))
     try:
         detector = hydra.utils.instantiate(node, _convert_="all")
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(cause_of(error) or error).strip().splitlines()[0]
         raise UserError(
             f"checkpoint {file} describes a model that cannot be built ({reason}). Use the version that wrote it"
         ) from error
@@ -141,10 +141,10 @@ def load_module(path: str | Path) -> SegmentationModule:
         path: The ``.ckpt`` file.
 
     Returns:
-        The module in evaluation mode, on the CPU, with the file's weights; it predicts but does not train.
+        The module in evaluation mode, on the CPU, with the file's weights. It can predict but not train.
 
     Raises:
-        UserError: See `read_checkpoint` and `build_detector`; or the weights do not fit the model.
+        UserError: See `read_checkpoint`, `build_detector` and `load_weights`.
     """
     content = read_checkpoint(path)
     hyper = content["hyper_parameters"]
@@ -164,7 +164,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: str | P
     Args:
         module: Takes the weights.
         weights: A checkpoint's ``state_dict``.
-        path: Where they come from, for the message.
+        path: The checkpoint, for the message.
 
     Raises:
         UserError: A weight is missing, left over or of another shape.
@@ -181,22 +181,23 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: str | P
 def init_weights(module: nn.Module, path: str | Path) -> None:
     """Start a new training from a checkpoint's weights, as far as they fit.
 
-    Weights whose name or shape differs keep their random start (a head for other classes, say); how many is logged.
+    Weights whose name or shape differs, such as those of a head for other classes, keep their random start; the log
+    tells how many.
 
     Args:
         module: The module to be trained.
         path: The ``.ckpt`` file.
 
     Raises:
-        UserError: See `read_checkpoint`; or nothing in the file fits.
+        UserError: See `read_checkpoint`; or no weight in the file fits.
     """
     weights = read_checkpoint(path)["state_dict"]
     own = module.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not any(own[name].dim() > 0 for name in fitting):
-        raise UserError(f"init={path}: none of its weights fits this model. Choose the experiment it was trained with")
+        raise UserError(f"none of the weights in {path} fits this model. Choose the model it was trained with")
     module.load_state_dict({**own, **fitting})
     left = sorted(set(own) - set(fitting))
-    logger.info("init=%s: %d of %d weights taken over", path, len(fitting), len(own))
+    logger.info("%d of %d weights loaded from %s", len(fitting), len(own), path)
     if left:
-        logger.warning("init=%s: %d weights start at random: %s", path, len(left), ", ".join(left[:5]))
+        logger.warning("%d weights are not in %s and start at random: %s", len(left), path, ", ".join(left[:5]))

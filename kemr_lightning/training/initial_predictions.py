@@ -1,4 +1,4 @@
-"""What a trained model finds in the images of a part, before refinement."""
+"""Run a trained model on images, before any refinement."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kemr_lightning.training.module import SegmentationModule
 
 @torch.no_grad()
 def predict_initial(module: SegmentationModule, sample: Sample, device: torch.device) -> tuple[Sample, Instances]:
-    """The detector's instances of one image.
+    """Find the instances of one image.
 
     Args:
-        module: A trained module; it is moved to the device and put into evaluation mode.
+        module: A trained module. It is moved to the device and put into evaluation mode.
         sample: The image.
         device: Where the detector runs.
 
@@ -35,13 +35,13 @@ def initial_predictions(
     device: torch.device,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Iterator[tuple[Sample, Instances]]:
-    """The detector's instances of every image, one by one and in order; at the end the store says what it reused.
+    """Find the instances of every image, in order. At the end the store logs how many images it answered.
 
     Args:
         module: See `predict_initial`.
         samples: The images.
         device: Where the detector runs.
-        progress: Wraps the positions of the images, to show how far it is.
+        progress: Wraps the positions of the images, for a progress bar.
 
     Yields:
         A sample and its instances, both on the device.

@@ -1,4 +1,4 @@
-"""The Lightning module: losses, optimiser, schedule, prediction. No metric, no CRF, no file format."""
+"""The Lightning module: losses, optimiser, schedule, prediction. It knows no metric, no CRF and no file format."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.geometry import fitted_size, resize_image, to_instances
+from kemr_lightning.core.contracts import DetectionStore, as_detector
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.core.geometry import fitted_size, place_detections, resize_image
 from kemr_lightning.core.instances import Detections, Instances, Sample
-from kemr_lightning.models.detector import TwoStageDetector
-from kemr_lightning.models.views import VIEWS, detect_in_views
-from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ INTENSITY_RULE = "uint8 luma, 16 bit by percentile window"
 
 
 def model_input(image: Tensor, input_size: Sequence[int] | None = None) -> Tensor:
-    """An intensity image as a detector sees it.
+    """Convert an intensity image to what a detector sees.
 
     Args:
         image: ``(H, W)`` uint8.
@@ -44,12 +42,16 @@ class SegmentationModule(pl.LightningModule):
     """Trains a detector and predicts instances with it.
 
     Args:
-        detector: ``detector(images, targets)``: losses in training mode, `Detections` in evaluation mode.
+        detector: A `kemr_lightning.core.contracts.Detector`.
         optimizer: Called with the parameters; None for a module that only predicts.
         scheduler: Called with the optimiser and the run's number of steps; stepped after every step.
-        config: The resolved ``conf/model`` node that builds ``detector``, plain values; stored in checkpoints.
+        config: The description that ``detector`` was built from (a resolved ``conf/model``), plain values only; it is
+            stored in checkpoints.
         label_names: Names of labels 1, 2, ...
-        input_size: ``(width, height)`` that images are fitted into before the detector sees them, None for native size.
+        input_size: ``(width, height)`` that images are fitted into before the detector sees them; None for native size.
+
+    Raises:
+        UserError: The detector lacks a part of the protocol.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class SegmentationModule(pl.LightningModule):
         input_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.detector = detector
+        self.detector = as_detector(detector)
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.config = dict(config or {})
@@ -70,22 +72,22 @@ class SegmentationModule(pl.LightningModule):
         self.input_size = None if input_size is None else [int(side) for side in input_size]
         self.limit_reached = False
         self.views = 1
-        """Turned and mirrored looks at an image that a prediction averages (`kemr_lightning.models.views`)."""
-        self.store: PredictionStore | None = None
-        """Where predictions are kept; only for weights that do not change, those of a checkpoint."""
+        """How many turned and mirrored views of an image a prediction averages; set by `look_in`."""
+        self.store: DetectionStore | None = None
+        """Keeps detections for later runs. Only for weights that do not change, those of a checkpoint."""
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Sum of the detector's losses; each is logged as ``train/loss_*``, the sum as ``train/loss``.
+        """Sum the detector's losses. Each is logged as ``train/loss_*``, the sum as ``train/loss``.
 
         Args:
-            batch: Augmented samples, already at the model's scale, with annotations.
+            batch: Augmented samples with annotations, already at the model's scale.
             batch_idx: Position in the epoch.
 
         Returns:
             The loss, a scalar.
 
         Raises:
-            UserError: The loss is not finite: a diverging training.
+            UserError: The loss is not finite, because the training diverges.
         """
         targets = [sample.instances or Instances.empty(sample.image_size).to(self.device) for sample in batch]
         losses: dict[str, Tensor] = self.detector([model_input(sample.image) for sample in batch], targets)
@@ -94,7 +96,7 @@ class SegmentationModule(pl.LightningModule):
             bad = [name for name, value in losses.items() if not torch.isfinite(value)]
             raise UserError(
                 f"{', '.join(bad)} is not finite at step {self.global_step} (images {[s.name for s in batch]}). "
-                "Lower optimizer.lr, or add warm-up steps to the schedule"
+                "Lower the learning rate, or add warm-up steps to the schedule"
             )
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         how: dict[str, Any] = {"on_step": True, "on_epoch": False, "batch_size": len(batch), "sync_dist": True}
@@ -103,7 +105,7 @@ class SegmentationModule(pl.LightningModule):
         return total
 
     def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Instances]:  # noqa: ARG002
-        """Initial instances of each image, at the input file's size.
+        """Detect instances in each image, at the input file's size and without refinement.
 
         Args:
             batch: Samples at their files' sizes.
@@ -119,11 +121,13 @@ class SegmentationModule(pl.LightningModule):
 
     def find(self, batch: list[Sample]) -> list[Instances]:
         """As `predict_step`, without its warning, for callers that deal with the limit of detections themselves."""
-        pairs = zip(batch, self._detect(batch), strict=True)
-        return [to_instances(d, fitted_size(s.image_size, self.input_size), s.image_size) for s, d in pairs]
+        return [
+            place_detections(found, fitted_size(sample.image_size, self.input_size), sample.image_size)
+            for sample, found in zip(batch, self._detect(batch), strict=True)
+        ]
 
     def _detect(self, batch: list[Sample]) -> list[Detections]:
-        """The detector's output for each image; the detector is only asked for images that are not in the store."""
+        """The detector's output for each image. Images that are in the store are not shown to the detector."""
         stored = [None if self.store is None else self.store.get(sample) for sample in batch]
         missing = [sample for sample, known in zip(batch, stored, strict=True) if known is None]
         fresh: list[Detections] = []
@@ -136,27 +140,27 @@ class SegmentationModule(pl.LightningModule):
         return [next(computed) if known is None else known for known in stored]
 
     def _look(self, images: list[Tensor]) -> list[Detections]:
-        """The detector's output, or the average of several views; validation while training looks once, to be quick."""
+        """Detect, in several views if so set; validation during training uses one view, to be quick."""
         if self.views == 1 or self._fitting:
             found: list[Detections] = self.detector(images)
             return found
-        detector = self.detector
-        assert isinstance(detector, TwoStageDetector)
-        return [detect_in_views(detector, image, self.views) for image in images]
+        return [self.detector.detect_in_views(image, self.views) for image in images]
 
     def look_in(self, views: int) -> None:
         """Set how many views of an image a prediction averages.
 
         Args:
-            views: 1 (the image as it is) to 8.
+            views: 1 (the image as it is) to the most that the detector can average.
 
         Raises:
-            UserError: Another number, or a detector that cannot.
+            SettingError: The detector cannot average so many.
         """
-        if not 1 <= views <= len(VIEWS):
-            raise UserError(f"views={views} is not possible. Use 1 (the image as it is) to {len(VIEWS)}")
-        if views > 1 and not isinstance(self.detector, TwoStageDetector):
-            raise UserError(f"views={views}: {type(self.detector).__name__} looks at an image once. Use views=1")
+        most = self.detector.max_views
+        if views > 1 and most == 1:
+            name = type(self.detector).__name__
+            raise SettingError("views", views, f"is not possible, because {name} looks at an image once", "Use 1")
+        if not 1 <= views <= most:
+            raise SettingError("views", views, "is not possible", f"Use 1 (the image as it is) to {most}")
         self.views = views
 
     @property
@@ -164,16 +168,15 @@ class SegmentationModule(pl.LightningModule):
         return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
     def _warn_at_limit(self, name: str, count: int) -> None:
-        """Say once that an image has as many detections as the detector gives at most: it may hold more objects.
+        """Warn once if an image has as many detections as the detector gives at most, because it may hold more objects.
 
-        A model that has hardly learned calls everything an object, so validation while training says nothing.
+        A model that has hardly learned finds objects everywhere, so there is no warning in validation during training.
         """
-        limit = getattr(self.detector, "max_detections", None)
-        if limit is not None and count >= limit and not (self.limit_reached or self._fitting):
+        if count >= self.detector.max_detections and not (self.limit_reached or self._fitting):
             self.limit_reached = True
             logger.warning(
                 "%s has %d detections, the most this model gives; it and others may hold more objects. "
-                "Build the model with a higher `detections` (conf/model) to see them",
+                "A model built with a higher `detections` shows them",
                 name,
                 count,
             )
@@ -187,11 +190,15 @@ class SegmentationModule(pl.LightningModule):
         return self.predict_step(batch, batch_idx)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
-        """Move a list of samples; Lightning does not know the type."""
+        """Move a list of samples, a type that Lightning does not know."""
         return [sample.to(device) for sample in batch]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser over all trainable parameters and the schedule, stepped every step."""
+        """Build the optimiser of all trainable parameters, and the schedule, which is stepped every step.
+
+        Raises:
+            ValueError: The module was built without an optimiser.
+        """
         if self.make_optimizer is None:
             raise ValueError("this module was built without an optimizer and cannot train")
         optimizer = self.make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
@@ -202,7 +209,7 @@ class SegmentationModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `kemr_lightning.training.checkpoint` needs to rebuild the model; plain values only."""
+        """Add what `kemr_lightning.training.checkpoint` needs to rebuild the model, in plain values."""
         checkpoint["hyper_parameters"] = {
             "model": self.config,
             "label_names": self.label_names,

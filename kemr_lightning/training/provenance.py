@@ -1,4 +1,4 @@
-"""Where a result comes from: the checkpoint and the images that it was made with."""
+"""Where a result comes from: the checkpoint and the images it was made with."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from kemr_lightning.core.digests import remembered_digest
 
 
 def provenance(checkpoint: str | Path, data: str | Path, part: str) -> dict[str, str]:
-    """The origin of something learned or scored, as knowledge files record it.
+    """Describe the origin of something learned or scored, as knowledge files record it.
 
     Args:
         checkpoint: The model's file.
-        data: The data root, of which the last name is recorded, or what the data are called.
-        part: Which images of it: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
+        data: The data root, whose last component is recorded, or a name for the data.
+        part: Which of its images: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
 
     Returns:
-        ``checkpoint`` (the file's name), ``checkpoint_sha256``, ``data``.
+        ``checkpoint`` (the file's name), ``checkpoint_sha256`` and ``data``.
+
+    Raises:
+        OSError: The checkpoint cannot be read.
     """
     return {
         "checkpoint": Path(checkpoint).name,

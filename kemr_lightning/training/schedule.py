@@ -1,4 +1,4 @@
-"""Learning rate schedules by steps. Each is called as ``schedule(optimizer, total_steps)``."""
+"""Learning rate schedules, stepped with the optimiser. Each is called as ``schedule(optimizer, total_steps)``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.optim.lr_scheduler import LambdaLR
 def warmup_cosine(
     optimizer: Optimizer, total_steps: int, warmup_fraction: float = 0.05, final_fraction: float = 0.01
 ) -> LambdaLR:
-    """Linear warm-up, then a half cosine down (Loshchilov & Hutter 2017, without restarts).
+    """Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017, without restarts).
 
     Args:
         optimizer: Its learning rates are the peak.
         total_steps: Steps of the run.
-        warmup_fraction: Part of the steps spent rising from 0.
-        final_fraction: Part of the peak that is left at the end.
+        warmup_fraction: Part of the steps in which the rate rises from 0.
+        final_fraction: The rate at the end, as a part of the peak.
 
     Returns:
         A scheduler to step after every optimiser step.
@@ -47,8 +47,8 @@ def multistep(
         optimizer: Its learning rates are the initial ones.
         total_steps: Steps of the run; the milestones are absolute and do not depend on it.
         milestones: Steps at which the rate falls.
-        gamma: Factor of each fall.
-        warmup_steps: Linear rise from 0 over so many steps; 0 for none, as in the paper.
+        gamma: Factor at each milestone.
+        warmup_steps: Steps of a linear rise from 0 at the start; 0 for none, as in the paper.
 
     Returns:
         A scheduler to step after every optimiser step.

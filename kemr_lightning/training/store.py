@@ -1,15 +1,15 @@
-"""Initial predictions computed once: what a checkpoint's heads gave for an image, kept on disk.
+"""A store on disk of the detections of a checkpoint, so that each image needs only one forward pass.
 
-Refinement, knowledge and metrics depend on the model only through its instances, so a further CRF setting needs no
-forward pass. What is kept are the heads' `Detections`: boxes, scores, labels, disagreement and the mask grids with the
-regions they cover, all as they came. The patches of `Instances` are interpolated from the grids, hundreds of
-times cheaper than the forward pass; the grids are smaller than the patches (28x28 float32 is 3 kB, a chromosome's patch
-about 20 kB) and nothing is rounded, so instances, refined masks and figures are the same to the last bit.
+Refinement, knowledge and metrics depend on the model only through its instances, so trying another CRF setting needs no
+forward pass. The store keeps the detector's `Detections` unchanged: boxes, scores, labels, disagreement, and mask grids
+with the regions they cover. The patches of `Instances` are interpolated from the grids, hundreds of times faster than
+the forward pass. Grids are smaller than patches (a 28x28 float32 grid has 3 kB, a chromosome's patch about 20 kB).
+Nothing is rounded, so instances, refined masks and figures are the same to the last bit.
 
-A file per image, ``ROOT/MODEL/IMAGE.safetensors``. MODEL is a digest of the checkpoint file, the model's description
-and the code that predicts; IMAGE one of the image's pixels. Annotations do not enter: a corrected outline costs no
-forward pass, and they are read anew in any case. Files appear whole (written aside, then renamed), so processes may
-share a store; a file whose checksum does not fit is reported and made again. Deleting the folder is always safe.
+There is a file per image, ``ROOT/MODEL/IMAGE.safetensors``. MODEL is a digest of the checkpoint file, the model's
+description and the code that predicts; IMAGE is a digest of the image's pixels. Annotations are not part of either, so
+a corrected outline costs no forward pass. Files appear whole (written aside, then renamed), so processes may share a
+store. A file whose checksum is wrong is reported and replaced. Deleting the folder is always safe.
 """
 
 from __future__ import annotations
@@ -17,21 +17,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kemr_lightning.core.digests import remembered_digest
+from kemr_lightning.core.digests import data_digest, remembered_digest
 from kemr_lightning.core.files import whole
 from kemr_lightning.core.instances import Detections, Sample
-
-if TYPE_CHECKING:
-    from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.code_digest import code_digest
+from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +40,10 @@ _DIMENSIONS = {"boxes": 2, "scores": 1, "labels": 1, "grids": 3, "regions": 2, "
 
 
 class PredictionStore:
-    """The detections of one model, by image.
+    """The detections of one model, by image. A `kemr_lightning.core.contracts.DetectionStore`.
 
     Args:
-        root: Folder of all stores; made when something is put.
+        root: The folder of all stores, created when something is put.
         model: Digest of the model, see `model_digest`.
     """
 
@@ -55,9 +52,9 @@ class PredictionStore:
         self.model = model
         self.folder = self.root / model[:32]
         self.reused = 0
-        """Images answered from the store since the last `tell`."""
+        """Images answered since the last `tell`."""
         self.added = 0
-        """Images put since the last `tell`."""
+        """Images added since the last `tell`."""
         self._writable = True
 
     @classmethod
@@ -65,9 +62,12 @@ class PredictionStore:
         """The store of a checkpoint.
 
         Args:
-            root: Folder of all stores.
+            root: The folder of all stores.
             checkpoint: The file that the module's weights come from.
             module: The module.
+
+        Raises:
+            OSError: The checkpoint cannot be read.
         """
         return cls(root, model_digest(checkpoint, module))
 
@@ -76,13 +76,14 @@ class PredictionStore:
         return self.folder / f"{image_digest(sample.image)[:32]}{ENDING}"
 
     def get(self, sample: Sample) -> Detections | None:
-        """What is stored for an image.
+        """Look an image up.
 
         Args:
             sample: The image; only its pixels count.
 
         Returns:
-            The detections on the image's device, or None if there are none or the file is damaged (which is reported).
+            The detections, on the image's device. None if the image is not stored, or its file is damaged, which is
+            reported.
         """
         path = self.path(sample)
         if not path.is_file():
@@ -90,18 +91,18 @@ class PredictionStore:
         try:
             found = _read(path, self.model)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
-            logger.warning("stored predictions %s are damaged (%s): they are made again", path, error)
+            logger.warning("stored predictions %s are damaged (%s) and will be computed again", path, error)
             return None
         self.reused += 1
         device = sample.image.device
         return Detections(**{name: value.to(device) for name, value in found.items()})
 
     def put(self, sample: Sample, detections: Detections) -> None:
-        """Keep an image's detections. A disk that cannot be written to is reported once and costs nothing else.
+        """Keep an image's detections. If the disk cannot be written to, this is reported once and nothing is kept.
 
         Args:
             sample: The image.
-            detections: In the coordinates of the image that the detector was shown.
+            detections: Its detections, in the coordinates of the image that the detector saw.
         """
         if not self._writable:
             return
@@ -115,13 +116,15 @@ class PredictionStore:
         except OSError as error:
             self._writable = False
             logger.warning(
-                "initial predictions cannot be stored in %s (%s): the next run makes them again", self.root, error
+                "initial predictions cannot be stored in %s (%s); the next run will compute them again",
+                self.root,
+                error,
             )
             return
         self.added += 1
 
     def tell(self) -> None:
-        """Say how many images were answered from the store and how many were computed since the last time."""
+        """Log how many images were answered from the store and how many were computed since the last time."""
         if self.reused:
             logger.info("initial predictions of %d images reused from %s", self.reused, self.folder)
         if self.added:
@@ -130,7 +133,15 @@ class PredictionStore:
 
 
 def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
-    """SHA-256 of all that decides what a model predicts: weights, description, input scale, classes and code."""
+    """SHA-256 of all that decides what a model predicts: weights, description, input size, views, classes and code.
+
+    Args:
+        checkpoint: The file that the module's weights come from.
+        module: The module.
+
+    Raises:
+        OSError: The checkpoint cannot be read.
+    """
     description = {
         "version": VERSION,
         "checkpoint": remembered_digest(checkpoint),
@@ -138,9 +149,9 @@ def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
         "input_size": module.input_size,
         "label_names": module.label_names,
         "views": module.views,
-        "code": _code_digest(),
+        "code": code_digest(module),
     }
-    return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()
+    return data_digest(json.dumps(description, sort_keys=True, default=str).encode())
 
 
 def image_digest(image: Tensor) -> str:
@@ -148,17 +159,6 @@ def image_digest(image: Tensor) -> str:
     pixels = image.cpu().contiguous().numpy()
     digest = hashlib.sha256(json.dumps([list(pixels.shape), str(pixels.dtype)]).encode())
     digest.update(pixels.data)
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _code_digest() -> str:
-    """Digest of the sources between an image and its detections: another version of them predicts something else."""
-    package = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    beside = [package / "training" / "module.py", package / "core" / "geometry.py"]
-    for file in [*sorted((package / "models").glob("*.py")), *beside]:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
 

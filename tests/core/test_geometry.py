@@ -17,9 +17,9 @@ from kemr_lightning.core.geometry import (
     grow_boxes,
     mask_targets,
     paste_grid,
+    place_detections,
     region_window,
     resize_image,
-    to_instances,
 )
 from kemr_lightning.core.instances import Detections, Instances, Patch
 
@@ -176,7 +176,7 @@ def test_detections_come_back_at_the_file_s_size():
     grid = torch.rand(1, 28, 28)
     box = torch.tensor([[0.0, 0, 67, 21]])
     found = Detections(box, torch.tensor([0.9]), torch.tensor([1]), grid, box.clone(), torch.tensor([0.1]))
-    instances = to_instances(found, (21, 67), (31, 100))
+    instances = place_detections(found, (21, 67), (31, 100))
     assert instances.boxes.flatten().tolist() == pytest.approx([0, 0, 100, 31], abs=1e-4)
     assert instances.patches[0].window == (0, 0, 100, 31)
     expected = cv2.resize(grid[0].numpy(), (100, 31), interpolation=cv2.INTER_LINEAR)
@@ -187,7 +187,7 @@ def test_detections_come_back_at_the_file_s_size():
 def test_detections_are_clipped_to_the_file():
     box = torch.tensor([[-5.0, 3, 25, 30]])
     found = Detections(box, torch.ones(1), torch.ones(1, dtype=torch.int64), torch.ones(1, 4, 4), box)
-    instances = to_instances(found, (20, 20), (20, 20))
+    instances = place_detections(found, (20, 20), (20, 20))
     assert instances.boxes.tolist() == [[0, 3, 20, 20]]
     assert instances.patches[0].window == (0, 3, 20, 20)
 

@@ -12,9 +12,10 @@ from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.backbone import TinyBackbone
 from kemr_lightning.models.box_head import BoxStage
 from kemr_lightning.models.build import two_stage
-from kemr_lightning.models.cascade import CascadeHeads, CascadeVariant
+from kemr_lightning.models.cascade import VARIANTS, CascadeHeads, CascadeVariant
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.mask_branch import MaskBranch
+from kemr_lightning.models.suppression import Suppression
 
 IOU = (0.5, 0.6, 0.7)
 WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
@@ -117,7 +118,9 @@ def constant_heads(
     stages: Sequence[BoxStage],
     mask_logits: Sequence[Sequence[float]],
     variant: str | CascadeVariant = "mmdetection",
-    **settings: object,
+    samples: int = 512,
+    positive_fraction: float = 0.25,
+    **suppression: object,
 ) -> CascadeHeads:
     """Cascade heads of known outputs; ``box_pooler.calls`` holds the boxes that each stage saw."""
     branch = MaskBranch(
@@ -125,7 +128,15 @@ def constant_heads(
         RecordingPooler(14),  # type: ignore[arg-type]
         head_weights=[1.0] * len(mask_logits),
     )
-    return CascadeHeads(stages, RecordingPooler(), branch, variant, **settings)  # type: ignore[arg-type]
+    return CascadeHeads(
+        stages,
+        RecordingPooler(),  # type: ignore[arg-type]
+        branch,
+        VARIANTS[variant] if isinstance(variant, str) else variant,
+        samples,
+        positive_fraction,
+        Suppression(**suppression),  # type: ignore[arg-type]
+    )
 
 
 def features_of(count: int = 1) -> OrderedDict[str, Tensor]:

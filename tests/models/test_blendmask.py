@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.contracts import as_detector
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.geometry import grow_boxes, mask_targets
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.models.backbone import TinyBackbone
 from kemr_lightning.models.blendmask import BlendMask, blendmask
 from kemr_lightning.models.fcos_head import HeadOutputs
 from kemr_lightning.models.resnet import resnet_fpn
+from kemr_lightning.models.suppression import Suppression
+from kemr_lightning.models.transform import BatchTransform
 from tests.models.helpers import picture, rectangles
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -261,7 +264,7 @@ def test_no_detection() -> None:
     assert found.regions.shape == (0, 4)
 
 
-def test_suppression_by_masks_keeps_boxes_that_only_cross(caplog: pytest.LogCaptureFixture) -> None:
+def test_suppression_by_masks_keeps_boxes_that_only_cross() -> None:
     """A standing and a lying bar in nearly the same square box: one is dropped by boxes, none by masks."""
     model = small(score_threshold=0.3, detections=5).eval()
     anchors = torch.tensor([[28.0, 28, 36, 36], [28, 28, 36, 36]])
@@ -279,12 +282,10 @@ def test_suppression_by_masks_keeps_boxes_that_only_cross(caplog: pytest.LogCapt
     attention[0, 0], attention[1, 1] = 20.0, 20.0
     model.head.attend = lambda towers, image, location: attention[location]  # type: ignore[method-assign]
     (by_box,) = model._detect(outputs, bases, anchors, [2], [(64, 64)])
-    model.nms, model.loose_threshold = "mask", 0.95
+    model.suppression = replace(model.suppression, nms="mask", loose_threshold=0.95)
     (by_mask,) = model._detect(outputs, bases, anchors, [2], [(64, 64)])
     assert (len(by_box.boxes), len(by_mask.boxes)) == (1, 2)
     assert by_mask.scores[0] > by_mask.scores[1]
-    with caplog.at_level(logging.WARNING), pytest.raises(UserError, match="nms=soft"):
-        small(nms="soft")
 
 
 def test_anchors_sit_where_the_features_are() -> None:
@@ -328,12 +329,19 @@ def test_configuration_builds(name: str) -> None:
     assert len(model.decoder.lateral) == 3
 
 
+def test_it_says_what_it_is() -> None:
+    model = as_detector(small(detections=37))
+    assert (model.kind, model.max_detections, model.max_views) == ("blendmask", 37, 1)
+    with pytest.raises(ValueError, match="one view of an image, not in 4"):
+        model.detect_in_views(torch.rand(1, 32, 32), 4)
+
+
 def test_settings_that_contradict_each_other() -> None:
-    with pytest.raises(ValueError, match="one anchor size per level"):
+    with pytest.raises(SettingError, match=r"anchor_sizes=\[4\.0, 8\.0, 16\.0\] is not one size per level"):
         small(anchor_sizes=[4, 8, 16])
     model = small()
     with pytest.raises(ValueError, match="coarsest stride"):
-        BlendMask(model.fcos, model.decoder, model.blender, None, [8, 128], divisor=32)
+        BlendMask(model.fcos, model.decoder, model.blender, None, [8, 128], BatchTransform(), Suppression())
 
 
 def test_no_auxiliary_loss_without_its_weight() -> None:

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.build import region_heads
-from kemr_lightning.models.cascade import VARIANTS, CascadeHeads
+from kemr_lightning.models.cascade import VARIANTS, CascadeHeads, variant_of
+from kemr_lightning.models.suppression import Suppression
 from tests.models.helpers import (
     IOU,
     WEIGHTS,
@@ -254,7 +255,8 @@ def test_classes_share_class_agnostic_deltas():
 
 
 def test_box_deltas_per_class_are_taken_by_class():
-    heads = region_heads(8, [4], 3, variant=None, class_agnostic=False, box_width=4, mask_width=4, mask_convs=1)
+    settings = {"variant": None, "class_agnostic": False, "box_width": 4, "mask_width": 4, "mask_convs": 1}
+    heads = region_heads(8, [4], 3, settings)
     stage = heads.stages[0]
     deltas = torch.arange(24.0).view(2, 12)
     assert stage.deltas_of(deltas, torch.tensor([1, 3])).tolist() == [[0, 1, 2, 3], [20, 21, 22, 23]]
@@ -347,12 +349,17 @@ def test_images_of_different_sizes_make_a_batch(variant):
 
 
 def test_settings_that_make_no_cascade_are_refused():
-    with pytest.raises(ValueError, match="variant"):
-        constant_heads([constant_stage(0, [0.0, 0.0])], [[0.0]], "mmdet")
+    with pytest.raises(ValueError, match="4 stages but 3 loss weights"):
+        constant_heads([constant_stage(0, [0.0, 0.0])] * 4, [[0.0]] * 4)
     with pytest.raises(ValueError, match="mask heads"):
         constant_heads([constant_stage(k, [0.0, 0.0]) for k in range(3)], [[0.0]])
-    with pytest.raises(UserError, match="nms"):
-        still(nms="soft")
+
+
+def test_variants_go_by_name():
+    assert variant_of(None).loss_weights == (1.0,)
+    assert variant_of("detectron2") is VARIANTS["detectron2"]
+    with pytest.raises(SettingError, match=r"variant=mmdet is not a variant .*mmdetection or detectron2"):
+        variant_of("mmdet")
 
 
 def test_scores_below_the_threshold_and_beyond_the_limit_are_dropped():
@@ -360,6 +367,6 @@ def test_scores_below_the_threshold_and_beyond_the_limit_are_dropped():
     apart = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
     (found,) = heads(features_of(), [apart], [SIZE])
     assert len(found.boxes) == 2
-    heads.score_threshold = 0.5  # the score is 0.5: not above it
+    heads.suppression = Suppression(0.5)  # the score is 0.5: not above it
     (found,) = heads(features_of(), [apart], [SIZE])
     assert len(found.boxes) == 0

@@ -1,24 +1,13 @@
-"""Whole detectors: padding, batches, modes."""
+"""Whole detectors: padding, batches, modes, what they say of themselves."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from kemr_lightning.models.detector import batch_images
+from kemr_lightning.core.contracts import as_detector
+from kemr_lightning.models.views import detect_in_views
 from tests.models.helpers import picture, rectangles, small_detector
-
-
-def test_images_are_standardised_and_padded_with_their_border():
-    one, two = torch.full((1, 33, 20), 0.7), torch.full((1, 10, 40), 0.2)
-    one[0, 10, 10] = 0.0
-    batch = batch_images([one, two], 32, 0.2, 0.25)
-    assert batch.tensors.shape == (2, 1, 64, 64)
-    assert batch.image_sizes == [(33, 20), (10, 40)]
-    torch.testing.assert_close(batch.tensors[0, 0, :33, :20], (one[0] - 0.2) / 0.25)
-    torch.testing.assert_close(batch.tensors[0, 0, 33:], torch.full((31, 64), 2.0))
-    torch.testing.assert_close(batch.tensors[0, 0, :, 20:], torch.full((64, 44), 2.0))
-    torch.testing.assert_close(batch.tensors[1, 0], torch.zeros(64, 64))
 
 
 @pytest.mark.parametrize("variant", [None, "mmdetection", "detectron2"])
@@ -57,8 +46,23 @@ def test_training_needs_targets():
         small_detector()([torch.rand(1, 64, 64)])
 
 
-def test_limit_is_known():
-    assert small_detector(detections=37).max_detections == 37
+@pytest.mark.parametrize(
+    ("variant", "kind"), [(None, "mask_rcnn"), ("mmdetection", "cascade"), ("detectron2", "cascade")]
+)
+def test_it_says_what_it_is(variant, kind):
+    detector = as_detector(small_detector(variant, detections=37))
+    assert (detector.kind, detector.max_detections, detector.max_views) == (kind, 37, 8)
+
+
+def test_views_are_averaged():
+    torch.manual_seed(0)
+    detector = small_detector(score_threshold=0.0).eval()
+    image = picture(rectangles([(16, 12, 60, 34)], (64, 64)))
+    with torch.no_grad():
+        found, expected = detector.detect_in_views(image, 3), detect_in_views(detector, image, 3)
+        (once,) = detector([image])
+    assert torch.equal(found.grids, expected.grids)
+    assert not torch.equal(found.boxes, once.boxes)
 
 
 def test_detections_are_sorted_and_limited():

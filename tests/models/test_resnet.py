@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.models.resnet import IMAGENET_MEAN, IMAGENET_STD, resnet_fpn, resnet_names
 from kemr_lightning.models.weights import imagenet_weights
 
@@ -59,7 +59,7 @@ NORMS = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d, "group": nn.Group
 
 def test_the_family_is_torchvision_s() -> None:
     assert set(resnet_names()) == set(FAMILY)
-    with pytest.raises(UserError, match=r"resnet99.*resnet101"):
+    with pytest.raises(SettingError, match=r"^backbone\.name=resnet99 is not .*resnet101"):
         resnet_fpn("resnet99")
 
 
@@ -128,14 +128,23 @@ def test_freezing():
     assert all(value.requires_grad for value in nothing.fpn.parameters())
 
 
-@pytest.mark.parametrize("settings", [{"norm": "frozen"}, {"trainable_layers": 3}, {"trainable_layers": 7}])
-def test_nothing_random_is_frozen(settings):
-    with pytest.raises(UserError, match=r"model\.backbone|model\.weights"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"norm": "frozen"}, r"^backbone\.norm=frozen would freeze random weights"),
+        ({"trainable_layers": 3}, r"^backbone\.trainable_layers=3 would freeze random weights"),
+        ({"trainable_layers": 7}, r"^backbone\.trainable_layers=7 is out of range"),
+        ({"extra": "p6"}, r"^backbone\.extra=p6 is not .*Choose pool or p6p7$"),
+        ({"first_stage": 0}, r"^backbone\.first_stage=0 is out of range"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(SettingError, match=message):
         resnet_fpn("resnet18", "none", **settings)
 
 
 def test_unknown_norm():
-    with pytest.raises(UserError, match=r"norm=layer.*frozen, batch, group"):
+    with pytest.raises(SettingError, match=r"^backbone\.norm=layer.*frozen, batch, group"):
         resnet_fpn("resnet18", norm="layer")
 
 

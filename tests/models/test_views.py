@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Detections
+from kemr_lightning.models.transform import BatchTransform
 from kemr_lightning.models.views import VIEWS, detect_in_views
-from kemr_lightning.training.module import SegmentationModule
 from tests.models.helpers import picture, rectangles, small_detector
 
 SIZE = (32, 48)
@@ -62,19 +61,6 @@ def test_all_views_of_a_turned_image_find_the_same_turned() -> None:
     torch.testing.assert_close(view.from_image(turned.grids)[match], straight.grids, atol=5e-3, rtol=0)
 
 
-@torch.no_grad()
-def test_one_view_is_the_detector_itself_and_more_are_not() -> None:
-    module = SegmentationModule(detector()).eval()
-    image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(1))
-    (once,) = module._look([image])
-    (plain,) = module.detector([image])
-    assert torch.equal(once.boxes, plain.boxes)
-    module.look_in(4)
-    (averaged,) = module._look([image])
-    assert not torch.equal(averaged.boxes, plain.boxes)
-    assert bool((averaged.scores.diff() <= 0).all())
-
-
 STANDING, LYING, NARROW, SMALL = [8.0, 8, 56, 56], [9.0, 9, 55, 55], [10.0, 8, 54, 56], [2.0, 2, 6, 6]
 """Boxes of a standing bar, of a lying one that crosses it, of the standing one once more, and of something else."""
 
@@ -95,7 +81,7 @@ def staged(finds: Sequence[Sequence[tuple[list[float], float]]], **settings: obj
     image = torch.zeros(1, 64, 64)
     image[0, 28:36, 9:55], image[0, 8:56, 28:36] = 0.5, 1.0
     built = small_detector("mmdetection", **settings).eval()
-    built.backbone, built.mean, built.std = Seen(), 0.0, 1.0
+    built.backbone, built.transform = Seen(), BatchTransform(0.0, 1.0)
     views = iter(VIEWS)
 
     def detect(features: OrderedDict[str, Tensor], batch: object) -> list[Detections]:
@@ -149,10 +135,3 @@ def test_averaged_scores_must_reach_the_threshold_too(nms: str) -> None:
     assert high.boxes.tolist() == [STANDING]
     assert torch.equal(high.scores, low.scores[:1])
     assert torch.equal(high.grids, low.grids[:1])
-
-
-def test_impossible_numbers_are_refused() -> None:
-    with pytest.raises(UserError, match="views=9"):
-        SegmentationModule(detector()).look_in(9)
-    with pytest.raises(UserError, match="Identity looks at an image once"):
-        SegmentationModule(nn.Identity()).look_in(4)

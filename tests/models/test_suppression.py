@@ -1,4 +1,4 @@
-"""Suppression by masks: crossing objects live, duplicates do not."""
+"""Suppression by boxes and by masks: objects that cross are kept, duplicates are not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Detections, Patch
-from kemr_lightning.models.mask_nms import mask_nms, patch_iou
+from kemr_lightning.models.suppression import CANDIDATES, Suppression, mask_nms, patch_iou
 from tests.models.helpers import constant_heads, constant_stage, features_of
 
 SIZE = (100, 100)
@@ -90,3 +91,42 @@ def test_heads_suppress_by_masks_on_request():
     assert found("mask", nms_threshold=0.65) == 2
     assert found("mask", nms_threshold=0.99, loose_threshold=0.9) == 2
     assert found("mask", nms_threshold=0.999, loose_threshold=0.999, detections=1) == 1
+
+
+LADDER = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 4], [50, 50, 60, 60]])
+"""Boxes whose IoU with the first is 1, 0.8, 0.4 and 0."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"nms_threshold": 0.5}, [0, 2, 3]),
+        ({"nms_threshold": 0.3}, [0, 3]),
+        ({"nms_threshold": 0.9}, [0, 1, 2, 3]),
+        ({"nms_threshold": 0.5, "detections": 2}, [0, 2]),
+        # By masks: loosely, and twice as many as there will be detections.
+        ({"nms": "mask", "nms_threshold": 0.3}, [0, 1, 2, 3]),
+        ({"nms": "mask", "loose_threshold": 0.7}, [0, 2, 3]),
+        ({"nms": "mask", "detections": 1}, [0, 1]),
+    ],
+)
+def test_candidates_by_boxes(settings: dict[str, object], kept: list[int]) -> None:
+    assert CANDIDATES == 2
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
+    chosen = Suppression(**settings).by_boxes(LADDER, scores, torch.ones(4, dtype=torch.int64))  # type: ignore[arg-type]
+    assert chosen.tolist() == kept
+    apart = Suppression(**settings).by_boxes(LADDER, scores, torch.arange(4))  # type: ignore[arg-type]
+    assert apart.tolist() == list(range(4))[: len(apart)]  # classes do not suppress each other
+
+
+def test_detections_by_masks() -> None:
+    up, down = rod(math.pi / 4), rod(-math.pi / 4)
+    found = detections([[10.0, 10, 80, 80], [11.0, 10, 81, 80], [10.0, 11, 80, 81]], [0.8, 0.9, 0.7], [up, down, up])
+    assert Suppression(nms="box").by_masks(found, SIZE) is found
+    assert Suppression(nms="mask").by_masks(found, SIZE).scores.tolist() == pytest.approx([0.9, 0.8])
+    assert Suppression(nms="mask", detections=1).by_masks(found, SIZE).scores.tolist() == pytest.approx([0.9])
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"^nms=soft is not a kind of suppression\. Choose box or mask$"):
+        Suppression(nms="soft")
