@@ -11,7 +11,8 @@ import numpy.typing as npt
 from kemr_lightning.core import rle
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Annotation, Polygon, annotation_patch, polygon_area
-from kemr_lightning.doctor.findings import Box, Finding
+from kemr_lightning.data.survey import Box
+from kemr_lightning.doctor.findings import Finding
 
 TWICE = 0.8
 """IoU from which two outlines are of one chromosome; crossing chromosomes stay far below."""

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from kemr_lightning.doctor.findings import Box, Finding
+from kemr_lightning.data.survey import Box
+from kemr_lightning.doctor.findings import Finding
 
 THUMB = 32
 """Side of the thumbnails that are compared."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kemr_lightning.doctor.findings import Box, Finding
+from kemr_lightning.data.survey import Box
+from kemr_lightning.doctor.findings import Finding
 
 COPY = 0.95
 """Correlation of thumbnails from which two images are called nearly the same."""

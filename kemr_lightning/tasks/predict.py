@@ -20,7 +20,7 @@ from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import remove_unfinished
-from kemr_lightning.data.dataset import LabelMap
+from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.image_files import ImageWriter, options_of
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Model, usual_tiling
