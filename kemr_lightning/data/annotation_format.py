@@ -11,6 +11,7 @@ from typing import Protocol
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.data.annotation import Annotation
+from kemr_lightning.data.checks import check_fraction
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.survey import Fault, Survey, SurveyedImage, bare_image, images_besides
 
@@ -49,6 +50,7 @@ class WriteOptions:
     def __post_init__(self) -> None:
         if self.shape_type not in SHAPE_TYPES:
             raise SettingError("shape_type", self.shape_type, "is unknown", "Use polygon or mask")
+        check_fraction("min_iou", self.min_iou)
 
 
 class Writer(ABC):

@@ -25,6 +25,7 @@ _KEYS = {
     "label_map": "data.label_map",
     "target": "convert.to",
     "shape_type": "convert.shape_type",
+    "min_iou": "convert.min_iou",
 }
 """Where the settings of a conversion stand in the configuration."""
 

@@ -67,6 +67,8 @@ def test_kinds_of_shapes_are_checked() -> None:
     assert WriteOptions("mask").shape_type == "mask"
     with pytest.raises(SettingError, match="shape_type=star is unknown"):
         WriteOptions("star")
+    with pytest.raises(SettingError, match=r"min_iou=1\.5 is out of range"):
+        WriteOptions(min_iou=1.5)
 
 
 def test_the_helper_writes_what_its_format_reads(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from kemr_lightning.data.convert import convert_dataset
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.formats import DEFAULT, FORMATS, format_named
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.data.synthetic import SyntheticDataset, write_synthetic_folder
+from kemr_lightning.data.synthetic import MetaphaseSettings, SyntheticDataset, write_synthetic_folder
 from tests.data.helpers import BoxFormat, WritableBoxFormat, write_box_file
+
+SMALL = MetaphaseSettings((160, 128))
 
 
 @pytest.fixture
@@ -70,9 +72,9 @@ def test_a_new_format_is_converted_both_ways(boxes: Path, tmp_path: Path) -> Non
 
 
 def test_synthetic_folders_are_written_in_a_new_format(boxes: Path, tmp_path: Path) -> None:
-    root = write_synthetic_folder(tmp_path / "set", 1, 0, 0, "boxes", size=(160, 128), seed=4)
+    root = write_synthetic_folder(tmp_path / "set", 1, 0, 0, "boxes", SMALL, seed=4)
     written = json.loads((root / "train/synthetic_00001.box").read_text())["boxes"]
-    instances = SyntheticDataset(1, (160, 128), seed=4)[0].instances
+    instances = SyntheticDataset(1, SMALL, seed=4)[0].instances
     assert instances is not None
     assert written == instances.boxes.tolist()
     assert boxes.is_dir()
@@ -87,5 +89,5 @@ def test_a_format_that_is_only_read_is_not_written(
         convert_dataset(tmp_path / "coco", "coco", "boxes", tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with pytest.raises(SettingError, match="format=boxes can be read but not written"):
-        write_synthetic_folder(tmp_path / "set", 1, 0, 0, "boxes", size=(160, 128))
+        write_synthetic_folder(tmp_path / "set", 1, 0, 0, "boxes", SMALL)
     assert not (tmp_path / "set").exists()

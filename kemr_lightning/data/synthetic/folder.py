@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,38 +14,49 @@ from kemr_lightning.data.annotation import Annotation, annotation_patch
 from kemr_lightning.data.annotation_format import WriteOptions
 from kemr_lightning.data.formats import DEFAULT, format_named
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
-from kemr_lightning.data.synthetic.scene import Metaphase
+from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings
 from kemr_lightning.data.warp import clip_polygon
 
 
 def write_synthetic_folder(
-    root: str | Path, train: int = 8, val: int = 2, test: int = 2, format: str = DEFAULT, **options: Any
+    root: str | Path,
+    train: int = 8,
+    val: int = 2,
+    test: int = 2,
+    format: str = DEFAULT,
+    settings: MetaphaseSettings | None = None,
+    seed: int = 0,
+    label_map: str | None = "single",
 ) -> Path:
     """Write synthetic metaphases as a data folder: ``train/``, ``val/`` and ``test/``, each with PNG images.
 
     Formats that keep bitmaps get the exact masks (COCO: run lengths), others get outlines (Labelme: the chromosome's
-    own outline if it gives exactly its mask, else one traced around the mask). Images of one call are the same
-    whatever their number, as in `SyntheticDataset`.
+    own outline if it gives exactly its mask, else one traced around the mask). Image ``k`` is the same however many are
+    written, as in `SyntheticDataset`.
 
     Args:
-        root: The folder; it is made if necessary, and files of the same names are replaced.
+        root: The folder. It is created if need be; files of the same names are replaced.
         train: Number of training images; a part without images is not written.
         val: Number of validation images.
         test: Number of test images.
         format: Name of the annotation format, see `kemr_lightning.data.formats.FORMATS`.
-        **options: ``size``, ``count``, ``look``, ``overlap``, ``width``, ``seed``, ``label_map`` of `SyntheticDataset`.
+        settings: See `SyntheticDataset`, as for the following arguments.
+        seed: Seed of the images.
+        label_map: ``"single"`` for one class, None for 24.
 
     Returns:
         ``root``.
 
     Raises:
-        UserError: An option is unknown or out of range.
+        UserError: An argument is wrong.
     """
     chosen = format_named(format)
     root = Path(root)
     parts: dict[Split, int] = {"train": train, "val": val, "test": test}
     datasets = {
-        split: SyntheticDataset(length, split=split, **options) for split, length in parts.items() if length > 0
+        split: SyntheticDataset(length, settings, seed, split, label_map)
+        for split, length in parts.items()
+        if length > 0
     }
     label_names = next((dataset.label_names for dataset in datasets.values()), [])
     writer = chosen.writer(root, label_names, WriteOptions())
