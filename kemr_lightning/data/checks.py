@@ -80,8 +80,8 @@ def check_count(setting: str, value: object) -> None:
     Raises:
         SettingError: The value is neither.
     """
-    ends = (value[0], value[-1]) if isinstance(value, Sequence) and len(value) > 0 else (value, value)
-    if not all(isinstance(end, Integral) for end in ends) or not 0 <= ends[0] <= ends[1]:
+    first, last = (value[0], value[-1]) if isinstance(value, Sequence) and len(value) > 0 else (value, value)
+    if not isinstance(first, Integral) or not isinstance(last, Integral) or not 0 <= int(first) <= int(last):
         raise SettingError(setting, _shown(value), "is neither a number nor a range", "Give, say, 46 or [40, 46]")
 
 

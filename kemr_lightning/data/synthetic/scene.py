@@ -71,9 +71,11 @@ class MetaphaseSettings:
     @property
     def count_range(self) -> tuple[int, int] | None:
         """Lowest and highest number of chromosomes; None for the default."""
-        if self.count is None or isinstance(self.count, int):
-            return None if self.count is None else (self.count, self.count)
-        return int(self.count[0]), int(self.count[-1])
+        if self.count is None:
+            return None
+        if isinstance(self.count, Sequence):
+            return int(self.count[0]), int(self.count[-1])
+        return int(self.count), int(self.count)
 
 
 @dataclass(frozen=True)

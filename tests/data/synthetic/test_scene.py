@@ -40,6 +40,7 @@ def test_settings_are_read_in_both_orders() -> None:
     assert MetaphaseSettings().count_range is None
     assert MetaphaseSettings(count=7).count_range == (7, 7)
     assert MetaphaseSettings(count=[7]).count_range == (7, 7)
+    assert MetaphaseSettings(count=np.int64(7)).count_range == (7, 7)
     assert MetaphaseSettings(count=[3, 9]).count_range == (3, 9)
 
 
