@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import sys
@@ -97,11 +96,7 @@ def whole_samples(data: DataModule, source: str) -> Samples:
     part: SampleDataset | SyntheticDataset | None = {"train": data.train, "val": data.val, "test": data.test}[source]
     if part is None or len(part) == 0:
         raise UserError(f"there are no {source} images to work on. Check data.root")
-    if isinstance(part, SampleDataset):
-        return SampleDataset(part.records, part.label_names)
-    plain = copy.copy(part)
-    plain.augmentation = None
-    return plain
+    return part.plain()
 
 
 def build_module(config: DictConfig, label_names: list[str], pretrained: bool = True) -> SegmentationModule:

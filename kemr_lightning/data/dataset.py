@@ -1,13 +1,11 @@
-"""Images with annotations as a list of `Sample`s: read once, kept in memory, rasterised when asked for."""
+"""Annotated images as a data set of `Sample`s: decoded images are kept in memory, masks are drawn on demand."""
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,77 +17,10 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, scale_annotation, to_instances
 from kemr_lightning.data.augment import Augmentation
-from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.record import Record
 from kemr_lightning.data.warp import resize_pixels
 
 log = logging.getLogger(__name__)
-
-SINGLE = "chromosome"
-"""Name of the only class when all are merged."""
-
-LabelMap = str | Mapping[str, str | None] | None
-"""``"single"``: all classes become `SINGLE`. None: they stay as they are. A mapping: new names, None drops a class."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image of a data set before it is decoded.
-
-    Attributes:
-        name: Path relative to the data root.
-        path: The image, or the JSON that embeds it.
-        load: Decodes the image.
-        annotations: None where the image has none (prediction).
-        group: What must stay together in a split, or None: then its name tells.
-        stated_size: ``(H, W)`` that the annotations are for, as their file says, or None.
-    """
-
-    name: str
-    path: Path
-    load: Callable[[], IntensityImage]
-    annotations: tuple[Annotation, ...] | None = None
-    group: str | None = None
-    stated_size: tuple[int, int] | None = None
-
-
-def map_labels(records: Sequence[Record], label_map: LabelMap) -> list[Record]:
-    """Rename the classes of all annotations.
-
-    Raises:
-        UserError: The map is of no known form, or a class is missing in it.
-    """
-    if label_map is None:
-        return list(records)
-    if isinstance(label_map, str) and label_map != "single":
-        raise UserError(f"data.label_map={label_map!r} is unknown. Use single, null or a mapping of names.")
-    renamed = []
-    for record in records:
-        kept = []
-        for annotation in record.annotations or ():
-            if isinstance(label_map, str):
-                name: str | None = SINGLE
-            elif annotation.label in label_map:
-                name = label_map[annotation.label]
-            else:
-                raise UserError(
-                    f"{record.name}: label {annotation.label!r} is not in data.label_map. Add it (null drops a label)."
-                )
-            if name is not None:
-                kept.append(replace(annotation, label=name))
-        renamed.append(replace(record, annotations=None if record.annotations is None else tuple(kept)))
-    return renamed
-
-
-def label_order(name: str) -> tuple[int, int, str]:
-    """Key to sort class names by: numbers by size, then the others by the alphabet (1, 2, ... 22, X, Y)."""
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
-
-
-def names_of(records: Sequence[Record]) -> list[str]:
-    """The class names that occur, sorted by `label_order`."""
-    names = {annotation.label for record in records for annotation in record.annotations or ()}
-    return sorted(names, key=label_order)
-
 
 _THREADS = 4
 """Images decoded at once when a data set is checked."""
@@ -106,8 +37,8 @@ def _try_load(record: Record) -> npt.NDArray[np.uint8] | str:
 class SampleDataset(Dataset[Sample]):
     """Samples of a list of records.
 
-    With an augmentation, an item is asked for as ``(index, epoch)`` and is the same for the same seed, epoch and index,
-    whichever worker makes it; a bare index stands for epoch 0.
+    With augmentation, items are indexed by ``(index, epoch)``; a bare index stands for epoch 0. An item depends on
+    seed, epoch and index alone, not on the worker that makes it.
     """
 
     def __init__(
@@ -119,17 +50,17 @@ class SampleDataset(Dataset[Sample]):
         seed: int = 0,
         cache_mb: int = 512,
     ) -> None:
-        """Take the parts; nothing is decoded yet.
+        """Keep the records; nothing is decoded yet.
 
         Args:
-            records: In the order of their ``image_id``.
-            label_names: Name of label 1, 2, …; annotations of other classes are left out.
+            records: Image number ``n`` gets the ``image_id`` ``n + 1``.
+            label_names: Names of labels 1, 2, …; annotations of other classes are left out.
             augmentation: For training; None gives images as they are.
-            resize: ``(width, height)`` that training images are fitted into before augmentation. Without augmentation
-                images keep their size: the model resizes, so that masks come out at the file's.
+            resize: ``(width, height)`` that training images are fitted into before augmentation. Without augmentation,
+                images keep their size: the model resizes them, so that masks come out at the file's size.
             seed: Seed of the augmentation.
-            cache_mb: Decoded images are kept up to this many MiB, the least recently used going first. Each worker
-                process has its own.
+            cache_mb: Decoded images are kept up to this many MiB; the least recently used are dropped first. Each
+                worker process has a cache of its own.
         """
         self.records = list(records)
         self.label_names = list(label_names)
@@ -169,18 +100,22 @@ class SampleDataset(Dataset[Sample]):
             if lost and index not in self._reported:
                 self._reported.add(index)
                 log.warning("%s: %d annotations cover no pixel of the image, left out", record.name, lost)
-        # A copy: whoever gets the sample may change it.
+        # A copy: the caller may change it.
         return Sample(torch.tensor(pixels), record.name, index + 1, instances, str(record.path))
 
+    def plain(self) -> SampleDataset:
+        """The same images whole and without augmentation, at their files' sizes."""
+        return SampleDataset(self.records, self.label_names)
+
     def preload(self) -> list[str]:
-        """Decode every image once and keep as many as the cache holds.
+        """Decode every image once, and keep as many as the cache holds.
 
         Returns:
             What is wrong with those that cannot be decoded, one message each.
         """
         faults = []
         with ThreadPoolExecutor(_THREADS) as pool:
-            # A few at a time: not all decoded images may fit into memory at once.
+            # A few at a time: all decoded images together may not fit into memory.
             for start in range(0, len(self.records), 8 * _THREADS):
                 indices = range(start, min(start + 8 * _THREADS, len(self.records)))
                 for index, result in zip(indices, pool.map(_try_load, self.records[start : indices.stop]), strict=True):
@@ -203,7 +138,7 @@ class SampleDataset(Dataset[Sample]):
         return pixels
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker process is sent: everything but the decoded images."""
+        """What is sent to a worker process: everything but the decoded images."""
         state = self.__dict__.copy()
         state["_cache_left"] = self._cache_left + sum(pixels.nbytes for pixels in self._cache.values())
         state["_cache"] = OrderedDict()
@@ -218,7 +153,7 @@ def training_view(
     label_ids: Mapping[str, int],
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint8], Instances]:
-    """What training sees of an image: fitted into the model's frame, then augmented.
+    """Fit an image into the model's frame, then augment it.
 
     Args:
         pixels: ``(H, W)`` uint8 at the file's size.
@@ -226,7 +161,10 @@ def training_view(
         augmentation: Applied at the model's scale.
         resize: ``(width, height)`` of the frame, or None.
         label_ids: Class name to label, from 1.
-        rng: Where all chance comes from.
+        rng: The only source of randomness.
+
+    Returns:
+        Pixels ``(h, w)`` uint8 and their instances.
     """
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
     pixels = resize_pixels(pixels, resize)

@@ -89,18 +89,6 @@ def read_image(path: str | Path, page: int = 0, orient: bool = True) -> Intensit
     return read_image_bytes(data, str(path), page, orient)
 
 
-def read_pages(path: str | Path) -> Iterator[IntensityImage]:
-    """Yield all pages of a file in order. Formats without pages have one.
-
-    Raises:
-        UserError: As `read_image`.
-    """
-    first = read_image(path)
-    yield first
-    for page in range(1, first.pages):
-        yield read_image(path, page)
-
-
 def read_image_bytes(data: bytes, name: str = "image data", page: int = 0, orient: bool = True) -> IntensityImage:
     """Decode an image that is already in memory.
 

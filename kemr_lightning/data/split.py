@@ -1,4 +1,4 @@
-"""Which file is for training, validation and test: seeded, and never splitting what belongs together."""
+"""Training, validation and test: what folders and lists say, and a seeded split that keeps groups together."""
 
 from __future__ import annotations
 
@@ -8,48 +8,71 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
 
 GROUP_PATTERN = r"^(.*\d)[a-z]?$"
-"""A file name (without ending) less one small letter after its last digit: ``case_12a`` and ``case_12b`` belong
-together. Names it does not match stand for themselves."""
+"""A file name without its suffix and without one small letter after its last digit: ``case_12a`` and ``case_12b``
+belong together. A name that does not match is a group of its own."""
 
 SPLITS = ("train", "val", "test")
 
+PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+"""Names of each part in folders and files."""
 
-def group_of(name: str, pattern: str = GROUP_PATTERN) -> str:
-    """What a file belongs to: its folder and the first group (else the whole match) of a pattern in its stem.
+
+def part_named(word: str) -> str | None:
+    """The part that a word names, or None."""
+    return next((part for part in SPLITS if word in PART_NAMES[part]), None)
+
+
+def split_name(name: str, parts: Sequence[str]) -> tuple[str, str]:
+    """The part in whose folder a file lies, and the rest of its name.
 
     Args:
         name: Path relative to the data root.
-        pattern: Regular expression, searched in the stem.
+        parts: The parts of the data set.
+
+    Returns:
+        ``"all"`` and the whole name for a file outside the parts' folders.
+    """
+    first, _, rest = name.partition("/")
+    return (first, rest) if rest and first in parts else ("all", name)
+
+
+def group_of(name: str, pattern: str = GROUP_PATTERN) -> str:
+    """The group a file belongs to: its folder, and what a pattern finds in its stem.
+
+    Args:
+        name: Path relative to the data root.
+        pattern: Regular expression, searched in the stem. Its first group counts, or the whole match if it has none.
 
     Raises:
-        UserError: The pattern is no regular expression.
+        SettingError: The pattern is no regular expression.
     """
     path = PurePosixPath(name)
     try:
         found = re.search(pattern, path.stem)
     except re.error as error:
-        raise UserError(f"data.group_pattern={pattern!r} is no regular expression ({error}). Correct it.") from error
+        raise SettingError("group_pattern", pattern, f"is no regular expression ({error})", "Correct it") from error
     if found is None:
         return name
     return str(path.parent / (found.group(1) if found.re.groups and found.group(1) is not None else found.group(0)))
 
 
 def grouped_split(groups: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Split positions so that equal groups stay together.
+    """Split positions in two so that equal groups stay together.
 
-    Groups are drawn in a seeded order and taken as long as they bring the smaller part's size closer to its aim.
+    The groups are shuffled with the seed. One after the other goes into the second part if that brings its size closer
+    to the aim.
 
     Args:
         groups: The group of each item.
-        fraction: Aim for the second part, in (0, 1).
-        seed: Same seed and same groups, same split, whatever the order of items.
+        fraction: Size of the second part to aim for, in (0, 1).
+        seed: The same seed and groups give the same split, whatever the order of the items.
 
     Returns:
-        Positions of the first (larger) and the second part, both ascending. With two or more groups neither is empty;
-        with one, all goes to the first.
+        Positions of the first and of the second part, both ascending. With two or more groups neither is empty; with
+        one group, everything goes to the first.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for position, group in enumerate(groups):
@@ -69,7 +92,7 @@ def grouped_split(groups: Sequence[str], fraction: float, seed: int) -> tuple[li
 
 
 def read_list(path: str | Path) -> list[str]:
-    """The names in a list file: one a line, empty lines and lines that begin with ``#`` left out.
+    """The names in a list file: one a line; empty lines and lines that begin with ``#`` are ignored.
 
     Raises:
         UserError: The file cannot be read or is empty.
@@ -77,23 +100,26 @@ def read_list(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the name list {path} ({error}). Check data.lists.") from error
+        raise UserError(f"cannot read the name list {path} ({error}). Check its path") from error
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not names:
-        raise UserError(f"the name list {path} is empty. Write one file name a line.")
+        raise UserError(f"the name list {path} is empty. Write one file name a line")
     return names
 
 
-def select(names: Iterable[str], wanted: Sequence[str], source: str) -> list[int]:
-    """Positions of the wanted names, in their order there; with or without folder and ending.
+def select(names: Iterable[str], wanted: Sequence[str], setting: str) -> list[int]:
+    """Find names, given with or without folder and suffix.
 
     Args:
         names: Names of all items, relative to the data root.
         wanted: Names to find.
-        source: Where ``wanted`` comes from, for messages.
+        setting: The setting that ``wanted`` comes from, for errors.
+
+    Returns:
+        Positions in ``names``, in the order of ``wanted``; each once.
 
     Raises:
-        UserError: A wanted name is not there, or stands for more than one item.
+        SettingError: A wanted name is not there, or matches more than one item.
     """
     index: Mapping[str, set[int]] = defaultdict(set)
     for position, name in enumerate(names):
@@ -105,8 +131,8 @@ def select(names: Iterable[str], wanted: Sequence[str], source: str) -> list[int
         plain = name.replace("\\", "/").removeprefix("./")
         found = index.get(plain) or index.get(str(PurePosixPath(plain).with_suffix("")))
         if not found:
-            raise UserError(f"{source} names {name!r}, which is not in the data folder. Correct the list.")
+            raise SettingError(setting, name, "is not in the data folder", "Correct the list")
         if len(found) > 1:
-            raise UserError(f"{source} names {name!r}, which stands for {len(found)} files. Add its folder.")
+            raise SettingError(setting, name, f"matches {len(found)} files", "Add its folder")
         positions += [position for position in found if position not in positions]
     return positions

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, before training: `examine` looks through it and goes on over broken files."""
+"""Find what is wrong with a data set before training. `examine` does not stop at broken files."""
 
 from kemr_lightning.doctor.anchors import AnchorFit
 from kemr_lightning.doctor.examine import Diagnosis, Options, examine

@@ -1,4 +1,4 @@
-"""Whether a model's anchors fit the chromosomes of a data set, and which would."""
+"""Check whether a model's anchors fit the chromosomes of a data set, and advise anchors that do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 NEEDED = 0.7
-"""IoU with an anchor from which the proposal network takes an anchor for a chromosome's."""
+"""IoU from which the proposal network assigns an anchor to a chromosome."""
 
 FLOOR = 0.5
-"""Best IoU below which a chromosome's proposals start badly."""
+"""A chromosome whose best IoU with an anchor is lower gets poor proposals."""
 
 SMALLEST = 8.0
-"""Pixels across at the model's scale: below, a chromosome is two cells wide on a stride-4 feature map."""
+"""Least width at the model's scale, in pixels: two cells of a feature map of stride 4."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class AnchorFit:
     """How well anchors fit.
 
     Attributes:
-        sizes: The model's, one list per level.
+        sizes: The model's anchor sizes, one list per level.
         ratios: Its aspect ratios, height over width.
-        median_iou: Of the boxes' best IoU with an anchor of the same centre.
-        below: Part of the boxes whose best IoU is below `FLOOR`.
-        advised_sizes: Sizes that fit better, as many levels; None if the model's fit.
+        median_iou: Median of the boxes' best IoU with an anchor of the same centre.
+        below: Share of the boxes whose best IoU is below `FLOOR`.
+        advised_sizes: Sizes that fit better, for as many levels; None if the model's sizes fit.
         advised_ratios: Aspect ratios to go with them.
-        advised_below: Part of the boxes below `FLOOR` with those.
+        advised_below: Share of the boxes below `FLOOR` with the advised anchors.
     """
 
     sizes: list[list[float]]
@@ -44,7 +44,7 @@ class AnchorFit:
 def best_iou(
     sides: npt.NDArray[np.float64], sizes: Sequence[float], ratios: Sequence[float]
 ) -> npt.NDArray[np.float64]:
-    """Best IoU of boxes with anchors that share their centre.
+    """Best IoU of each box with an anchor of the same centre.
 
     Args:
         sides: ``(N, 2)`` widths and heights.
@@ -64,13 +64,16 @@ def best_iou(
 def fit_anchors(
     sides: npt.NDArray[np.float64], sizes: Sequence[Sequence[float]], ratios: Sequence[float], tolerated: float
 ) -> AnchorFit:
-    """Compare anchors with boxes, and advise others where they do not fit.
+    """Compare anchors with boxes, and advise others if they do not fit.
+
+    The advised sizes are quantiles of the boxes' sizes; the advised ratios are 1 and the upper quartile of the boxes'
+    elongation, upright and lying.
 
     Args:
         sides: ``(N, 2)`` widths and heights at the model's scale, N > 0.
         sizes: Per level, square roots of the anchors' areas.
         ratios: Heights over widths.
-        tolerated: Part of the boxes that may fit worse than `FLOOR` before others are advised.
+        tolerated: Share of the boxes that may fit worse than `FLOOR` before other anchors are advised.
     """
     levels = [[float(size) for size in level] for level in sizes]
     shape = [float(ratio) for ratio in ratios]

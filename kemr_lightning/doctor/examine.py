@@ -1,4 +1,4 @@
-"""A data set looked through before training: every image once, then all of them together."""
+"""Examines a data set before training: each image once, then all of them together."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from kemr_lightning.core.geometry import fitted_size
-from kemr_lightning.data.annotation import to_instances
-from kemr_lightning.data.dataset import LabelMap, label_order
+from kemr_lightning.data.annotation import Annotation, to_instances
+from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.labels import LabelMap, label_order, new_names
+from kemr_lightning.data.parts import Lists
 from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
 from kemr_lightning.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
-from kemr_lightning.doctor.gather import Entry, Lists, gather, load_error
-from kemr_lightning.doctor.labels import label_findings, mapped
+from kemr_lightning.doctor.gather import Entry, gather, load_error
+from kemr_lightning.doctor.labels import label_findings
 from kemr_lightning.doctor.outlines import (
     box_pair_findings,
     length_and_width,
@@ -42,18 +45,18 @@ _KEYS = ("lengths", "widths", "areas")
 
 @dataclass(frozen=True)
 class Options:
-    """What a data set is judged by.
+    """What a data set is checked against.
 
     Attributes:
-        label_map: See `kemr_lightning.data.dataset.LabelMap`.
+        label_map: See `kemr_lightning.data.labels.LabelMap`.
         group_pattern: See `kemr_lightning.data.split.group_of`.
-        expected: Usual number of chromosomes in an image; None: none is usual.
-        count_margin: How far off is not worth a word.
+        expected: Usual number of chromosomes in an image; None if there is none.
+        count_margin: Counts that differ from it by up to this much are not reported.
         resize: ``(width, height)`` that images are fitted into before the model sees them, or None.
-        anchor_sizes: The model's anchors, one list of sizes per level; None: it has none.
+        anchor_sizes: The model's anchors, one list of sizes per level; None if it has no anchors.
         aspect_ratios: Their heights over widths.
-        anchor_misfits: Part of the chromosomes that anchors may fit badly.
-        lists: Names of each part's images, instead of folders; see `gather`.
+        anchor_misfits: Share of the chromosomes that the anchors may fit badly, in [0, 1].
+        lists: Names of each part's images, see `kemr_lightning.data.parts.Lists`.
     """
 
     label_map: LabelMap = "single"
@@ -73,14 +76,16 @@ class Diagnosis:
 
     Attributes:
         root: The data folder.
-        data_format: Of its annotations.
-        findings: Errors first, by kind, then by file.
+        data_format: Name of its annotation format.
+        findings: Errors first; by kind, then by file.
         images: Name, part and figures of every annotated image.
         labels: How often each label occurs.
-        label_names: What ``label_map`` makes of each; None: dropped. Labels missing in the map are missing here.
-        sizes: Quantiles (5, 25, 50, 75, 95 %) of the chromosomes' lengths, widths and areas, in pixels.
-        anchors: How the model's anchors fit, or None where there are none (or no chromosomes).
-        load: Decodes an image by its name, for pictures.
+        label_names: What ``label_map`` makes of each label; None if it drops it. Labels that the map does not name are
+            missing.
+        sizes: Quantiles (5, 25, 50, 75, 95 %) of the chromosomes' lengths and widths in pixels and areas in square
+            pixels.
+        anchors: How the model's anchors fit; None if there are no anchors or no chromosomes.
+        load: Functions that decode the images, by name, for pictures.
     """
 
     root: Path
@@ -106,20 +111,20 @@ class Diagnosis:
 
 def examine(
     root: Path,
-    data_format: str = "labelme",
+    data_format: str = DEFAULT,
     options: Options | None = None,
     progress: Callable[[Sequence[Entry]], Iterable[Entry]] = iter,
 ) -> Diagnosis:
-    """Look through a data set.
+    """Examine a data set. What is wrong with its files becomes a finding.
 
     Args:
         root: The data folder.
-        data_format: ``"labelme"`` or ``"coco"``.
-        options: What it is judged by.
-        progress: Wraps the list of images, to show how far it is.
+        data_format: Name of its annotation format, see `kemr_lightning.data.formats.FORMATS`.
+        options: What the data set is checked against.
+        progress: Wraps the list of images, to show how far the examination is.
 
     Raises:
-        UserError: The folder is missing, or an option is wrong. What is wrong with files becomes a finding.
+        SettingError: The folder is missing, the format is unknown, or an option is wrong.
     """
     options = options or Options()
     gathered = gather(root, data_format, options.group_pattern, options.lists)
@@ -134,7 +139,7 @@ def examine(
         try:
             image, found = examine_entry(entry)
         except Exception as error:
-            # Whatever one file makes the program stumble over should not hide what is wrong with the others.
+            # An unforeseen error in one file should not hide what is wrong with the others.
             log.debug("%s could not be examined", entry.name, exc_info=True)
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"
             findings.append(Finding("broken_file", entry.name, message))
@@ -146,7 +151,7 @@ def examine(
     findings += _set_findings(images, gathered.parts, labels, options) + copy_findings(images, bare)
     everything = [*gathered.entries, *gathered.bare]
     load = {entry.name: entry.load_raw for entry in everything if entry.load_raw is not None}
-    diagnosis = Diagnosis(root, data_format, [], images, labels, mapped(labels, options.label_map), load=load)
+    diagnosis = Diagnosis(root, data_format, [], images, labels, new_names(labels, options.label_map), load=load)
     _measure(diagnosis, options, findings)
     order = {kind: position for position, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), order[finding.kind], finding.file))
@@ -155,11 +160,11 @@ def examine(
 
 
 def _look_at_bare(entry: Entry, findings: list[Finding]) -> list[Examined]:
-    """What an image without annotations is recognised by, or a finding that it cannot be decoded."""
+    """An image without annotations, to be compared with others; a finding is added if it cannot be decoded."""
     assert entry.load is not None
     try:
         pixels = entry.load().pixels
-    except Exception as error:  # decoders raise whatever they stumble over
+    except Exception as error:  # decoders raise all kinds of errors
         log.debug("%s", entry.name, exc_info=True)
         message = " ".join(str(error).split()) or type(error).__name__
         findings.append(Finding("broken_unannotated", entry.name, message))
@@ -175,12 +180,19 @@ def _labels(entry: Entry) -> list[str]:
 
 
 def examine_entry(entry: Entry) -> tuple[Examined, list[Finding]]:
-    """Look at one image and its annotations."""
+    """Examine one image and its annotations.
+
+    Args:
+        entry: The image.
+
+    Returns:
+        What is kept of the image, and what is wrong with it.
+    """
     findings: list[Finding] = []
     loaded = _load(entry, findings)
     pixels = None if loaded is None else loaded.pixels
     size = (int(pixels.shape[0]), int(pixels.shape[1])) if pixels is not None else entry.stated_size
-    # An image of another size is still compared with the other images.
+    # An image of the wrong size is still compared with the other images.
     matching = pixels is not None and not any(finding.kind == "size_mismatch" for finding in findings)
     if entry.stated_size is not None and not matching:
         size = entry.stated_size
@@ -194,32 +206,60 @@ def examine_entry(entry: Entry) -> tuple[Examined, list[Finding]]:
             boxed = []
     image = Examined(entry.name, entry.part, entry.group, size, [], *_nothing(), masks=not boxed)
     if size is not None:
-        findings += outline_findings(entry.name, annotations, size)
-        numbers = {label: number for number, label in enumerate(sorted({a.label for a in annotations}), start=1)}
-        instances, positions = to_instances(annotations, numbers, size)
-        image.labels = [annotations[position].label for position in positions]
-        image.boxes = instances.boxes.numpy().astype(np.float64).reshape(-1, 4)
-        sides = image.boxes[:, 2:] - image.boxes[:, :2]
-        image.areas, image.lengths, image.widths = sides.prod(axis=1), sides.max(axis=1), sides.min(axis=1)
-        if instances.patches is None:
-            findings += box_pair_findings(entry.name, image.boxes, image.labels)
-        elif instances.patches:
-            image.areas = np.array([float(patch.area()) for patch in instances.patches])
-            image.lengths, image.widths = np.array([length_and_width(patch) for patch in instances.patches]).T
-            findings += pair_findings(entry.name, instances.patches, image.labels, size)
-            if matching and pixels is not None:
-                mask = union_mask(instances.patches, size)
-                misplaced = place_findings(entry.name, pixels, mask)
-                findings += misplaced
-                typical = float(np.median(image.areas)), float(np.median(image.widths))
-                for box, area in [] if misplaced else unlabelled(pixels, mask, *typical):
-                    cut = box[0] <= 1 or box[1] <= 1 or box[2] >= size[1] - 1 or box[3] >= size[0] - 1
-                    edge = ", cut by the image's edge" if cut else ""
-                    message = f"blob of {area} px at ({box[0]:.0f}, {box[1]:.0f}){edge}"
-                    findings.append(Finding("unlabelled", entry.name, message, (box,)))
+        findings += _examine_annotations(image, annotations, size, pixels if matching else None)
     if pixels is not None:
         image.digest, image.thumb = digest(pixels), thumbnail(pixels)
     return image, findings
+
+
+def _examine_annotations(
+    image: Examined, annotations: Sequence[Annotation], size: tuple[int, int], pixels: npt.NDArray[np.uint8] | None
+) -> list[Finding]:
+    """Measure the annotations of an image and find what is wrong with them.
+
+    Args:
+        image: Gets the labels, boxes and sizes of the instances.
+        annotations: Either all with masks, or all with a box only.
+        size: ``(H, W)`` of the image.
+        pixels: ``(H, W)`` uint8, or None if the annotations cannot be compared with them.
+    """
+    findings = outline_findings(image.name, annotations, size)
+    numbers = {label: number for number, label in enumerate(sorted({a.label for a in annotations}), start=1)}
+    instances, positions = to_instances(annotations, numbers, size)
+    image.labels = [annotations[position].label for position in positions]
+    image.boxes = instances.boxes.numpy().astype(np.float64).reshape(-1, 4)
+    sides = image.boxes[:, 2:] - image.boxes[:, :2]
+    image.areas, image.lengths, image.widths = sides.prod(axis=1), sides.max(axis=1), sides.min(axis=1)
+    if instances.patches is None:
+        return findings + box_pair_findings(image.name, image.boxes, image.labels)
+    if instances.patches:
+        image.areas = np.array([float(patch.area()) for patch in instances.patches])
+        image.lengths, image.widths = np.array([length_and_width(patch) for patch in instances.patches]).T
+        findings += pair_findings(image.name, instances.patches, image.labels, size)
+        if pixels is not None:
+            findings += _compare_with_pixels(image, pixels, union_mask(instances.patches, size))
+    return findings
+
+
+def _compare_with_pixels(image: Examined, pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> list[Finding]:
+    """Find annotations beside the chromosomes, and chromosomes without annotations.
+
+    Args:
+        image: With the sizes of its instances.
+        pixels: ``(H, W)`` uint8.
+        mask: ``(H, W)`` bool, every annotated pixel.
+    """
+    misplaced = place_findings(image.name, pixels, mask)
+    if misplaced:
+        return misplaced
+    height, width = mask.shape
+    findings = []
+    for box, area in unlabelled(pixels, mask, float(np.median(image.areas)), float(np.median(image.widths))):
+        cut = box[0] <= 1 or box[1] <= 1 or box[2] >= width - 1 or box[3] >= height - 1
+        edge = ", cut by the image's edge" if cut else ""
+        message = f"blob of {area} px at ({box[0]:.0f}, {box[1]:.0f}){edge}"
+        findings.append(Finding("unlabelled", image.name, message, (box,)))
+    return findings
 
 
 def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -227,13 +267,13 @@ def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _load(entry: Entry, findings: list[Finding]) -> IntensityImage | None:
-    """An entry's image; what is unusual about it is added to the findings."""
+    """The image of an entry; what is unusual about it is added to the findings."""
     if entry.load is None:
         findings.append(Finding("missing_image", entry.name, "neither a file nor embedded"))
         return None
     try:
         loaded = entry.load()
-    except Exception as error:  # decoders raise whatever they stumble over
+    except Exception as error:  # decoders raise all kinds of errors
         log.debug("%s", entry.name, exc_info=True)
         finding = load_error(entry, error)
         findings.append(finding)
@@ -263,7 +303,7 @@ def _set_findings(
 
 
 def _measure(diagnosis: Diagnosis, options: Options, findings: list[Finding]) -> None:
-    """Sizes of the chromosomes, and how they suit the model."""
+    """Measure the chromosomes and compare them with the model's scale and anchors."""
     images = [image for image in diagnosis.images if len(image.labels) and image.size is not None]
     if not images:
         return

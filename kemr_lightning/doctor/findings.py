@@ -1,16 +1,14 @@
-"""What can be wrong with a data set: the kinds of findings, how bad each is and what to do about it."""
+"""What can be wrong with a data set: the kinds of findings, how severe each is and what to do about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from kemr_lightning.data.annotation import Polygon
+from kemr_lightning.data.survey import Box
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
-
-Box = tuple[float, float, float, float]
-"""``(x0, y0, x1, y1)`` in pixels."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +16,9 @@ class Kind:
     """One kind of finding.
 
     Attributes:
-        severity: ``"error"``: training stops at it, or its figures would be wrong; ``"warning"``: a person should look;
+        severity: ``"error"``: training would stop or give wrong figures; ``"warning"``: a person should look;
             ``"note"``: good to know.
-        title: What it is, in a few words.
+        title: What is wrong, in a few words.
         advice: What to do.
     """
 
@@ -120,7 +118,7 @@ KINDS: dict[str, Kind] = {
         "It is not used. Move it into a part, or leave it.",
     ),
 }
-"""All kinds, the gravest first; reports list them in this order."""
+"""All kinds, the most severe first; reports list them in this order."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +127,11 @@ class Finding:
 
     Attributes:
         kind: One of `KINDS`.
-        file: The image (or annotation file) it is about, relative to the data root; empty for the whole set.
-        message: What exactly, in words.
-        boxes: Where in the image, in pixels of the image as it is shown upright.
+        file: The image or annotation file concerned, relative to the data root; empty for the whole set.
+        message: What exactly is wrong.
+        boxes: Where in the image, in pixels of the upright image.
         outlines: Outlines to draw in a picture of it.
-        others: Further files it is about, such as the other copy of an image.
+        others: Further files concerned, such as the other copy of an image.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Labels of a data set: how often each occurs, what a label map makes of them, and which look like slips."""
+"""Labels of a data set that look like slips, and what a label map does to them."""
 
 from __future__ import annotations
 
@@ -8,52 +8,30 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.dataset import SINGLE, LabelMap
+from kemr_lightning.data.labels import SINGLE, LabelMap, new_names
 from kemr_lightning.doctor.findings import Finding
 
 _KARYOTYPE = re.compile(r"(chr(omosome)?[ _-]?)?(\d{1,2}|x|y)", re.IGNORECASE)
-"""Names of the 24 human classes, however written."""
+"""Names of the 24 human chromosomes, in all usual spellings."""
 
 RARE = 0.001
-"""A label with fewer than this part of all annotations, and fewer than `RARE_COUNT` of them, is called rare."""
+"""A label is rare if it has less than this share of all annotations and fewer than `RARE_COUNT` of them."""
 
 RARE_COUNT = 3
-
-
-def mapped(labels: Mapping[str, int], label_map: LabelMap) -> dict[str, str | None]:
-    """What becomes of each label.
-
-    Args:
-        labels: How often each occurs.
-        label_map: See `kemr_lightning.data.dataset.LabelMap`.
-
-    Returns:
-        New names by old ones; None where a class is dropped. Labels that a mapping does not name are missing.
-
-    Raises:
-        UserError: The map is of no known form.
-    """
-    if label_map is None:
-        return {label: label for label in labels}
-    if isinstance(label_map, str):
-        if label_map != "single":
-            raise UserError(f"data.label_map={label_map!r} is unknown. Use single, null or a mapping of names.")
-        return dict.fromkeys(labels, SINGLE)
-    return {label: label_map[label] for label in labels if label in label_map}
+"""See `RARE`."""
 
 
 def label_findings(labels: Mapping[str, int], label_map: LabelMap) -> list[Finding]:
-    """Labels without a place in the map, labels that look alike, rare ones, and unlike ones merged into one class.
+    """Labels that the map does not name, labels that look alike, rare ones, and different ones merged into one class.
 
     Args:
-        labels: How often each occurs.
-        label_map: See `kemr_lightning.data.dataset.LabelMap`.
+        labels: How often each label occurs.
+        label_map: See `kemr_lightning.data.labels.LabelMap`.
 
     Raises:
-        UserError: As `mapped`.
+        SettingError: The map is neither ``"single"`` nor None nor a mapping.
     """
-    names = mapped(labels, label_map)
+    names = new_names(labels, label_map)
     findings = [
         Finding("label_unmapped", "", f"{label!r}, {count} times")
         for label, count in labels.items()
@@ -82,11 +60,11 @@ def _plain(label: str) -> str:
 
 
 def _alike(first: str, second: str) -> bool:
-    """Whether two labels differ in case and punctuation only, or in a letter of a longer word."""
+    """Whether two labels differ only in case and punctuation, or in a letter of a longer word."""
     one, two = _plain(first), _plain(second)
     if one == two:
         return True
-    # Numbers and single letters mean what they say.
+    # A difference in numbers or single letters is meant.
     words = (re.sub(r"\d", "", one), re.sub(r"\d", "", two))
     if min(map(len, words)) < 3 or re.findall(r"\d+", one) != re.findall(r"\d+", two):
         return False

@@ -1,4 +1,4 @@
-"""What can be wrong with the outlines of one image, whatever the image shows."""
+"""Faults in the outlines of one image that show without its pixels."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ import numpy.typing as npt
 from kemr_lightning.core import rle
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Annotation, Polygon, annotation_patch, polygon_area
-from kemr_lightning.doctor.findings import Box, Finding
+from kemr_lightning.data.survey import Box
+from kemr_lightning.doctor.findings import Finding
 
 TWICE = 0.8
-"""IoU from which two outlines are of one chromosome; crossing chromosomes stay far below."""
+"""Two outlines of at least this IoU show one chromosome; crossing chromosomes stay far below."""
 
 NESTED = 0.95
-"""Part of an outline that lies inside another from which it is called nested."""
+"""An outline is nested if at least this share of it lies inside another."""
 
 LEAST_LOOP = 1.0
-"""Square pixels; smaller loops of a self-crossing outline do not matter."""
+"""Smaller loops of a self-crossing outline do not matter; square pixels."""
 
 BEYOND = 2.0
-"""Pixels that a corner may lie beyond the image: editors let the pointer slip a little."""
+"""Pixels that a corner may lie beyond the image, because editors let the pointer slip a little."""
 
 _CHUNK = 256
 
 
 def largest_loop(polygon: Polygon) -> tuple[float, tuple[float, float]] | None:
-    """Whether the sides of a polygon cross, and how much that matters.
+    """Find where the sides of a polygon cross, and how much that matters.
 
-    Sides that only touch or lie on one another (the seams by which holes are cut in) are no crossing.
+    Sides that only touch or coincide (the seams that cut holes in) do not cross.
 
     Args:
         polygon: ``(K, 2)``.
 
     Returns:
-        The area of the largest loop that a crossing cuts off (the smaller of the two sides it separates), in square
-        pixels, and where that crossing is; None without a crossing.
+        The area in square pixels of the largest loop that a crossing cuts off, and the point ``(x, y)`` of that
+        crossing; None without a crossing. A crossing divides the outline in two loops, of which the smaller counts.
     """
     start, end = polygon, np.roll(polygon, -1, axis=0)
     count = len(polygon)
     worst: tuple[float, tuple[float, float]] | None = None
     for first in range(0, count, _CHUNK):
         a, b = start[first : first + _CHUNK, None], end[first : first + _CHUNK, None]
-        # The ends of each side lie strictly on both sides of the other.
+        # Two sides cross if the ends of each lie strictly on opposite sides of the other.
         apart = (_side(a, b, start[None]) * _side(a, b, end[None]) < 0) & (
             _side(start[None], end[None], a) * _side(start[None], end[None], b) < 0
         )
@@ -65,7 +66,7 @@ def largest_loop(polygon: Polygon) -> tuple[float, tuple[float, float]] | None:
 def _side(
     a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], point: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Sign of the side of the line a-b on which a point lies."""
+    """On which side of the line from a to b a point lies: 1, -1, or 0 on the line."""
     cross = (b[..., 0] - a[..., 0]) * (point[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
         point[..., 0] - a[..., 0]
     )
@@ -76,6 +77,7 @@ def _side(
 def _crossing(
     a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], c: npt.NDArray[np.float64], d: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
+    """Where the lines a-b and c-d meet."""
     along, across = b - a, d - c
     part = ((c - a)[0] * across[1] - (c - a)[1] * across[0]) / (along[0] * across[1] - along[1] * across[0])
     where: npt.NDArray[np.float64] = a + part * along
@@ -83,7 +85,7 @@ def _crossing(
 
 
 def outline_findings(name: str, annotations: Sequence[Annotation], size: tuple[int, int]) -> list[Finding]:
-    """Outlines that cross themselves, reach beyond the image or cover nothing of it.
+    """Find outlines that cross themselves, reach beyond the image or cover none of it.
 
     Args:
         name: The image.
@@ -111,7 +113,7 @@ def outline_findings(name: str, annotations: Sequence[Annotation], size: tuple[i
 
 
 def pair_findings(name: str, patches: Sequence[Patch], labels: Sequence[str], size: tuple[int, int]) -> list[Finding]:
-    """Chromosomes outlined twice, and outlines inside others.
+    """Find chromosomes outlined twice, and outlines inside others.
 
     Args:
         name: The image.
@@ -146,7 +148,7 @@ def _windows(patches: Sequence[Patch], *which: int) -> tuple[Box, ...]:
 
 
 def box_pair_findings(name: str, boxes: npt.NDArray[np.float64], labels: Sequence[str]) -> list[Finding]:
-    """As `pair_findings` where there are boxes only: the same box twice.
+    """Find boxes that occur twice, where there are boxes only.
 
     Args:
         name: The image.
@@ -165,12 +167,12 @@ def box_pair_findings(name: str, boxes: npt.NDArray[np.float64], labels: Sequenc
 
 
 def length_and_width(patch: Patch) -> tuple[float, float]:
-    """Sides of the smallest turned rectangle around a mask, the longer first, in pixels."""
+    """Sides in pixels of the smallest rectangle around a mask, at any angle; the longer one first."""
     values = patch.binary().numpy()
     points = np.argwhere(values)[:, ::-1].astype(np.float32)
     hull = cv2.convexHull(points)
     _, (first, second), _ = cv2.minAreaRect(hull)
-    # Between pixel centres; a pixel more is the mask's own extent.
+    # The rectangle lies around pixel centres; the mask reaches half a pixel further on each side.
     return max(first, second) + 1.0, min(first, second) + 1.0
 
 

@@ -1,4 +1,4 @@
-"""What `task=doctor` finds, as one HTML page with pictures; it needs no network and no other file."""
+"""The findings as one HTML page with pictures; it needs neither the network nor other files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIDE = 240
 """Longest side of a picture, in pixels."""
 
 MARGIN = 40
-"""Pixels of the image shown about a place."""
+"""Pixels of the image shown around a place."""
 
 _BOX, _OUTLINE = (255, 210, 0), (230, 60, 130)
 
@@ -53,7 +53,7 @@ def write_page(path: Path, diagnosis: Diagnosis, pictures: int = 12) -> None:
     Args:
         path: The HTML file.
         diagnosis: What `examine` has found.
-        pictures: Of each kind of finding.
+        pictures: Number of pictures of each kind of finding.
     """
     with whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for part in _page(diagnosis, pictures):
@@ -105,7 +105,14 @@ def _panels(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _histogram(values: Sequence[float], step: float | None = None, width: int = 300, height: int = 110) -> str:
-    """Bars as SVG; the last value of each is named by its tooltip."""
+    """A histogram as SVG. The tooltip of a bar gives its range and count.
+
+    Args:
+        values: At least one.
+        step: Width of a bar; None for 24 bars.
+        width: Width of the picture in pixels.
+        height: Height of the bars in pixels.
+    """
     low, high = min(values), max(values)
     bins = 24 if step is None or high - low > 60 else max(1, round((high - low) / step) + 1)
     edges = np.linspace(low - 0.5 * (step or 0), high + 0.5 * (step or 0) + (1e-9 if high == low else 0), bins + 1)
@@ -150,7 +157,7 @@ def _section(diagnosis: Diagnosis, kind: str, findings: Sequence[Finding], pictu
 
 
 def _figure(diagnosis: Diagnosis, finding: Finding) -> str:
-    """A picture of a finding with its caption; empty where there is none."""
+    """A picture of a finding with its caption; empty if there is no picture."""
     names = [name for name in (finding.file, *finding.others)[:2] if name in diagnosis.load]
     coded = [text for name in names if (text := _picture(diagnosis, finding, name))]
     if not coded:
@@ -161,10 +168,13 @@ def _figure(diagnosis: Diagnosis, finding: Finding) -> str:
 
 
 def _picture(diagnosis: Diagnosis, finding: Finding, name: str) -> str:
-    """A JPEG in base64: the finding's place with its surroundings, or the whole image."""
+    """A JPEG in base64 of the finding's place with its surroundings, or of the whole image.
+
+    Empty if the image cannot be decoded.
+    """
     try:
         pixels = diagnosis.load[name]().pixels
-    except Exception:  # decoders raise whatever they stumble over; the finding itself says what is wrong
+    except Exception:  # decoders raise all kinds of errors; the finding itself says what is wrong
         log.debug("no picture of %s", name, exc_info=True)
         return ""
     height, width = pixels.shape
@@ -173,7 +183,7 @@ def _picture(diagnosis: Diagnosis, finding: Finding, name: str) -> str:
         corners = np.array(finding.boxes)
         left, top = (max(0, int(value) - MARGIN) for value in corners[:, :2].min(axis=0))
         right, bottom = (int(value) + 1 + MARGIN for value in corners[:, 2:].max(axis=0))
-        # A place beyond the image is shown from the image's side.
+        # Of a place beyond the image, the nearest edge of the image is shown.
         left, top = min(left, width - 2), min(top, height - 2)
         right, bottom = min(max(right, left + 2), width), min(max(bottom, top + 2), height)
     picture = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right])).convert("RGB")

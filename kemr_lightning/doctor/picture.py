@@ -1,4 +1,4 @@
-"""What an image shows, against its annotations: blobs left unlabelled, outlines beside their chromosomes, copies."""
+"""Compare an image's pixels with its annotations, and with other images."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from kemr_lightning.doctor.findings import Box, Finding
+from kemr_lightning.data.survey import Box
+from kemr_lightning.doctor.findings import Finding
 
 THUMB = 32
 """Side of the thumbnails that are compared."""
 
 BRIGHTEST = 1.8
-"""Times the annotated pixels' height above the ground; what is higher is stain or a mark, no chromosome."""
+"""A blob is stain or a mark if it stands out from the background this many times as far as annotated pixels."""
 
 CLEAR = 0.5
-"""Part of that height by which a blob must stand out from what is right around it."""
+"""A blob must stand out from its surroundings by this share of what annotated pixels do."""
 
 FAINT = 8.0
-"""Grey levels; annotated pixels that stand out less tell nothing about what a chromosome looks like."""
+"""Annotated pixels that stand out by fewer grey levels do not show what a chromosome looks like."""
 
 _TURNS: dict[str, Callable[[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]] = {
     "mirrored left to right": lambda mask: mask[:, ::-1],
@@ -31,16 +32,20 @@ _TURNS: dict[str, Callable[[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]] = {
 
 
 def digest(pixels: npt.NDArray[np.uint8]) -> str:
-    """The same for images with the same pixels, whatever file they are in."""
+    """SHA-256 of an image's size and pixels ``(H, W)`` uint8; it does not depend on the file."""
     return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """A small picture to recognise copies by, whatever their size, brightness, contrast or polarity.
+    """A small picture that recognises copies whatever their size, brightness, contrast or polarity.
+
+    Uneven lighting, which many images share, is removed, so that the positions of the chromosomes remain.
+
+    Args:
+        pixels: ``(H, W)`` uint8.
 
     Returns:
-        ``(THUMB, THUMB)`` float32 of mean 0 and norm 1; zeros for an image without content. Uneven lighting, which
-        many images share, is taken out: what is left is where chromosomes lie.
+        ``(THUMB, THUMB)`` float32 of mean 0 and norm 1; zeros for an image without content.
     """
     large = cv2.resize(pixels, (4 * THUMB, 4 * THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
     flat = large - np.asarray(cv2.GaussianBlur(large, (0, 0), 16.0), dtype=np.float32)
@@ -52,7 +57,15 @@ def thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def contrast(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> float:
-    """How far the pixels under a mask stand out: difference of the means in and out, in standard deviations."""
+    """How far the pixels under a mask stand out.
+
+    Args:
+        pixels: ``(H, W)`` uint8.
+        mask: ``(H, W)`` bool.
+
+    Returns:
+        Mean inside the mask minus mean outside it, in standard deviations of the image; 0 if the mask is empty or full.
+    """
     inside = pixels[mask]
     if inside.size == 0 or inside.size == pixels.size:
         return 0.0
@@ -63,11 +76,11 @@ def contrast(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> floa
 
 
 LEAST_CONTRAST = 0.5
-"""Annotated chromosomes stand out by 1.5 or more on real metaphases; random outlines by about 0."""
+"""In standard deviations. Annotated chromosomes of real metaphases stand out by 1.5 or more, random outlines by 0."""
 
 
 def place_findings(name: str, pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> list[Finding]:
-    """Annotations that lie beside the chromosomes, such as those of another image.
+    """Find annotations that do not lie on the chromosomes, such as those of another image.
 
     Args:
         name: The image.
@@ -91,13 +104,12 @@ def place_findings(name: str, pixels: npt.NDArray[np.uint8], mask: npt.NDArray[n
 def unlabelled(
     pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], area: float, width: float
 ) -> list[tuple[Box, int]]:
-    """Blobs that look like the annotated chromosomes and are not annotated.
+    """Find blobs that look like the annotated chromosomes and are not annotated.
 
-    The limit between chromosome and ground lies halfway between the medians of the annotated pixels and of those
-    around. What is left beside the annotations, less a rim and thin remains, is called a chromosome if its area is
-    that of one (0.3 to 3 times the typical), it is as wide (half to one and a half) and as bright or dark, and it
-    stands
-    alone: most nuclei and their parts, stain and dust are not.
+    Pixels belong to a blob if they stand out from the background at least half as much as the median annotated pixel.
+    The annotations with a rim around them and thin remains are taken away. A blob is reported if its area is 0.3 to 3
+    times the typical one, its width 0.5 to 1.5 times, its brightness is like that of annotated pixels, and it stands
+    out from its direct surroundings. Most nuclei and parts of them, stain and dust fail one of these.
 
     Args:
         pixels: ``(H, W)`` uint8.
@@ -112,7 +124,7 @@ def unlabelled(
     if near.all() or not mask.any():
         return []
     smooth = np.asarray(cv2.GaussianBlur(pixels, (0, 0), max(width / 12, 0.5)), dtype=np.float32)
-    # Uneven ground: what is typical of the surroundings counts, not of the image.
+    # The background is uneven: the local level counts, not that of the whole image.
     lifted = smooth - _ground(smooth, near, 8 * width)
     inside = float(np.median(lifted[mask]))
     if abs(inside) < FAINT:
@@ -125,7 +137,7 @@ def unlabelled(
         left, top, across, down, size = (int(value) for value in stats[number])
         if not 0.3 * area <= size <= 3 * area:
             continue
-        # The surroundings belong to the picture: parts of a nucleus lie on a nucleus.
+        # Look at the surroundings as well: a part of a nucleus lies on a nucleus.
         reach = max(4, round(width / 2))
         rows, columns = (
             slice(max(0, top - reach), top + down + reach),
@@ -152,11 +164,19 @@ def _grown(mask: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
 
 
 def _ground(smooth: npt.NDArray[np.float32], near: npt.NDArray[np.bool_], sigma: float) -> npt.NDArray[np.float32]:
-    """Local mean of the pixels away from annotations, by normalised convolution on a coarse grid."""
+    """Local mean of the pixels away from annotations, by normalised convolution on a coarse grid.
+
+    Source: Knutsson and Westin, Normalized and differential convolution, CVPR 1993.
+
+    Args:
+        smooth: ``(H, W)`` float32 grey levels.
+        near: ``(H, W)`` bool, the pixels to leave out.
+        sigma: Width of the Gaussian in pixels.
+    """
     height, width = smooth.shape
     step = max(1, round(sigma / 4))
     small = (max(1, width // step), max(1, height // step))
-    # Other chromosomes among the ground are bright or dark: clip them to what is usual.
+    # Chromosomes without annotations are bright or dark: clip them to the usual range.
     outside = smooth[~near]
     low, middle, high = np.percentile(outside[:: max(1, outside.size // 20000)], [10, 50, 90])
     weight = cv2.resize((~near).astype(np.float32), small, interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""What can be wrong between the images of a data set: copies, shared cases, numbers and sizes out of line."""
+"""Faults that show between the images of a data set: copies, shared cases, unusual counts and sizes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kemr_lightning.doctor.findings import Box, Finding
+from kemr_lightning.data.survey import Box
+from kemr_lightning.doctor.findings import Finding
 
 COPY = 0.95
-"""Correlation of thumbnails from which two images are called nearly the same."""
+"""Two images whose thumbnails correlate at least this much are nearly the same."""
 
 SURE = 0.98
-"""Correlation from which they are called the same: encoded again, brightened or turned. Different real metaphases stay
-below 0.92."""
+"""Two images whose thumbnails correlate at least this much are the same: encoded again, brightened or turned.
+Different real metaphases stay below 0.92."""
 
 SEVERAL = 2.6
-"""Times an image's median area. Chromosome 1, the largest, has 1.9 times the median's length of DNA."""
+"""An outline of more than this many times the median area holds several chromosomes. Chromosome 1, the largest, has 1.9
+times as much DNA as the median chromosome."""
 
 FRAGMENT = 0.2
-"""Part of an image's median area. Chromosome 21, the smallest, has 0.35 times the median's DNA."""
+"""An outline of less than this share of the median area is a fragment. Chromosome 21, the smallest, has 0.35 times as
+much DNA as the median chromosome."""
 
 FEW = 10
-"""An image with fewer instances has no median of its own: the set's takes its place."""
+"""In an image with fewer instances, the median of the whole set is used."""
 
 _BLOCK = 512
 
@@ -39,14 +42,15 @@ class Examined:
         part: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
         group: Slide or case, without the part.
         size: ``(H, W)``, or None if unknown.
-        labels: Of the instances.
-        boxes: ``(N, 4)`` tight boxes, in pixels.
-        areas: ``(N,)`` mask areas in pixels; box areas where there are no masks.
-        lengths: ``(N,)`` longer sides of the smallest turned rectangles; of the boxes where there are no masks.
+        labels: The labels of the N instances.
+        boxes: ``(N, 4)`` tight boxes ``(x0, y0, x1, y1)``, in pixels.
+        areas: ``(N,)`` areas of the masks in square pixels; of the boxes if there are no masks.
+        lengths: ``(N,)`` longer sides in pixels of the smallest rectangles at any angle around the masks; of the boxes
+            if there are no masks.
         widths: ``(N,)`` shorter sides.
         masks: Whether there are masks.
-        digest: Of the pixels, or None without an image.
-        thumb: ``(T, T)`` float32 of norm 1, or None.
+        digest: SHA-256 of the pixels, or None without an image.
+        thumb: See `kemr_lightning.doctor.picture.thumbnail`; None without an image.
     """
 
     name: str
@@ -64,11 +68,11 @@ class Examined:
 
 
 def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = ()) -> list[Finding]:
-    """Images that are there twice: the same pixels, or so alike, also mirrored or turned, that they show one cell.
+    """Find images that occur twice: with the same pixels, or so alike that they show one cell, even mirrored or turned.
 
     Args:
-        images: With annotations.
-        bare: Without: they are not used, so that a copy of one does no harm yet.
+        images: Images with annotations.
+        bare: Images without annotations. They are not used for training, so a copy among them does no harm yet.
     """
     findings = []
     unused = {image.name for image in bare}
@@ -100,7 +104,7 @@ def _copy(first: Examined, second: Examined, kind: str, how: str, unused: Set[st
 
 
 def _near(images: Sequence[Examined]) -> Iterator[tuple[Examined, Examined, float]]:
-    """Pairs of images whose thumbnails agree in any of the eight orientations."""
+    """Pairs of images whose thumbnails agree in one of the eight orientations, with their correlation."""
     if len(images) < 2:
         return
     thumbs = np.stack([image.thumb for image in images if image.thumb is not None])
@@ -111,7 +115,7 @@ def _near(images: Sequence[Examined]) -> Iterator[tuple[Examined, Examined, floa
         for turns in range(4):
             turned = np.rot90(block, turns, axes=(1, 2))
             for view in (turned, turned[:, ::-1]):
-                # The absolute value: a copy may be a negative.
+                # The absolute value, because a copy may be a negative.
                 np.maximum(best, np.abs(view.reshape(len(block), -1) @ flat.T), out=best)
         for row, column in zip(*np.nonzero(best >= COPY), strict=True):
             if column > row + start:
@@ -119,7 +123,7 @@ def _near(images: Sequence[Examined]) -> Iterator[tuple[Examined, Examined, floa
 
 
 def case_findings(images: Sequence[Examined]) -> list[Finding]:
-    """Slides or cases with images in more than one part."""
+    """Find slides or cases with images in more than one part."""
     parts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         parts[image.group][image.part].append(image.name)
@@ -133,12 +137,12 @@ def case_findings(images: Sequence[Examined]) -> list[Finding]:
 
 
 def count_findings(images: Sequence[Examined], expected: int | None, margin: int) -> list[Finding]:
-    """Images with an unusual number of instances, unless those of their slide or case add up to the usual one.
+    """Find images with an unusual number of instances, unless those of their slide or case add up to the usual one.
 
     Args:
         images: All images.
-        expected: The usual number; None: none is usual.
-        margin: How far off is not worth a word.
+        expected: The usual number; None if there is none.
+        margin: Numbers that differ from it by up to this much are not reported.
     """
     if expected is None:
         return []
@@ -158,7 +162,7 @@ def count_findings(images: Sequence[Examined], expected: int | None, margin: int
 
 
 def size_findings(images: Sequence[Examined]) -> list[Finding]:
-    """Outlines as large as several chromosomes, or far too small for one; masks only."""
+    """Find outlines as large as several chromosomes, or far too small for one; only where there are masks."""
     masked = [image for image in images if image.masks and len(image.areas)]
     if not masked:
         return []

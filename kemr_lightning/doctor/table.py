@@ -1,4 +1,4 @@
-"""What `task=doctor` finds, as a table for the terminal and as JSON."""
+"""The findings as a table for the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABELS_LISTED = 30
 def diagnosis_document(diagnosis: Diagnosis) -> dict[str, Any]:
     """The content of ``doctor.json``: everything but the pictures.
 
-    Sizes are quantiles (5, 25, 50, 75, 95 %) in pixels; boxes ``[x0, y0, x1, y1]``.
+    Sizes are quantiles (5, 25, 50, 75, 95 %) in pixels; boxes are ``[x0, y0, x1, y1]``.
     """
     tally = Counter(finding.kind for finding in diagnosis.findings)
     parts: dict[str, dict[str, int]] = {}
@@ -80,7 +80,7 @@ def print_diagnosis(diagnosis: Diagnosis, directory: Path, listed: int = 3, cons
 
     Args:
         diagnosis: What `examine` has found.
-        directory: The run directory, where the whole of it is.
+        directory: The run directory, which has the complete findings.
         listed: How many findings of each kind are named.
         console: Where to print; the standard output by default.
     """
@@ -100,7 +100,7 @@ def print_diagnosis(diagnosis: Diagnosis, directory: Path, listed: int = 3, cons
 
 
 def findings_table(diagnosis: Diagnosis, listed: int) -> Table:
-    """A row for each kind that occurs, and for the first few findings of it."""
+    """A row for each kind that occurs, with its first few findings."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("count", justify="right")
@@ -119,7 +119,7 @@ def findings_table(diagnosis: Diagnosis, listed: int) -> Table:
 
 
 def line_of(finding: Finding) -> str:
-    """A finding in a line."""
+    """A finding in one line."""
     return f"{finding.file}: {finding.message}" if finding.file else finding.message
 
 

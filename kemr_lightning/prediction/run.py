@@ -13,7 +13,7 @@ import torch
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import remove_unfinished
-from kemr_lightning.data.dataset import LabelMap
+from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Model

@@ -18,7 +18,7 @@ from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.data.dataset import LabelMap
+from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.result import PredictionResult
 from kemr_lightning.prediction.run import PredictionRun

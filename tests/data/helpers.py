@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch
+from kemr_lightning.data.annotation import Annotation
+from kemr_lightning.data.annotation_format import Format, WriteOptions, Writer
+from kemr_lightning.data.image import read_image
+from kemr_lightning.data.record import Record
 
 TRIANGLE = [[10.0, 10.0], [30.0, 12.0], [20.0, 30.0]]
 
@@ -92,3 +101,109 @@ def real_data(name: str) -> Path:
     if root is None or not folder.is_dir():
         pytest.skip("KEMR_REAL_DATA is not set")
     return folder
+
+
+COCO_SIZE = (40, 60)
+"""``(H, W)`` of the images that `write_coco_file` writes."""
+
+
+def coco_document(annotations: list[dict[str, Any]], names: tuple[str, ...] = ("one.png",)) -> dict[str, Any]:
+    """A COCO file about images of 60 x 40; the annotations are of the first image unless they say otherwise."""
+    height, width = COCO_SIZE
+    images = [{"id": 10 + n, "file_name": name, "height": height, "width": width} for n, name in enumerate(names)]
+    filled = [
+        {"id": n, "image_id": 10, "category_id": 3, "iscrowd": 0, "bbox": [1, 2, 30, 10], **annotation}
+        for n, annotation in enumerate(annotations)
+    ]
+    return {
+        "images": images,
+        "annotations": filled,
+        "categories": [{"id": 3, "name": "chr"}, {"id": 5, "name": "other"}],
+    }
+
+
+def write_coco_file(
+    folder: Path, content: Any, name: str = "labels.json", images: tuple[str, ...] = ("one.png",)
+) -> Path:
+    """A JSON and the images beside it."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(content))
+    for image in images:
+        (folder / image).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(COCO_SIZE, 50, dtype=np.uint8)).save(folder / image)
+    return folder / name
+
+
+def png(array: np.ndarray, **options: Any) -> str:
+    """An array as a base64 PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+class BoxSource:
+    """Reads the folders of `BoxFormat`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.parts = [part for part in ("train", "val", "test") if (root / part).is_dir()] or ["all"]
+        if not any(root.rglob("*.box")):
+            raise UserError(f"{root} has no boxes. Draw some")
+
+    def read(self, part: str) -> list[Record]:
+        folder = self.root if part == "all" else self.root / part
+        return [self._record(path) for path in sorted(folder.rglob("*.box"))]
+
+    def _record(self, path: Path) -> Record:
+        try:
+            boxes = json.loads(path.read_text())["boxes"]
+        except ValueError as error:
+            raise UserError(f"{path} is broken") from error
+        image = path.with_suffix(".png")
+        outlines = [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=float) for x0, y0, x1, y1 in boxes]
+        annotations = tuple(Annotation("box", polygons=(outline,)) for outline in outlines)
+        return Record(image.relative_to(self.root).as_posix(), image, functools.partial(read_image, image), annotations)
+
+
+class BoxFormat(Format):
+    """A format of another program: ``NAME.box`` beside ``NAME.png``, ``{"boxes": [[x0, y0, x1, y1], ...]}``."""
+
+    name = "boxes"
+
+    def source(self, root: Path) -> BoxSource:
+        return BoxSource(root)
+
+
+class BoxWriter(Writer):
+    """Writes `BoxFormat`."""
+
+    def add(
+        self,
+        part: str,
+        image: Path,
+        annotations: Sequence[Annotation],
+        size: tuple[int, int],
+        group: str | None = None,
+    ) -> None:
+        boxes = [list(annotation.bounds()) for annotation in annotations]
+        image.with_suffix(".box").write_text(json.dumps({"boxes": boxes}))
+
+    def finish(self) -> None:
+        pass
+
+
+class WritableBoxFormat(BoxFormat):
+    """The same, with a writer."""
+
+    def writer(self, folder: Path, label_names: Sequence[str], options: WriteOptions) -> Writer:
+        return BoxWriter()
+
+
+def write_box_file(folder: Path, stem: str, boxes: list[list[float]] | None = None) -> Path:
+    """A PNG of 60 x 40 and its boxes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(sum(map(ord, stem))).integers(0, 255, (40, 60), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / f"{stem}.png")
+    path = folder / f"{stem}.box"
+    path.write_text(json.dumps({"boxes": [[5, 5, 20, 15], [30, 10, 40, 35]] if boxes is None else boxes}))
+    return path

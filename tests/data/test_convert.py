@@ -11,8 +11,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.coco import CocoSource
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.annotation_format import WriteOptions
+from kemr_lightning.data.coco.source import CocoSource
 from kemr_lightning.data.convert import convert_dataset
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.labelme import read_labelme
@@ -87,7 +88,7 @@ def test_labelme_to_coco_gives_pycocotools_the_same_masks_labels_and_parts(cross
 
 def test_outlines_stay_outlines_and_everything_becomes_run_lengths_on_request(crossing: Path, tmp_path: Path) -> None:
     convert_dataset(crossing, "labelme", "coco", tmp_path / "outlines")
-    convert_dataset(crossing, "labelme", "coco", tmp_path / "runs", shape_type="mask")
+    convert_dataset(crossing, "labelme", "coco", tmp_path / "runs", options=WriteOptions("mask"))
     outlines, runs = (tmp_path / name / "train/annotations.json" for name in ("outlines", "runs"))
     kinds = [type(a["segmentation"]) for a in json.loads(outlines.read_text())["annotations"]]
     assert kinds == [list, list, list, list, dict]
@@ -103,7 +104,7 @@ def test_there_and_back_keeps_labels_masks_and_parts(
 ) -> None:
     convert_dataset(crossing, "labelme", "coco", tmp_path / "coco")
     back = tmp_path / "back"
-    convert_dataset(tmp_path / "coco", "coco", "labelme", back, shape_type=shape_type, min_iou=min_iou)
+    convert_dataset(tmp_path / "coco", "coco", "labelme", back, options=WriteOptions(shape_type, min_iou))
     same(labelme_masks(back / "train/sub/a.json"), labelme_masks(crossing / "train/sub/a.json"), least)
     same(labelme_masks(back / "test/b.json"), labelme_masks(crossing / "test/b.json"))
 
@@ -180,7 +181,8 @@ def test_boxes_become_rectangles_and_are_counted(tmp_path: Path) -> None:
         "categories": [{"id": 4, "name": "13"}],
     }
     (root / "boxes.json").write_text(json.dumps(document))
-    assert convert_dataset(root, "coco", "labelme", tmp_path / "labelme").boxes == 1
+    done = convert_dataset(root, "coco", "labelme", tmp_path / "labelme")
+    assert (done.boxes, done.boxes_become_masks) == (1, True)
     made = json.loads((tmp_path / "labelme/a.json").read_text())["shapes"][0]
     assert (made["label"], made["shape_type"], made["points"]) == ("13", "rectangle", [[3, 4], [23, 14]])
 
@@ -214,12 +216,17 @@ def test_nothing_is_overwritten_and_a_broken_file_leaves_nothing(crossing: Path,
 
 
 def test_wrong_options_are_named(crossing: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"convert\.to=labelme"):
+    with pytest.raises(SettingError, match=r"target=labelme is the format that the data have already\. Choose coco"):
         convert_dataset(crossing, "labelme", "labelme", tmp_path / "x")
-    with pytest.raises(UserError, match="shape_type"):
-        convert_dataset(crossing, "labelme", "coco", tmp_path / "x", shape_type="star")
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(SettingError, match="target=yolo is unknown"):
+        convert_dataset(crossing, "labelme", "yolo", tmp_path / "x")
+    with pytest.raises(SettingError, match="data_format=yolo is unknown"):
+        convert_dataset(crossing, "yolo", "coco", tmp_path / "x")
+    with pytest.raises(SettingError, match=r"root=.*none is no folder"):
         convert_dataset(tmp_path / "none", "labelme", "coco", tmp_path / "x")
+    with pytest.raises(SettingError, match="label_map=merge is unknown"):
+        convert_dataset(crossing, "labelme", "coco", tmp_path / "x", label_map="merge")
+    assert not (tmp_path / "x").exists()
 
 
 def test_real_overlaps_survive_the_way_there_and_back(tmp_path: Path) -> None:

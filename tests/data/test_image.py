@@ -17,7 +17,6 @@ from kemr_lightning.data.image import (
     image_size,
     read_image,
     read_image_bytes,
-    read_pages,
     shows_everywhere,
     to_intensity,
 )
@@ -142,7 +141,7 @@ def test_floats_and_bools() -> None:
 def test_pages(tmp_path: Path, kind: str) -> None:
     stack = np.random.default_rng(1).integers(0, 256, (3, 12, 14)).astype(kind)
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
-    pages = list(read_pages(tmp_path / "stack.tif"))
+    pages = [read_image(tmp_path / "stack.tif", page) for page in range(3)]
     assert [page.pages for page in pages] == [3, 3, 3]
     for page, stored in zip(pages, stack, strict=True):
         assert np.array_equal(page.pixels, stored if kind == "uint8" else to_intensity(stored).pixels)

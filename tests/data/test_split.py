@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.split import group_of, grouped_split, read_list, select
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.split import group_of, grouped_split, part_named, read_list, select, split_name
 
 
 def test_parts_of_one_number_belong_together() -> None:
@@ -21,7 +21,7 @@ def test_parts_of_one_number_belong_together() -> None:
 def test_own_patterns() -> None:
     assert group_of("x/A0102XY.png", r"^A\d\d") == "x/A01"
     assert group_of("case7_slide3.png", r"(case\d+)_") == "case7"
-    with pytest.raises(UserError, match="group_pattern"):
+    with pytest.raises(SettingError, match=r"group_pattern=\( is no regular expression"):
         group_of("a", "(")
 
 
@@ -65,7 +65,19 @@ def test_lists(tmp_path: Path) -> None:
 def test_names_are_found_with_or_without_folder_and_ending() -> None:
     names = ["train/a.png", "train/b.png", "test/a.png", "c.d.png"]
     assert select(names, ["b", "test/a.png", "./train/a.json", "c.d", "b.png"], "list") == [1, 2, 0, 3]
-    with pytest.raises(UserError, match="list names 'z'"):
+    with pytest.raises(SettingError, match="list=z is not in the data folder"):
         select(names, ["z"], "list")
-    with pytest.raises(UserError, match="2 files"):
+    with pytest.raises(SettingError, match="list=a matches 2 files"):
         select(names, ["a"], "list")
+
+
+def test_parts_by_name() -> None:
+    words = ("train", "val", "valid", "validation", "test", "Train", "training", "")
+    assert [part_named(word) for word in words] == ["train", "val", "val", "val", "test", None, None, None]
+
+
+def test_the_part_of_a_name_is_its_folder() -> None:
+    assert split_name("train/sub/a.png", ["train", "test"]) == ("train", "sub/a.png")
+    assert split_name("val/a.png", ["train", "test"]) == ("all", "val/a.png")
+    assert split_name("train", ["train"]) == ("all", "train")
+    assert split_name("train/a.png", ["all"]) == ("all", "train/a.png")

@@ -10,9 +10,11 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.formats import FORMATS
 from kemr_lightning.prediction.inputs import find_inputs, page_count
 from tests.conftest import SIZE, write_image
+from tests.data.helpers import BoxFormat, write_box_file
 
 
 def grey(seed: int = 0, size: tuple[int, int] = (20, 30)) -> np.ndarray:
@@ -93,7 +95,7 @@ def test_two_annotation_files_for_an_image(tmp_path: Path, caplog: pytest.LogCap
         (tmp_path / f"{other}.json").write_text(json.dumps({**document, "shapes": []}))
     (item,) = find_inputs(tmp_path)
     assert item.annotated_by == tmp_path / "x.json"
-    assert "x.png is annotated by a.json, x.json, y.json: x.json is taken" in caplog.text
+    assert "x.png is annotated by a.json, x.json, y.json: x.json is used" in caplog.text
     # What this run itself has written does not compete.
     (item,) = find_inputs(tmp_path, written=lambda path: path.name in ("x.json", "a.json"))
     assert item.annotated_by == tmp_path / "y.json"
@@ -298,8 +300,9 @@ def test_other_runs_outputs_are_no_inputs(tmp_path: Path, caplog: pytest.LogCapt
 @pytest.mark.parametrize("name", ["missing", "empty"])
 def test_folders_without_images_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(SettingError) as caught:
         find_inputs(tmp_path / name)
+    assert str(caught.value.under("data")).startswith(f"data.root={tmp_path / name} ")
 
 
 def test_a_changed_file_has_another_version(tmp_path: Path) -> None:
@@ -308,3 +311,35 @@ def test_a_changed_file_has_another_version(tmp_path: Path) -> None:
     first = before.version()
     write_image(tmp_path, "a", seed=2)
     assert find_inputs(tmp_path)[0].version() != first
+
+
+def test_annotations_of_a_format_that_is_added_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "boxes", BoxFormat())
+    write_box_file(tmp_path, "a")
+    save(tmp_path / "b.png", grey())
+    one, two = find_inputs(tmp_path, "boxes")
+    truth = one.truth(["chromosome"], "single", (40, 60))
+    assert truth is not None
+    assert truth.boxes.tolist() == [[5, 5, 20, 15], [30, 10, 40, 35]]
+    assert two.annotations is None
+    with pytest.raises(SettingError, match="format=voc is unknown"):
+        find_inputs(tmp_path, "voc")
+
+
+def test_pages_have_no_annotations(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([grey(1), grey(2)]), photometric="minisblack")
+    shape = {"label": "chr", "points": [[1, 1], [9, 1], [9, 9]], "shape_type": "polygon"}
+    document = {"shapes": [shape], "imagePath": "a.tif", "imageData": None, "imageHeight": 20, "imageWidth": 30}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert [(item.page, item.annotations) for item in find_inputs(tmp_path)] == [(0, None), (1, None)]
+
+
+def test_an_embedded_image_that_the_run_has_written_is_predicted_without_annotations(tmp_path: Path) -> None:
+    write_image(tmp_path, "inside", seed=1)
+    data = base64.b64encode((tmp_path / "inside.png").read_bytes()).decode()
+    document = json.loads((tmp_path / "inside.json").read_text())
+    (tmp_path / "inside.json").write_text(json.dumps({**document, "imageData": data}))
+    (tmp_path / "inside.png").unlink()
+    (item,) = find_inputs(tmp_path, written=lambda path: path.suffix == ".json")
+    assert (item.name, item.annotations, item.annotated_by) == ("inside.png", None, None)
+    assert len(item.version()) == 1

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_task, write_labelme_root
+from kemr_lightning.core.errors import SettingError
+from kemr_lightning.data.formats import FORMATS
+from kemr_lightning.tasks.doctor import DoctorSettings
+from tests.conftest import compose, run_task, write_labelme_root
+from tests.data.helpers import BoxFormat, write_box_file
 
 
 def test_writes_json_and_a_page_and_passes_warnings(
@@ -59,11 +63,61 @@ def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
     assert "<figure>" not in page
 
 
-@pytest.mark.parametrize("overrides", [["data.root=nowhere"], ["data=synthetic"], []])
-def test_nothing_to_look_at_is_an_error_of_one_line(tmp_path: Path, overrides: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.root=nowhere"], "data.root=nowhere is no folder"),
+        (["data=synthetic"], "task=doctor looks at a folder"),
+        ([], "data.root is not given"),
+        (["data.root=.", "data.format=voc"], "data.format=voc is unknown. Use one of coco, labelme"),
+        (["data.root=.", "doctor.listed=-1"], "doctor.listed=-1 is no number. Give a whole number from 0"),
+        (["data.root=.", "doctor.expected=many"], "doctor.expected=many is no number"),
+        (["data.root=.", "doctor.anchor_misfits=2"], "doctor.anchor_misfits=2 is no share"),
+        (["data.root=.", "data.label_map=merge"], "data.label_map=merge is unknown"),
+        (["data.root=.", "data.lists={trian: [a]}"], "data.lists.trian=['a'] is for no part"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_of_one_line(
+    tmp_path: Path,
+    overrides: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(SystemExit) as stopped:
         run_task(tmp_path / "run", "task=doctor", *overrides)
     assert stopped.value.code == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1
+    assert shown[0].startswith(f"error: {message}")
+
+
+def test_settings_come_from_the_configuration() -> None:
+    settings = DoctorSettings.of(
+        compose(
+            *("task=doctor", "data.root=x", "doctor.expected=null", "data.resize=[320,256]"),
+            *("data.lists={test: [a]}", "model=cascade_mask_rcnn_r101"),
+        )
+    )
+    assert (settings.root, settings.data_format) == (Path("x"), "labelme")
+    assert (settings.pictures, settings.listed) == (12, 3)
+    assert settings.options.expected is None
+    assert settings.options.resize == [320, 256]
+    assert settings.options.lists == {"test": ["a"]}
+    assert len(settings.options.anchor_sizes or ()) == 5
+    with pytest.raises(SettingError, match=r"doctor\.pictures=None|doctor\.pictures=null"):
+        DoctorSettings.of(compose("task=doctor", "data.root=x", "doctor.pictures=null"))
+
+
+def test_a_format_that_is_added_later_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "boxes", BoxFormat())
+    write_box_file(tmp_path / "data", "a")
+    root = f"data.root='{tmp_path / 'data'}'"
+    run_dir = run_task(tmp_path / "run", "task=doctor", root, "data.format=boxes")
+    found = json.loads((run_dir / "doctor.json").read_text())
+    assert (found["format"], found["instances"], found["errors"]) == ("boxes", 2, 0)
 
 
 def test_the_model_decides_about_anchors(labelme_root: Path, tmp_path: Path) -> None:

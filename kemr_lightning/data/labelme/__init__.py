@@ -1,19 +1,17 @@
 """Labelme's JSON: versions 3 to 6 and AutoKary2022's dialect, read and written.
 
-Reading has three steps that know nothing of one another: `parse_labelme` understands a file, `load_image` finds and
-decodes the image it speaks of, `read_labelme` does both and rasterises. What to do with odd shapes is left to the
-caller, who finds them counted in `LabelmeFile.skipped`.
+`parse_labelme` parses a file, `load_image` finds and decodes its image, and `read_labelme` does both and rasterises the
+annotations. What to do with odd shapes is left to the caller: `LabelmeFile.skipped` counts them.
 
-Coordinates are pixel corners: Labelme draws pixel (0, 0) on [0, 1) x [0, 1). They refer to the upright image, since
-Labelme applies the EXIF orientation when it opens a file; bytes it embeds are upright already and are shown as stored.
-Files of other tools that do it the other way are recognised by their stated width and height.
+Coordinates are pixel corners: Labelme draws pixel (0, 0) on [0, 1) x [0, 1). They refer to the upright image, because
+Labelme applies the EXIF orientation when it opens a file. Embedded images are upright already and are shown as stored.
+Files of other tools that do it the other way round are recognised by their stated width and height.
 """
 
 from kemr_lightning.data.labelme.parse import LabelmeFile, NotLabelmeError, is_labelme, parse_labelme
 from kemr_lightning.data.labelme.read import (
     LabelmeImage,
     LabelmeInstances,
-    MissingImageError,
     check_image,
     embedded_image,
     find_image,
@@ -21,6 +19,7 @@ from kemr_lightning.data.labelme.read import (
     read_labelme,
 )
 from kemr_lightning.data.labelme.write import labelme_text, write_labelme
+from kemr_lightning.data.record import MissingImageError
 
 __all__ = [
     "LabelmeFile",

@@ -1,4 +1,4 @@
-"""One Labelme JSON file to annotations; its image is neither looked for nor decoded."""
+"""The content of one Labelme JSON file as annotations; its image is neither looked for nor decoded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ import torch
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import FARTHEST, Annotation, Polygon, clip_patch, polygon_area
+from kemr_lightning.data.folder import read_json
 from kemr_lightning.data.image import decode_mask
 
 NO_INSTANCE = ("point", "points", "line", "linestrip")
-"""Shape types that enclose nothing: counted and reported."""
+"""Shape types that enclose nothing; they are counted and reported."""
 
 _FILE_KEYS = (
     *("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"),
@@ -32,17 +33,18 @@ _FILE_KEYS = (
 
 @dataclass(frozen=True)
 class LabelmeFile:
-    """What one Labelme JSON says, without its image.
+    """The content of one Labelme JSON file, without its image.
 
     Attributes:
         path: The JSON file.
         image_path: The image's path as written in the file, or None.
         image_size: ``(H, W)`` as stated in the file, or None.
-        embedded: Whether the file carries the image.
+        embedded: Whether the file contains the image.
         annotations: The instances, in the order of their first shapes.
         other_shapes: Points and lines, as they stand in the file.
-        skipped: How often each kind of shape did not become an instance: the shape types of `NO_INSTANCE`, unknown
-            shape types, ``"degenerate"`` (fewer than 3 corners, no area) and ``"outside"`` (a mask beyond the image).
+        skipped: How many shapes of each kind did not become instances. The kinds are the shape types of
+            `NO_INSTANCE`, unknown shape types, ``"degenerate"`` (fewer than 3 corners, or no area) and ``"outside"``
+            (a mask beyond the image).
         version: The file's version, or None.
         flags: The image's flags.
         other_data: Keys of the file that Labelme does not know.
@@ -61,14 +63,14 @@ class LabelmeFile:
 
 
 class NotLabelmeError(UserError):
-    """A JSON document of another kind."""
+    """A JSON file of another kind."""
 
 
 def parse_labelme(json_path: str | Path) -> LabelmeFile:
-    """Understand a Labelme file; the image is neither looked for nor decoded.
+    """Parse a Labelme file. The image is neither looked for nor decoded.
 
     Raises:
-        UserError: The file is missing, is no JSON, or is not as Labelme writes it.
+        UserError: The file is missing, is not JSON, or is not what Labelme writes.
     """
     return parse_document(Path(json_path))[0]
 
@@ -82,24 +84,18 @@ def read_document(path: Path) -> dict[str, Any]:
     """The JSON object of a Labelme file.
 
     Raises:
-        UserError: The file is missing, is no JSON, or has no list of shapes.
+        UserError: The file is missing, is not JSON, or has no list of shapes.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"cannot open {path}: {error.strerror or error}. Check the path.") from error
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} is not valid JSON ({reason}). Save it again in Labelme or remove it.") from error
+    document = read_json(path, "Save it again in Labelme or remove it.")
     if not is_labelme(document):
         coco = isinstance(document, dict) and "images" in document and "annotations" in document
-        cure = "It looks like COCO: use data=coco." if coco else "Remove it or save it again in Labelme."
+        cure = "It looks like COCO: read the folder as COCO." if coco else "Remove it or save it again in Labelme."
         raise NotLabelmeError(f"{path} is not a Labelme file: it has no list of shapes. {cure}")
     return dict(document)
 
 
 def parse_document(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
-    """As `parse_labelme`, with the JSON object itself, which may hold the image.
+    """As `parse_labelme`, and the JSON object itself, which may contain the image.
 
     Raises:
         UserError: As `parse_labelme`.
@@ -109,14 +105,14 @@ def parse_document(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
 
 
 def interpret(path: Path, document: Mapping[str, Any]) -> LabelmeFile:
-    """Understand the JSON object of a Labelme file, as `read_document` gives it.
+    """Interpret the JSON object of a Labelme file.
 
     Args:
-        path: Where it is from, for messages.
-        document: With a list of shapes.
+        path: The file, for messages.
+        document: As `read_document` returns it: with a list of shapes.
 
     Raises:
-        UserError: It is not as Labelme writes it.
+        UserError: It is not what Labelme writes.
     """
     size = _stated_size(path, document)
     stated = first_of(document, "imagePath", "image_path")
@@ -131,7 +127,7 @@ def interpret(path: Path, document: Mapping[str, Any]) -> LabelmeFile:
             if part != "degenerate":
                 others.append(raw)
             continue
-        # Ungrouped shapes stay apart: their position makes the key unique.
+        # Shapes without a group stay apart: their position makes the key unique.
         group = shape.group_id
         key = (shape.label, ("group", group) if group is not None else number)
         groups.setdefault(key, []).append(shape)
@@ -180,7 +176,7 @@ def _parse_shape(where: str, raw: object) -> _Shape:
         raise UserError(f"{where} has points that are not finite (x, y) pairs. Draw it again in Labelme.")
     if np.abs(corners).max(initial=0.0) > FARTHEST:
         raise UserError(f"{where} has a corner beyond {FARTHEST:.0f} px. Draw it again in Labelme.")
-    kind = raw.get("shape_type") or "polygon"  # Files before version 3.16 have polygons only and no type.
+    kind = raw.get("shape_type") or "polygon"  # Before version 3.16 all shapes were polygons, and had no type.
     group = None if raw.get("group_id") == "" else raw.get("group_id")
     if isinstance(group, float) and group.is_integer():
         group = int(group)
@@ -190,7 +186,7 @@ def _parse_shape(where: str, raw: object) -> _Shape:
 
 
 def _geometry(where: str, shape: _Shape, size: tuple[int, int] | None) -> Polygon | Patch | str:
-    """The outline or bitmap of a shape, or the reason why it has none."""
+    """The outline or bitmap of a shape, or the kind of shape that has none (see `LabelmeFile.skipped`)."""
     points, kind = shape.points, shape.kind
     if kind in NO_INSTANCE:
         return kind
@@ -211,7 +207,12 @@ def _geometry(where: str, shape: _Shape, size: tuple[int, int] | None) -> Polygo
 
 
 def circle_polygon(centre: npt.NDArray[np.float64], radius: float) -> Polygon:
-    """A circle as a regular polygon of the same area, at most a hundredth of a pixel from the circle."""
+    """A circle as a regular polygon of the same area that deviates by at most a hundredth of a pixel.
+
+    Args:
+        centre: ``(x, y)``.
+        radius: In pixels.
+    """
     if radius <= 0:
         return np.repeat(centre[None], 3, axis=0)
     corners = max(16, math.ceil(math.pi / math.acos(max(1 - 0.01 / radius, -1.0))))
@@ -229,7 +230,7 @@ def _mask_patch(where: str, shape: _Shape, size: tuple[int, int] | None) -> Patc
     try:
         values = decode_mask(base64.b64decode(coded))
     except (UserError, binascii.Error, ValueError) as error:
-        raise UserError(f"{where} has a mask that is no base64 PNG. Draw it again in Labelme.") from error
+        raise UserError(f"{where} has a mask that is not a base64 PNG. Draw it again in Labelme.") from error
     if not values.any():
         return "degenerate"
     x0, y0 = (math.floor(value) for value in shape.points.min(axis=0))
@@ -259,7 +260,7 @@ def _join(shapes: Sequence[_Shape]) -> Annotation:
 
 
 def _score(description: str) -> float | None:
-    """The score in a description such as ``{"score": 0.97}``, the form Labelme's own predictions have."""
+    """The score in a description such as ``{"score": 0.97}``, which is how Labelme writes its own predictions."""
     try:
         value = json.loads(description)
     except (ValueError, RecursionError):
@@ -281,5 +282,5 @@ def _stated_size(path: Path, document: Mapping[str, Any]) -> tuple[int, int] | N
 
 
 def first_of(document: Mapping[str, Any], *keys: str) -> Any:
-    """The value of the first key that is there and not null, else None."""
+    """The value of the first key that exists and is not null, or None."""
     return next((document[key] for key in keys if document.get(key) is not None), None)

@@ -1,4 +1,4 @@
-"""Labelme files with their images: found, decoded, compared with what the file says, and rasterised."""
+"""Labelme files with their images: the image is found, decoded and compared with the file, the masks are drawn."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, to_instances
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, image_size, read_image_bytes
 from kemr_lightning.data.labelme.parse import LabelmeFile, first_of, parse_document, read_document
+from kemr_lightning.data.record import MissingImageError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class LabelmeInstances(Instances):
-    """Instances that remember their class names and where they came from, so that they can be written back.
+    """Instances that keep their class names and their file, so that they can be written back.
 
     Attributes:
-        label_names: Name of label 1, 2, …
+        label_names: Names of labels 1, 2, …
         annotations: One per instance.
-        file: The file they came from: its flags, points and lines, and what else it says, go with them.
+        file: The file they came from, with its flags, its points and lines and everything else in it.
     """
 
     label_names: tuple[str, ...] = ()
@@ -55,10 +56,10 @@ class LabelmeImage:
     """One Labelme file with its image; unpacks as ``image, instances = read_labelme(path)``.
 
     Attributes:
-        image: ``(H, W)`` uint8 intensity, or None where neither file nor embedded data exist.
-        instances: The annotations rasterised at the image's size. Labels count the file's own class names, sorted.
-        file: Everything else the file says.
-        notices: What was unusual, in words.
+        image: ``(H, W)`` uint8 intensity, or None if there is neither an image file nor an embedded image.
+        instances: The annotations rasterised at the image's size. Labels number the file's class names, sorted.
+        file: Everything else in the file.
+        notices: What was unusual, one sentence each.
     """
 
     image: npt.NDArray[np.uint8] | None
@@ -75,13 +76,13 @@ def read_labelme(json_path: str | Path, root: str | Path | None = None) -> Label
 
     Args:
         json_path: The JSON file.
-        root: The folder that image paths may not leave; the JSON's own folder if None.
+        root: Images may not lie outside this folder; None stands for the folder of the JSON file.
 
     Returns:
-        Image and instances. Without an image, but with a stated size, ``image`` is None.
+        Image and instances. If there is no image but its size is stated, ``image`` is None.
 
     Raises:
-        UserError: The file is missing, broken or contradicts its image; or there is neither an image nor a size.
+        UserError: The file is missing, broken or does not fit its image, or there is neither an image nor a size.
     """
     file, document = parse_document(Path(json_path))
     notices: list[str] = []
@@ -106,16 +107,12 @@ def read_labelme(json_path: str | Path, root: str | Path | None = None) -> Label
     return LabelmeImage(image.pixels if image is not None else None, instances, file, tuple(notices))
 
 
-class MissingImageError(UserError):
-    """The image that an annotation file speaks of is not there."""
-
-
 def load_image(file: LabelmeFile, root: Path | None = None) -> IntensityImage:
-    """Decode the image a parsed file speaks of: the file at ``imagePath``, else the embedded bytes.
+    """Decode the image of a parsed file: the file at ``imagePath``, or else the embedded one.
 
     Args:
-        file: As `parse_labelme` gives it.
-        root: The folder that image paths may not leave; the JSON's own folder if None.
+        file: As `parse_labelme` returns it.
+        root: As in `read_labelme`.
 
     Raises:
         MissingImageError: There is no image.
@@ -130,14 +127,14 @@ def load_image(file: LabelmeFile, root: Path | None = None) -> IntensityImage:
 
 
 def embedded_image(path: Path, document: Mapping[str, Any] | None = None) -> bytes:
-    """The image file inside a Labelme file.
+    """The image file embedded in a Labelme file.
 
     Args:
         path: The JSON file.
-        document: What is in it, if it has been read.
+        document: Its content, if it has been read already.
 
     Raises:
-        UserError: The file is broken or carries no image.
+        UserError: The file is broken or contains no image.
     """
     document = read_document(path) if document is None else document
     try:
@@ -147,28 +144,36 @@ def embedded_image(path: Path, document: Mapping[str, Any] | None = None) -> byt
 
 
 def check_image(file: LabelmeFile, root: Path | None = None) -> str | None:
-    """Compare an image's header with the size its annotation file states, without decoding it.
+    """Compare the size in an image's header with the size that its annotation file states.
+
+    Args:
+        file: As `parse_labelme` returns it.
+        root: As in `read_labelme`.
 
     Returns:
         A notice if the image is not where the file says, else None.
 
     Raises:
         MissingImageError: There is no image.
-        UserError: The image is no image or has another size than stated.
+        UserError: The image cannot be read, or has another size than stated.
     """
     found, notice = find_image(file, root)
     if found is None and not file.embedded:
         raise _missing(file, root)
     if found is not None and file.image_size not in (None, image_size(found)):
-        load_image(file, root)  # Raises, unless it is a matter of orientation.
+        load_image(file, root)  # Raises, unless only the orientation differs.
     return notice
 
 
 def find_image(file: LabelmeFile, root: Path | None = None) -> tuple[Path | None, str | None]:
-    """Look for the image beside a parsed file.
+    """Look for the image file of a parsed file.
+
+    Args:
+        file: As `parse_labelme` returns it.
+        root: As in `read_labelme`.
 
     Returns:
-        The image's path or None, and a notice if it was not where the file says.
+        The image's path or None, and a notice if it is not where the file says.
     """
     folder = file.path.parent
     root = folder if root is None else root
@@ -178,7 +183,7 @@ def find_image(file: LabelmeFile, root: Path | None = None) -> tuple[Path | None
         there = Path(os.path.normpath(folder.absolute() / stated))
         inside = there.is_relative_to(limit)
         absolute = stated.startswith("/") or stated[1:2] == ":"
-        # `os.path.isfile` is False for names that no file system takes, where `Path.is_file` raises.
+        # `os.path.isfile` is False for names that no file system accepts; `Path.is_file` raises.
         if inside and os.path.isfile(there):  # noqa: PTH113
             return root / there.relative_to(limit), None
         beside = folder / Path(stated).name
@@ -231,7 +236,7 @@ def _missing(file: LabelmeFile, root: Path | None) -> MissingImageError:
         common = os.path.commonpath([there, limit])
         return MissingImageError(
             f"{file.path}: image {file.image_path!r} lies outside {limit}, which is not left. "
-            f"Put the image beside the JSON, or give a folder that holds both (data.root={common})."
+            f"Put the image beside the JSON, or give a folder that holds both ({common})."
         )
     return MissingImageError(
         f"{file.path}: image {file.image_path!r} is not there and none is embedded. Put the image beside the JSON."

@@ -1,4 +1,4 @@
-"""Instances to Labelme JSON, so that they can be looked at and corrected in Labelme and trained on again."""
+"""Instances as Labelme JSON, to be corrected in Labelme and trained on again."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import numpy as np
 from PIL import Image
 
 from kemr_lightning.core import rle
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.files import write_text
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.data.annotation import Annotation, annotation_patch
+from kemr_lightning.data.annotation_format import SHAPE_TYPES
 from kemr_lightning.data.image import image_size
 from kemr_lightning.data.labelme.read import LabelmeInstances
 from kemr_lightning.data.outline import mask_polygons
 
 VERSION = "5.5.0"
-"""The Labelme version whose format is written; later ones read it too."""
+"""The Labelme version whose format is written; later versions read it too."""
 
 
 def write_labelme(
@@ -42,31 +43,33 @@ def write_labelme(
 ) -> Path:
     """Write the instances of one image as a Labelme file.
 
-    Instances that came from `read_labelme` are written as they stood in their file unless their mask, class or score
-    has been changed since, and with them the file's flags, its points and lines and keys of other programs. Others
-    become one polygon for each connected part, parts of one instance joined by a ``group_id``; holes are cut in along a
-    seam. The score is written into the description as ``{"score": 0.97}``, the form Labelme's own predictions have.
+    Instances from `read_labelme` are written as they stood in their file unless their mask, class or score has been
+    changed. The file's flags, its points and lines and the keys of other programs are written with them. All other
+    instances become one polygon for each connected part; the parts of one instance share a ``group_id``, and holes are
+    cut in along a seam. The score is written into the description as ``{"score": 0.97}``, as Labelme does for its own
+    predictions.
 
     Args:
         json_path: The file to write.
-        image_path: The image it is about; the file gets its path relative to the JSON's folder.
+        image_path: The annotated image; its path relative to the JSON's folder is written into the file.
         instances: At the image's size.
-        label_names: Name of label 1, 2, …; None takes those the instances carry, or ``"chromosome"`` for label 1 and
-            the number for others.
+        label_names: Names of labels 1, 2, …; None takes the names that the instances carry, or else
+            ``"chromosome"`` if label 1 is the only one, and the numbers if there are others.
         shape_type: ``"polygon"``, or ``"mask"`` for Labelme's bitmap shapes, which are exact.
         min_iou: Least IoU of each part's polygon with the part; 1 follows the pixel edges.
         overwrite: Replace an existing file.
         marks: Flags of each instance, such as ``{"review": True}``.
-        flags: Flags of the image; None for those of the file that the instances came from, if they did.
-        other_shapes: Shapes to add as they are; None likewise (`LabelmeFile.other_shapes`).
-        embedded: The image as a PNG or JPEG file, upright, for Labelme to show where it cannot open the image itself;
-            readers of this package take the image's file.
+        flags: Flags of the image; None takes those of the file that the instances came from, if any.
+        other_shapes: Shapes to add as they are; None takes `LabelmeFile.other_shapes` of that file, if any.
+        embedded: The image as an upright PNG or JPEG file, for Labelme to show if it cannot open the image file. This
+            package prefers the image file.
 
     Returns:
         ``json_path``.
 
     Raises:
-        UserError: The file exists, the image has another size, or an option is unknown.
+        SettingError: ``shape_type`` is unknown.
+        UserError: The file exists, the image has another size, or a label has no name.
     """
     json_path, image_path = Path(json_path), Path(image_path)
     if json_path.exists() and not overwrite:
@@ -103,13 +106,14 @@ def labelme_text(
     other_shapes: Sequence[Mapping[str, Any]] | None = None,
     embedded: bytes | None = None,
 ) -> str:
-    """What `write_labelme` writes; neither file needs to be there.
+    """The text that `write_labelme` writes; neither file has to exist.
 
     Raises:
-        UserError: An option is unknown.
+        SettingError: ``shape_type`` is unknown.
+        UserError: A label has no name.
     """
-    if shape_type not in ("polygon", "mask"):
-        raise UserError(f"shape_type={shape_type!r} is unknown. Use polygon or mask.")
+    if shape_type not in SHAPE_TYPES:
+        raise SettingError("shape_type", shape_type, "is unknown", "Use polygon or mask")
     height, width = instances.image_size
     shapes = _shapes(instances, _namer(instances, label_names), shape_type, min_iou, marks)
     source = instances.file if isinstance(instances, LabelmeInstances) else None
@@ -130,7 +134,7 @@ def labelme_text(
 
 
 def _namer(instances: Instances, label_names: Sequence[str] | None) -> dict[int, str]:
-    """Names of the labels that occur."""
+    """The names of the labels that occur."""
     if label_names is None and isinstance(instances, LabelmeInstances):
         label_names = instances.label_names
     present = sorted(set(instances.labels.tolist()))
@@ -158,7 +162,7 @@ def _shapes(
             continue
         if instances.patches is None:
             x0, y0, x1, y1 = instances.boxes[index].tolist()
-            parts: list[dict[str, Any]] = [_part([[x0, y0], [x1, y1]], "rectangle")]
+            parts: list[dict[str, Any]] = [unlabelled_shape([[x0, y0], [x1, y1]], "rectangle")]
         elif shape_type == "mask":
             parts = mask_shapes(instances.patches[index])
         else:
@@ -175,7 +179,7 @@ def _shapes(
 
 
 def _unchanged(source: Annotation, instances: Instances, index: int, names: Mapping[int, str]) -> bool:
-    """Whether an instance is still what its annotation says: a refiner changes masks, a person classes."""
+    """Whether mask, class and score of an instance are still those of its annotation."""
     score = 1.0 if source.score is None else source.score
     if not source.raw or names[int(instances.labels[index])] != source.label:
         return False
@@ -188,27 +192,33 @@ def _unchanged(source: Annotation, instances: Instances, index: int, names: Mapp
     return annotated is not None and rle.encode(annotated, size) == rle.encode(instances.patches[index], size)
 
 
-def _part(points: list[list[float]], shape_type: str, mask: str | None = None) -> dict[str, Any]:
-    """A shape's keys in the order in which Labelme writes them."""
+def unlabelled_shape(points: list[list[float]], shape_type: str, mask: str | None = None) -> dict[str, Any]:
+    """A shape without label, with its keys in the order in which Labelme writes them.
+
+    Args:
+        points: Corners ``[x, y]``.
+        shape_type: As Labelme names it.
+        mask: A base64 PNG, for shapes of type ``"mask"``.
+    """
     shape: dict[str, Any] = {"label": "", "points": points, "group_id": None, "description": ""}
     return {**shape, "shape_type": shape_type, "flags": {}, "mask": mask}
 
 
 def polygon_shapes(patch: Patch, min_iou: float) -> list[dict[str, Any]]:
-    """A mask as polygon shapes, one for each connected part; label and group are left to the caller.
+    """A mask as polygon shapes, one for each connected part, without label and group.
 
     Args:
         patch: The mask.
         min_iou: Least IoU of each part's polygon with the part.
     """
     polygons = mask_polygons(patch.binary().detach().cpu().numpy(), min_iou)
-    return [_part((polygon + np.array([patch.x0, patch.y0])).tolist(), "polygon") for polygon in polygons]
+    return [unlabelled_shape((polygon + np.array([patch.x0, patch.y0])).tolist(), "polygon") for polygon in polygons]
 
 
 def mask_shapes(patch: Patch) -> list[dict[str, Any]]:
-    """A mask as one bitmap shape, none if it is empty; the label is left to the caller.
+    """A mask as one bitmap shape without label; no shape if the mask is empty.
 
-    The second point is the last pixel, not one beyond: so Labelme wants it.
+    The second point is the last pixel and not one beyond it, as in Labelme.
     """
     values = patch.binary().detach().cpu().numpy()
     if not values.any():
@@ -221,4 +231,4 @@ def mask_shapes(patch: Patch) -> list[dict[str, Any]]:
         [float(patch.x0 + columns[0]), float(patch.y0 + rows[0])],
         [float(patch.x0 + columns[-1]), float(patch.y0 + rows[-1])],
     ]
-    return [_part(corners, "mask", base64.b64encode(buffer.getvalue()).decode("ascii"))]
+    return [unlabelled_shape(corners, "mask", base64.b64encode(buffer.getvalue()).decode("ascii"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -15,7 +16,8 @@ from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, instances_from_patches, tight_patch
 from kemr_lightning.data.augment import Augmentation
-from kemr_lightning.data.dataset import SINGLE, training_view
+from kemr_lightning.data.dataset import training_view
+from kemr_lightning.data.labels import SINGLE
 from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES
 from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings, metaphase
 
@@ -73,6 +75,12 @@ class SyntheticDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return self.length
+
+    def plain(self) -> SyntheticDataset:
+        """The same images without augmentation, at their own size."""
+        whole = copy.copy(self)
+        whole.augmentation = None
+        return whole
 
     def metaphase(self, index: int) -> Metaphase:
         """Make image ``index``, with everything that is known about it."""

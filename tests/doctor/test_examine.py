@@ -1,7 +1,9 @@
+"""Whole data sets examined: what is found, and what is not."""
+
 from __future__ import annotations
 
-import json
-from collections import Counter
+import importlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,42 +11,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.doctor import KINDS, Diagnosis, Options, examine
-from kemr_lightning.doctor.anchors import best_iou, fit_anchors
-from kemr_lightning.doctor.labels import label_findings
-from kemr_lightning.doctor.outlines import largest_loop
-from kemr_lightning.doctor.picture import thumbnail
+from kemr_lightning.doctor import Finding, examine
+from kemr_lightning.doctor.gather import Entry
 from tests.conftest import write_labelme_root
 from tests.data.helpers import TRIANGLE, real_data, shape, write_labelme_file
-
-SIZE = (160, 240)
-
-
-def field(count: int = 12, seed: int = 0, bright: bool = True) -> tuple[np.ndarray, list[list[list[float]]]]:
-    """Upright rods of 10 x 30 px on a grid, and their outlines."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.normal(40 if bright else 210, 3, SIZE)
-    outlines = []
-    for cell in rng.permutation(18)[:count].tolist():
-        x, y = 12 + 38 * (cell % 6) + int(rng.integers(0, 12)), 8 + 50 * (cell // 6) + int(rng.integers(0, 10))
-        pixels[y : y + 30, x : x + 10] += 120 if bright else -120
-        outlines.append([[x, y], [x + 10, y], [x + 10, y + 30], [x, y + 30]])
-    return pixels.clip(0, 255).astype(np.uint8), outlines
-
-
-def save(folder: Path, stem: str, seed: int = 0, drop: int = 0, extra: list | None = None, **changes: object) -> Path:
-    """A field whose first ``drop`` rods are not annotated."""
-    pixels, outlines = field(seed=seed)
-    shapes = [shape(outline) for outline in outlines[drop:]]
-    return write_labelme_file(folder, stem, shapes + (extra or []), pixels, **changes)
-
-
-def look(root: Path, data_format: str = "labelme", **options: object) -> Diagnosis:
-    return examine(root, data_format, Options(**({"expected": 12, "count_margin": 2} | options)))  # type: ignore[arg-type]
-
-
-def kinds(diagnosis: Diagnosis) -> dict[str, int]:
-    return dict(Counter(finding.kind for finding in diagnosis.findings))
+from tests.doctor.helpers import SIZE, field, kinds, look, save, write_coco
 
 
 def test_a_sound_folder_has_no_findings(tmp_path: Path) -> None:
@@ -108,32 +79,6 @@ def test_shapes_that_are_no_instances(tmp_path: Path) -> None:
         "chr lies wholly beyond the image of 240x160",
         "chr reaches 20 px beyond the image of 240x160",
     ]
-
-
-def test_a_crossing_outline_and_the_size_of_its_loop() -> None:
-    # A bow tie of two triangles, 8 x 4 / 2 each.
-    loop = largest_loop(np.array([[0.0, 0], [8, 8], [8, 0], [0, 8]]))
-    assert loop is not None
-    assert loop[0] == pytest.approx(16)
-    assert loop[1] == pytest.approx((4, 4))
-    assert largest_loop(np.array([[0.0, 0], [8, 0], [8, 8], [0, 8]])) is None
-    # A hole cut in along a seam touches itself and does not cross.
-    seam = [[0.0, 0], [9, 0], [9, 9], [0, 9], [0, 0], [3, 3], [3, 6], [6, 6], [6, 3], [3, 3], [0, 0]]
-    assert largest_loop(np.array(seam)) is None
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_crossings_agree_with_a_loop_over_all_pairs_of_sides(seed: int) -> None:
-    polygon = np.random.default_rng(seed).uniform(0, 50, (4 + seed, 2))
-
-    def cross(o: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-        return float((a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0]))
-
-    sides = list(zip(polygon, np.roll(polygon, -1, axis=0), strict=True))
-    crossed = any(
-        cross(a, b, c) * cross(a, b, d) < 0 and cross(c, d, a) * cross(c, d, b) < 0 for a, b in sides for c, d in sides
-    )
-    assert (largest_loop(polygon) is not None) == crossed
 
 
 def test_self_crossing_and_doubled_and_nested_outlines_are_found(tmp_path: Path) -> None:
@@ -227,12 +172,6 @@ def test_copies_within_a_part_are_a_warning(tmp_path: Path) -> None:
     assert not diagnosis.failed
 
 
-def test_different_images_have_different_thumbnails() -> None:
-    thumbs = np.stack([thumbnail(field(seed=seed)[0]).ravel() for seed in range(20)])
-    assert np.abs(np.triu(thumbs @ thumbs.T, 1)).max() < 0.9
-    assert not thumbnail(np.full(SIZE, 7, np.uint8)).any()
-
-
 def test_cases_in_two_parts_by_name(tmp_path: Path) -> None:
     save(tmp_path / "train", "case_7a", seed=1)
     save(tmp_path / "test", "case_7b", seed=2)
@@ -275,57 +214,11 @@ def test_two_files_for_an_image_unannotated_and_unused_ones(tmp_path: Path) -> N
     assert kinds(look(tmp_path)) == {"two_files": 1, "no_test": 1, "unannotated": 1, "unused": 1}
 
 
-def test_labels_that_look_alike_are_rare_or_unmapped() -> None:
-    def found(labels: dict[str, int], label_map: object) -> list[tuple[str, str]]:
-        return [(f.kind, f.message) for f in label_findings(labels, label_map)]  # type: ignore[arg-type]
-
-    karyotype = {str(number): 92 for number in range(1, 23)} | {"X": 70, "Y": 22}
-    assert found(karyotype, None) == []
-    assert found(karyotype, "single") == []
-    assert [kind for kind, _ in found({"chr": 900, "Chr ": 3}, None)] == ["label_noise"]
-    assert [kind for kind, _ in found({"chromosome": 900, "chromosone": 30}, None)] == ["label_noise"]
-    assert [kind for kind, _ in found({"chromosome": 5000, "nucleus": 1}, None)] == ["label_noise"]
-    assert [kind for kind, _ in found({"chromosome": 50, "nucleus": 40}, "single")] == ["label_merged"]
-    assert found({"chr": 5, "nucleus": 4}, {"chr": "chromosome"}) == [("label_unmapped", "'nucleus', 4 times")]
-    with pytest.raises(UserError, match="label_map"):
-        label_findings({"chr": 1}, "one")
-
-
 def test_label_map_tells_what_becomes_of_labels(tmp_path: Path) -> None:
     save(tmp_path, "a", extra=[shape(TRIANGLE, "dirt"), shape(TRIANGLE, "what")])
     diagnosis = look(tmp_path, label_map={"chr": "chromosome", "dirt": None})
     assert diagnosis.label_names == {"chr": "chromosome", "dirt": None}
     assert diagnosis.failed
-
-
-def test_best_iou_with_anchors_by_hand() -> None:
-    # 20 x 20 in 40 x 40, and a 10 x 40 box with an anchor of area 400 and ratio 4.
-    assert best_iou(np.array([[20.0, 20.0]]), [40], [1.0]).tolist() == [0.25]
-    assert best_iou(np.array([[10.0, 40.0]]), [20], [1.0, 4.0]).tolist() == [1.0]
-
-
-def test_anchors_that_do_not_fit_get_advice_that_does(tmp_path: Path) -> None:
-    sides = np.random.default_rng(0).uniform(80, 200, (300, 2))
-    fit = fit_anchors(sides, [[18], [32], [64]], [0.4, 1.0, 2.5], 0.05)
-    assert fit.below > 0.4
-    assert fit.advised_sizes is not None
-    assert fit.advised_ratios is not None
-    again = fit_anchors(sides, fit.advised_sizes, fit.advised_ratios, 0.05)
-    assert again.below == fit.advised_below < 0.05
-    assert again.advised_sizes is None
-    save(tmp_path, "a")
-    options = {"aspect_ratios": [1.0, 3.0], "expected": 12}
-    assert "anchors" not in kinds(look(tmp_path, anchor_sizes=[[17]], **options))
-    assert "anchors" in kinds(look(tmp_path, anchor_sizes=[[170]], **options))
-    # Twice the size as the model sees it.
-    assert "anchors" in kinds(look(tmp_path, anchor_sizes=[[17]], resize=[1200, 800], **options))
-    assert "small" in kinds(look(tmp_path, resize=[120, 80]))
-
-
-def write_coco(root: Path, images: list[dict], annotations: list[dict]) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "chr"}]}
-    (root / "a.json").write_text(json.dumps(document))
 
 
 def test_coco_goes_on_over_faults(tmp_path: Path) -> None:
@@ -366,13 +259,6 @@ def test_an_empty_folder_is_an_error_found_not_raised(tmp_path: Path, data_forma
         examine(tmp_path / "none", data_format)
 
 
-def test_every_kind_has_words() -> None:
-    for kind in KINDS.values():
-        assert kind.severity in ("error", "warning", "note")
-        assert kind.title
-        assert kind.advice.endswith(".")
-
-
 def test_the_folder_of_the_other_tests_has_no_errors(tmp_path: Path) -> None:
     assert not look(write_labelme_root(tmp_path), expected=4).failed
 
@@ -386,3 +272,44 @@ def test_real_annotations_lie_on_their_chromosomes() -> None:
             image, findings = examine_entry(entry)
             assert len(image.labels) > 30
             assert not {f.kind for f in findings} & {"off_target", "turned", "same_chromosome", "broken_file"}
+
+
+def test_anchors_and_the_scale_are_those_of_the_model(tmp_path: Path) -> None:
+    save(tmp_path, "a")
+    options = {"aspect_ratios": [1.0, 3.0], "expected": 12}
+    assert "anchors" not in kinds(look(tmp_path, anchor_sizes=[[17]], **options))
+    assert "anchors" in kinds(look(tmp_path, anchor_sizes=[[170]], **options))
+    # Twice the size as the model sees it.
+    assert "anchors" in kinds(look(tmp_path, anchor_sizes=[[17]], resize=[1200, 800], **options))
+    assert "small" in kinds(look(tmp_path, resize=[120, 80]))
+
+
+def test_an_error_in_one_image_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str, *_: object) -> list[Finding]:
+        if name == "a.png":
+            raise ZeroDivisionError("no reason")
+        return []
+
+    save(tmp_path, "a", seed=1)
+    save(tmp_path, "b", seed=2)
+    # The package's function has the name of its module.
+    monkeypatch.setattr(importlib.import_module("kemr_lightning.doctor.examine"), "outline_findings", fails)
+    diagnosis = look(tmp_path)
+    assert [(f.kind, f.file, f.message) for f in diagnosis.findings if f.severity == "error"] == [
+        ("broken_file", "a.png", "ZeroDivisionError: no reason")
+    ]
+    assert [image.name for image in diagnosis.images] == ["b.png"]
+
+
+def test_progress_wraps_every_image(tmp_path: Path) -> None:
+    save(tmp_path, "a", seed=1)
+    save(tmp_path, "b", seed=2).unlink()
+    seen = []
+
+    def watch(entries: Sequence[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            seen.append(entry.name)
+            yield entry
+
+    examine(tmp_path, "labelme", progress=watch)
+    assert seen == ["a.png", "b.png"]

@@ -1,0 +1,232 @@
+"""The content of one COCO file as records; faults in it are collected and do not stop the reading."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from kemr_lightning.core import rle
+from kemr_lightning.core.errors import UserError
+from kemr_lightning.data.annotation import FARTHEST, Annotation, polygon_area
+from kemr_lightning.data.folder import read_json
+from kemr_lightning.data.image import image_size, read_image
+from kemr_lightning.data.record import Record
+from kemr_lightning.data.survey import FaultKind
+
+
+@dataclass(frozen=True)
+class CocoFault:
+    """Something wrong with an image or annotation of a COCO file.
+
+    Attributes:
+        kind: See `kemr_lightning.data.survey.FaultKind`.
+        message: What is wrong and what to do about it.
+        image: The image file, if it is about one that exists.
+    """
+
+    kind: FaultKind
+    message: str
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class CocoContents:
+    """The content of one COCO file.
+
+    Attributes:
+        records: Its images, as far as they can be read, in the file's order.
+        faults: What is wrong with images and annotations.
+        skipped: How many annotations of each kind, ``"crowd"`` or ``"degenerate"``, did not become instances.
+    """
+
+    records: list[Record]
+    faults: list[CocoFault]
+    skipped: Mapping[str, int]
+
+
+def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
+    """Parse a COCO file; faults of single images and annotations are collected.
+
+    Args:
+        path: The JSON.
+        root: The data root: names are relative to it, and images may not lie outside it.
+        folder: Images are looked for in this folder too, besides the JSON's folder and the root.
+
+    Raises:
+        UserError: The file cannot be read at all: it is no COCO file, or the ids of its images or categories or a
+            stated size make no sense.
+    """
+    records: list[Record] = []
+    faults: list[CocoFault] = []
+    skipped: Counter[str] = Counter()
+    document = _read(path)
+    names = _categories(path, document)
+    by_image: dict[Any, list[Annotation]] = {}
+    sizes: dict[Any, tuple[int, int] | None] = {}
+    for image in document["images"]:
+        _check_id(path, image, by_image)
+        by_image[image["id"]] = []
+        sizes[image["id"]] = _stated_size(path, image)
+    for raw in document["annotations"]:
+        try:
+            parsed = _annotation(path, raw, names, sizes)
+        except UserError as error:
+            faults.append(CocoFault("broken_shape", str(error)))
+            continue
+        if isinstance(parsed, str):
+            skipped[parsed] += 1
+        else:
+            by_image[raw["image_id"]].append(parsed)
+    for image in document["images"]:
+        found = _image(path, image, sizes[image["id"]], root, folder)
+        if isinstance(found, CocoFault):
+            faults.append(found)
+            continue
+        case = image.get("case")
+        record = Record(
+            name=found.path.relative_to(root).as_posix(),
+            path=found.path,
+            load=functools.partial(read_image, found.path, orient=found.orient),
+            annotations=tuple(by_image[image["id"]]),
+            group=None if case is None else str(case),
+            stated_size=sizes[image["id"]],
+        )
+        records.append(record)
+    return CocoContents(records, faults, skipped)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    document = read_json(path, "Export it again.")
+    keys = ("images", "annotations", "categories")
+    if not isinstance(document, dict) or not all(
+        isinstance(document.get(key), list) and all(isinstance(item, dict) for item in document[key]) for key in keys
+    ):
+        raise UserError(f"{path} is not a COCO file: it needs lists of images, annotations and categories.")
+    return document
+
+
+def _categories(path: Path, document: Mapping[str, Any]) -> dict[Any, str]:
+    try:
+        return {category["id"]: str(category["name"]) for category in document["categories"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: a category lacks its id or name. Export it again.") from error
+
+
+def _check_id(path: Path, image: Mapping[str, Any], known: Mapping[Any, object]) -> None:
+    number = image.get("id")
+    if not isinstance(number, int | float | str):
+        raise UserError(f"{path}: image {image.get('file_name')!r} has no id. Export it again.")
+    if number in known:
+        raise UserError(f"{path}: two images have the id {number!r}. Export it again.")
+
+
+def _stated_size(path: Path, image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The size ``(H, W)`` of an image according to the file, or None."""
+    height, width = image.get("height"), image.get("width")
+    if height is None or width is None:
+        return None
+    if not all(isinstance(side, int | float) and 0 < side < FARTHEST and side == int(side) for side in (height, width)):
+        raise UserError(
+            f"{path}: image {image.get('file_name')!r} of size {width!r} x {height!r} makes no sense. Correct the size."
+        )
+    return int(height), int(width)
+
+
+def _annotation(
+    path: Path, raw: Mapping[str, Any], names: Mapping[Any, str], sizes: Mapping[Any, tuple[int, int] | None]
+) -> Annotation | str:
+    """One annotation, or the kind of annotation that is no instance (see `CocoContents.skipped`)."""
+    where = f"{path}: annotation {raw.get('id')}"
+    if not isinstance(raw.get("image_id"), int | float | str) or raw["image_id"] not in sizes:
+        raise UserError(f"{where} is of image {raw.get('image_id')!r}, which is not listed. Export it again.")
+    if not isinstance(raw.get("category_id"), int | float | str) or raw["category_id"] not in names:
+        raise UserError(f"{where} has category {raw.get('category_id')!r}, which is not listed. Export it again.")
+    if raw.get("iscrowd"):
+        return "crowd"
+    label = names[raw["category_id"]]
+    shape = raw.get("segmentation")
+    try:
+        if isinstance(shape, dict):
+            height, width = (int(side) for side in shape["size"])
+            stated = sizes[raw["image_id"]]
+            if stated is not None and (height, width) != stated:
+                raise UserError(
+                    f"{where}: its mask is {width}x{height}, its image {stated[1]}x{stated[0]}. Export again."
+                )
+            coded = coco_mask.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else shape
+            patch = rle.decode(rle.RLE(size=[height, width], counts=coded["counts"]))
+            return Annotation(label, patches=(patch,)) if bool(patch.values.any()) else "degenerate"
+        if shape and any(len(part) for part in shape):
+            outlines = [np.array(part, dtype=np.float64).reshape(-1, 2) for part in shape]
+            if not all((np.abs(outline) <= FARTHEST).all() for outline in outlines):
+                raise ValueError("not finite, or far beyond any image")
+            polygons = tuple(outline for outline in outlines if len(outline) >= 3 and polygon_area(outline) > 0)
+            return Annotation(label, polygons=polygons) if polygons else "degenerate"
+        x, y, across, down = (float(value) for value in raw["bbox"])
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise UserError(f"{where} has a segmentation or bbox that is not COCO's. Export it again.") from error
+    if not (np.abs([x, y, across, down]) <= FARTHEST).all() or across <= 0 or down <= 0:
+        return "degenerate"
+    return Annotation(label, box=(x, y, x + across, y + down))
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image file, and whether its EXIF orientation is applied."""
+
+    path: Path
+    orient: bool
+
+
+def _image(
+    path: Path, image: Mapping[str, Any], stated: tuple[int, int] | None, root: Path, folder: Path
+) -> _Image | CocoFault:
+    """The file of an image, or what is wrong with it.
+
+    Args:
+        path: The JSON.
+        image: The image's entry in it.
+        stated: ``(H, W)`` according to the entry, or None.
+        root: As in `parse_coco`.
+        folder: As in `parse_coco`.
+    """
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        return CocoFault("broken_shape", f"{path}: image {image.get('id')!r} has no file_name. Export it again.")
+    found = _find(name.replace("\\", "/"), path, root, folder)
+    if found is None:
+        cure = "Put it beside the JSON or into images/."
+        return CocoFault("missing_image", f"{path}: image {name!r} is not there. {cure}")
+    try:
+        if stated is None or stated == (size := image_size(found)):
+            return _Image(found, True)
+        if read_image(found, orient=False).pixels.shape == stated:
+            return _Image(found, False)
+    except UserError as error:
+        return CocoFault("broken_image", str(error), found)
+    message = (
+        f"{path}: image {name!r} is {size[1]}x{size[0]}, the file says {stated[1]}x{stated[0]}. "
+        "Use the image that was annotated."
+    )
+    return CocoFault("size_mismatch", message, found)
+
+
+def _find(name: str, path: Path, root: Path, folder: Path) -> Path | None:
+    """The image of a name, as written or else by its last part, in the places where COCO folders keep images."""
+    places = [path.parent, path.parent / "images", folder, folder / "images", root, root / "images", path.parent.parent]
+    limit = os.path.normpath(root.absolute())
+    for candidate in (name, Path(name).name):
+        for place in places:
+            there = Path(os.path.normpath(place.absolute() / candidate))
+            # `os.path.isfile` is False for names that no file system accepts; `Path.is_file` raises.
+            if there.is_relative_to(limit) and os.path.isfile(there):  # noqa: PTH113
+                return root / there.relative_to(limit)
+    return None

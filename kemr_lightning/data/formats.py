@@ -1,0 +1,33 @@
+"""The annotation formats by name. A new format is a new file with a `Format`, and a line here.
+
+Code outside the package can add a format of its own before it starts a task: ``FORMATS["mine"] = MyFormat()``; then
+``data.format=mine`` reads it.
+"""
+
+from __future__ import annotations
+
+from kemr_lightning.core.errors import SettingError
+from kemr_lightning.data.annotation_format import Format
+from kemr_lightning.data.coco.format import CocoFormat
+from kemr_lightning.data.labelme.format import LabelmeFormat
+
+FORMATS: dict[str, Format] = {"labelme": LabelmeFormat(), "coco": CocoFormat()}
+"""All formats."""
+
+DEFAULT = "labelme"
+"""Name of the format that is meant if none is named."""
+
+
+def format_named(name: str, setting: str = "format") -> Format:
+    """The format of a name.
+
+    Args:
+        name: A key of `FORMATS`.
+        setting: The setting that the name comes from, for the error.
+
+    Raises:
+        SettingError: There is no such format.
+    """
+    if name not in FORMATS:
+        raise SettingError(setting, name, "is unknown", f"Use one of {', '.join(sorted(FORMATS))}")
+    return FORMATS[name]

@@ -1,0 +1,162 @@
+"""Which records train, select and are reported: by folders, by lists of names, or split off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kemr_lightning.core.errors import SettingError
+from kemr_lightning.data.annotation_format import Format, Source
+from kemr_lightning.data.record import Record
+from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
+
+log = logging.getLogger(__name__)
+
+Lists = Mapping[str, str | Path | Sequence[str] | None]
+"""For ``train``, ``val`` and ``test``: names, or a text file of names; None if there is no list."""
+
+
+def names_listed(lists: Lists) -> dict[str, list[str]]:
+    """The names of each list that is given.
+
+    Raises:
+        SettingError: A list is for no part.
+        UserError: A file of names cannot be read or is empty.
+    """
+    listed = {}
+    for part, names in lists.items():
+        if names is None:
+            continue
+        if part not in SPLITS:
+            raise SettingError(f"lists.{part}", names, "is for no part", "Use train, val and test")
+        listed[part] = read_list(names) if isinstance(names, str | Path) else list(names)
+    return listed
+
+
+class Parts:
+    """The records of each part of a data folder.
+
+    The folders ``train/``, ``val/`` and ``test/`` make the parts, unless lists of names replace them. Without a
+    validation part, a seeded share of the training images is split off; groups stay together. Without a test part the
+    validation images are reported, with a warning. A folder without parts is split like a training part.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        data_format: Format,
+        lists: Lists | None = None,
+        group_pattern: str = GROUP_PATTERN,
+        val_fraction: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        """Take the settings; nothing is read yet.
+
+        Args:
+            root: The data folder.
+            data_format: Of its annotations.
+            lists: See `Lists`.
+            group_pattern: See `kemr_lightning.data.split.group_of`.
+            val_fraction: Share of the images to split off for validation.
+            seed: Seed of the split.
+        """
+        self.root = root
+        self.format = data_format
+        self.lists = {part: names for part, names in (lists or {}).items() if names is not None}
+        self.group_pattern = group_pattern
+        self.val_fraction = val_fraction
+        self.seed = seed
+        self._source: Source | None = None
+        self._read: dict[str, list[Record]] = {}
+        self._told: set[str] = set()
+
+    def records(self, part: str, whole: bool = False) -> list[Record]:
+        """The records of one part, or of the part that replaces it.
+
+        Args:
+            part: ``"train"``, ``"val"`` or ``"test"``.
+            whole: Test all images of a folder without parts, instead of those split off for validation.
+
+        Raises:
+            UserError: The part is missing, a list is wrong, or a file of the folder is broken.
+        """
+        if self.lists:
+            return self._listed(part)
+        available = self._available()
+        if part in available:
+            records = self._part(part)
+            return records if part != "train" or "val" in available else self._split(records, f"{part}/")[0]
+        if available == ["all"]:
+            everything = self._part("all")
+            if part == "test" and whole:
+                return everything
+            if part == "test":
+                self._warn_of_no_test()
+            return self._split(everything, str(self.root))[part != "train"]
+        if part == "test":
+            self._warn_of_no_test()
+            return self.records("val")
+        if part == "val" and "train" in available:
+            return self._split(self._part("train"), "train/")[1]
+        raise SettingError("root", self.root, f"has no {part}/ part", "Add it, or put all images into one folder")
+
+    def _available(self) -> list[str]:
+        if self._source is None:
+            self._source = self.format.source(self.root)
+        return self._source.parts
+
+    def _part(self, part: str) -> list[Record]:
+        """The records of a part of the source, read once."""
+        if part not in self._read and self._source is not None:
+            self._read[part] = self._source.read(part)
+        return self._read[part]
+
+    def _warn_of_no_test(self) -> None:
+        log.warning("%s has no test/ part: the validation images are reported, which flatters.", self.root)
+
+    def _listed(self, part: str) -> list[Record]:
+        """The records of a part that lists define."""
+        everything = [record for name in self._available() for record in self._part(name)]
+        names = [record.name for record in everything]
+        chosen: dict[str, list[Record]] = {}
+        for listed, wanted in names_listed(self.lists).items():
+            positions = select(names, wanted, f"lists.{listed}")
+            chosen[listed] = sorted((everything[position] for position in positions), key=lambda record: record.name)
+        _refuse_shared(chosen)
+        if part in ("train", "val") and "val" not in chosen and "train" in chosen:
+            return self._split(chosen["train"], "the training list")[part == "val"]
+        if part == "test" and "test" not in chosen:
+            log.warning("there is no list for test: the validation images are reported, which flatters.")
+            return self._listed("val")
+        if part not in chosen:
+            raise SettingError(f"lists.{part}", None, "names no image", f"Name those for {part}")
+        return chosen[part]
+
+    def _split(self, records: list[Record], where: str) -> tuple[list[Record], list[Record]]:
+        """Split records into those for training and those for validation.
+
+        Args:
+            records: Sorted by name.
+            where: Where they come from, for log lines.
+        """
+        groups = [record.group or group_of(record.name, self.group_pattern) for record in records]
+        if len(set(groups)) == 1 and len(records) > 1:
+            log.warning("%s: all images are one group by their names; they are split one by one.", where)
+            groups = [record.name for record in records]
+        first, second = grouped_split(groups, self.val_fraction, self.seed)
+        if where not in self._told:
+            self._told.add(where)
+            log.info("%s: %d images for training, %d for validation", where, len(first), len(second))
+        return [records[position] for position in first], [records[position] for position in second]
+
+
+def _refuse_shared(chosen: Mapping[str, Sequence[Record]]) -> None:
+    """Refuse an image in two lists: a model would be selected or scored by what it was trained on."""
+    seen: dict[str, str] = {}
+    for part, records in chosen.items():
+        for record in records:
+            other = seen.setdefault(record.name, part)
+            if other != part:
+                problem = f"is in the list for {other} too"
+                raise SettingError(f"lists.{part}", record.name, problem, "Keep it in one of them")
