@@ -17,9 +17,9 @@ from kemr_lightning.core.geometry import (
     grow_boxes,
     mask_targets,
     paste_grid,
+    place_detections,
     region_window,
     resize_image,
-    place_detections,
 )
 from kemr_lightning.core.instances import Detections, Instances, Patch
 
