@@ -1,8 +1,8 @@
-# make demo | test | lint | types | test-full; each sets up .venv first where it is missing or out of date.
+# make demo | test | lint | types | test-full: each first sets up .venv if it is missing or out of date.
 #   PYTHON=python3.11            the interpreter to build .venv from (3.11 or 3.12)
-#   TORCH_INDEX_URL=URL          where to take torch from, e.g. PyTorch's CPU wheels; default: pip's own configuration
+#   TORCH_INDEX_URL=URL          index to install torch from, e.g. PyTorch's CPU wheels; default: pip's configuration
 #   PYTEST_ARGS="-k labelme"     passed on to pytest
-# make refinement-evidence CKPT=FILE ROOT=DIR OUT=DIR [OTHER=DIR]: everything that docs/refinement.md tells about masks
+# make refinement-evidence CKPT=FILE ROOT=DIR OUT=DIR [OTHER=DIR]: every figure on masks in docs/refinement.md
 
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
@@ -30,7 +30,7 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(PY) run.py experiment=demo
 
-# One thread each: the processes already fill the cores, and threads that compete for them cost minutes.
+# One thread each: the processes already fill the cores, and competing threads would cost minutes.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 

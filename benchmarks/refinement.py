@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.data.synthetic import metaphase
+from kemr_lightning.data.synthetic import MetaphaseSettings, metaphase
 from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines import refine_batched, refine_exact, refine_torch
@@ -59,7 +59,7 @@ SMALL = 80 * 80
 def scene(seed: int) -> tuple[torch.Tensor, Instances]:
     """A metaphase and the soft masks that a coarse mask head would predict for it."""
     rng = np.random.default_rng(seed)
-    made = metaphase((1024, 1280), rng, count=(46, 46))
+    made = metaphase(MetaphaseSettings((1280, 1024), count=46, look="gband"), rng)
     image = torch.from_numpy(np.ascontiguousarray(made.image))
     patches = []
     for footprint in made.footprints:

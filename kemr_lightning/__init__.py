@@ -23,15 +23,16 @@ def load(
 
     Args:
         checkpoint: A ``.ckpt`` file that a training run wrote.
-        knowledge: A Neural Knowledge DNA file that refines the masks.
-        refine: Without knowledge: parameters of the CRF that refines them; None for the detector's own masks.
-        views: Turned and mirrored looks at an image that are averaged, 1 to 8: better, and as much slower.
+        knowledge: A Neural Knowledge DNA file, which then refines the masks.
+        refine: Without knowledge, the parameters of the CRF that refines the masks; None leaves the detector's own.
+        views: Number of turned and mirrored views of an image that are averaged, 1 to 8: better, and slower by that
+            factor.
 
     Returns:
         A model whose ``predict(image)`` takes a path, a PIL image or an array and returns `Instances`.
 
     Raises:
-        UserError: A file is missing, damaged or of another program.
+        UserError: A file is missing, damaged or from another program.
     """
     # Imported here, so that `import kemr_lightning` stays quick.
     from kemr_lightning.prediction.inference import Model

@@ -27,7 +27,7 @@ from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
-from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric
+from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
 from kemr_lightning.training.checkpoint import load_module, without_weights
@@ -136,7 +136,7 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     return module
 
 
-def build_metric(config: DictConfig) -> InstanceSegmentationMetric:
+def build_metric(config: DictConfig) -> InstanceMetric:
     """Build what scores instances; every task that scores uses it, with its thresholds.
 
     Args:
@@ -146,12 +146,10 @@ def build_metric(config: DictConfig) -> InstanceSegmentationMetric:
         SettingError: A threshold is out of range.
     """
     with settings_under("metric"):
-        return cast(InstanceSegmentationMetric, hydra.utils.instantiate(config.metric))
+        return cast(InstanceMetric, hydra.utils.instantiate(config.metric))
 
 
-def build_callbacks(
-    config: DictConfig, refiner: MaskRefiner | None, metric: InstanceSegmentationMetric
-) -> list[pl.Callback]:
+def build_callbacks(config: DictConfig, refiner: MaskRefiner | None, metric: InstanceMetric) -> list[pl.Callback]:
     """Build the configured callbacks.
 
     Args:
@@ -160,18 +158,19 @@ def build_callbacks(
         metric: Likewise.
     """
     built = []
-    for node in (config.callbacks or {}).values():
+    for name, node in (config.callbacks or {}).items():
         if node is None:
             continue
-        make = hydra.utils.instantiate(node, _partial_=True)
-        built.append(make(refiner=refiner, metric=metric) if make.func is RefinementCallback else make())
+        with settings_under(f"callbacks.{name}"):
+            make = hydra.utils.instantiate(node, _partial_=True)
+            built.append(make(refiner=refiner, metric=metric) if make.func is RefinementCallback else make())
     return built
 
 
 def build_trainer(
     config: DictConfig,
     refiner: MaskRefiner | None,
-    metric: InstanceSegmentationMetric,
+    metric: InstanceMetric,
 ) -> pl.Trainer:
     """Build the trainer with its callbacks and loggers.
 

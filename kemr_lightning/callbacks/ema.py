@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which validation, test and checkpoints use."""
+"""An exponential moving average of the weights, used in validation, test and checkpoints."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from typing_extensions import override
 
+from kemr_lightning.core.errors import SettingError
+
 
 class EMACallback(WeightAveraging):
     """Lightning's weight averaging with a decay that grows with the run.
 
-    After ``n`` updates the decay is ``min(decay, (1 + n) / (10 + n))``: a run of a few hundred steps does not drag its
-    random start along, a long one averages over ``1 / (1 - decay)`` steps. Validation runs on the average, and a
-    checkpoint's ``state_dict`` is the average, so whoever loads one gets it; the trained weights lie beside it for
-    resuming. Buffers with floating point values (BatchNorm's statistics) are averaged as well, others are copied.
+    After ``n`` updates the decay is ``min(decay, (1 + n) / (10 + n))``, as in TensorFlow's
+    ``ExponentialMovingAverage``: a run of a few hundred steps forgets its random start, and a long one averages over
+    about ``1 / (1 - decay)`` steps. Validation uses the average. A checkpoint's ``state_dict`` is the average, so
+    everybody who loads it gets the average; the trained weights are beside it, to resume from. Floating point buffers
+    (BatchNorm's statistics) are averaged as well, other buffers are copied.
 
     Args:
-        decay: Of the average, in [0, 1).
+        decay: Largest decay of the average, in [0, 1).
+
+    Raises:
+        SettingError: The decay is out of its range.
     """
 
     def __init__(self, decay: float = 0.998) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), not {decay}")
+            raise SettingError("decay", decay, "is not at least 0 and below 1", "Choose a value such as 0.998")
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
 
@@ -42,11 +48,11 @@ class EMACallback(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # Lightning's own would put the trained weights in place of the average when a fitted trainer goes on to test.
+        # Lightning's method would replace the average by the trained weights when a fitted trainer goes on to test.
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        # The module has the average by now; a later validation of other weights must not be swapped with it.
+        # By now the module has the average; a later validation of other weights must not exchange them for it.
         self._average_model = None

@@ -14,7 +14,7 @@ from typing_extensions import override
 from kemr_lightning.callbacks.refinement import refinement_of
 from kemr_lightning.core.run_directory import AP_OVER_IOU, FIGURES, PRECISION_RECALL, TRAINING, TRAINING_TABLE
 from kemr_lightning.output import curve_figures, mask_figures
-from kemr_lightning.output.wandb_run import run_of
+from kemr_lightning.output.wandb_run import attempt, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 class FiguresCallback(pl.Callback):
     """Draws masks of evenly spread validation and test images, and the curves of a test and of the training.
 
-    It comes after the `RefinementCallback`, whose outcomes it draws. Files: ``figures/val/NAME.png`` (the latest
+    It must come after the `RefinementCallback`, whose predictions it draws. Files: ``figures/val/NAME.png`` (the latest
     validation), ``figures/test/NAME.png``, ``figures/precision_recall.png``, ``figures/ap_over_iou.png`` and
-    ``figures/training.png``. A W&B run gets them too (``val/outlines``, ``test/outlines``, ``test/curves``,
-    ``train/curves``). A picture that fails is reported and costs nothing but itself.
+    ``figures/training.png``. They are logged to W&B too (``val/outlines``, ``test/outlines``, ``test/curves``,
+    ``train/curves``). A figure that cannot be drawn is reported, and the run goes on without it.
 
     Args:
         directory: The run directory; None for the trainer's ``default_root_dir``.
-        val_images: Number of validation images.
-        test_images: Number of test images; 0 draws nothing of a test, not even its curves.
-        score: Predictions below it are not drawn.
+        val_images: Number of validation images to draw.
+        test_images: Number of test images to draw; with 0 the curves of a test are not drawn either.
+        score: Predictions below this score are not drawn.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class FiguresCallback(pl.Callback):
             self._show(trainer, "test/curves", [folder / PRECISION_RECALL, folder / AP_OVER_IOU])
 
     def _choose(self, batches: list[int | float], stage: Literal["val", "test"]) -> None:
-        """Fix which batches' first images are drawn: evenly spread ones, the same in every epoch."""
+        """Choose the batches whose first image is drawn: evenly spread, and the same in every epoch."""
         self._drawn = []
         total = int(batches[0]) if batches and np.isfinite(batches[0]) else self.images[stage]
         count = min(self.images[stage], total)
@@ -117,14 +117,14 @@ class FiguresCallback(pl.Callback):
         latest = refinement_of(trainer).latest
         if not latest:
             return
-        outcome = latest[0]
-        name = outcome.sample.name.replace("/", "_").replace("\\", "_")
+        sample, prediction = latest[0]
+        name = sample.name.replace("/", "_").replace("\\", "_")
         path = self._folder(trainer) / stage / f"{Path(name).stem}.png"
-        _try(lambda: mask_figures.mask_picture(outcome.sample, outcome.initial, outcome.refined, path, self.score))
+        _try(lambda: mask_figures.mask_picture(sample, prediction, path, self.score))
         self._drawn.append(path)
 
     def _show(self, trainer: pl.Trainer, key: str, paths: list[Path]) -> None:
-        """Log pictures that were drawn to W&B, as one panel."""
+        """Log to W&B, as one panel, those of some pictures that could be drawn."""
         drawn = [path for path in paths if path.is_file()]
         run = run_of(trainer) if drawn else None
         if run is None:
@@ -132,7 +132,7 @@ class FiguresCallback(pl.Callback):
         import wandb  # late: only runs that log to W&B wait for it
 
         pictures = [wandb.Image(str(path)) for path in drawn]
-        _try(lambda: run.log({key: pictures, "trainer/global_step": trainer.global_step}))
+        attempt(lambda: run.log({key: pictures, "trainer/global_step": trainer.global_step}))
 
     def _training_curves(self, trainer: pl.Trainer) -> None:
         table = self._folder(trainer).parent / TRAINING_TABLE
@@ -147,7 +147,7 @@ class FiguresCallback(pl.Callback):
 
 
 def _try(draw: Callable[[], object]) -> None:
-    """A picture is not worth a training: report its failure and go on."""
+    """Draw a figure; if that fails, report it and go on, for no figure is worth a training."""
     try:
         draw()
     except Exception:

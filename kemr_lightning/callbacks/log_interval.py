@@ -1,4 +1,4 @@
-"""Short trainings log often enough that their curves have points."""
+"""Let short trainings log often enough to draw a curve."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing_extensions import override
 
 
 class LogIntervalCallback(pl.Callback):
-    """Lowers ``trainer.log_every_n_steps`` where it would give a training fewer than some points of losses.
+    """Lowers ``trainer.log_every_n_steps`` where a training would log its losses too few times.
 
     Args:
-        points: The least number of points wanted, or all steps of a training that has fewer.
+        points: Least number of times; a training with fewer steps logs every step.
     """
 
     def __init__(self, points: int = 20) -> None:

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar in a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar in a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 class ProgressCallback(RichProgressBar):
-    """Lightning's rich bar with the losses and the last MaskAP, over the whole run where a run is counted in steps.
+    """Lightning's rich bar with the losses and the last MaskAP; it spans the whole run if that is counted in steps.
 
-    Where the output is no terminal (a file, a batch system) there is no bar; a line with the same content is logged
-    every so often instead.
+    Where the output is not a terminal (a file, a batch system), a line with the same content is logged now and then
+    instead.
 
     Args:
-        seconds_between_lines: Time between two lines without a terminal.
-        refresh_rate: Of the bar, per second.
+        seconds_between_lines: Time between two such lines.
+        refresh_rate: How often the bar is drawn, per second.
     """
 
     def __init__(self, seconds_between_lines: float = 30.0, refresh_rate: int = 5) -> None:
@@ -45,7 +45,7 @@ class ProgressCallback(RichProgressBar):
     @property
     @override
     def total_train_batches(self) -> int | float:
-        # Lightning's bar starts anew with each epoch; a run of 2,500 steps has 80 short ones.
+        # Lightning's bar starts again with each epoch, and a run of 2,500 steps may have 80 short epochs.
         return self.trainer.max_steps if self._in_steps else super().total_train_batches
 
     @property
@@ -90,6 +90,7 @@ class ProgressCallback(RichProgressBar):
             self._line(trainer)
 
     def _line(self, trainer: pl.Trainer) -> None:
+        """Log a line, if there is no terminal for the bar."""
         if self.terminal or not trainer.is_global_zero:
             return
         self._last_line = now = time.monotonic()
@@ -105,7 +106,7 @@ class ProgressCallback(RichProgressBar):
 
 
 def shown(trainer: pl.Trainer) -> dict[str, float]:
-    """The losses of the last step, summed by kind, and the last validation's MaskAP and refinement's part in it."""
+    """What progress shows: the losses of the last step, summed by kind, and the last validation's MaskAP and gain."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     losses: dict[str, float] = {}
     for name, value in values.items():
@@ -118,7 +119,7 @@ def shown(trainer: pl.Trainer) -> dict[str, float]:
 
 
 def duration(seconds: float) -> str:
-    """``1:05:09`` or ``5:09``."""
+    """A time as ``1:05:09`` or ``5:09``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,20 +1,20 @@
-"""Refine what the model predicts and score it before and after, at validation, test and predict."""
+"""Refine what the model predicts, and score it before and after, at validation and test."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from torch import Tensor
 from typing_extensions import override
 
+from kemr_lightning.core.contracts import MaskRefiner, Prediction
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes, summarise
+from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
 from kemr_lightning.output.coco_results import CocoResultsWriter
@@ -22,47 +22,25 @@ from kemr_lightning.output.coco_results import CocoResultsWriter
 Stage = Literal["val", "test"]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one image.
-
-    Attributes:
-        sample: The image and its annotations.
-        initial: The detector's instances.
-        refined: The same with refined masks, or None without a refiner.
-    """
-
-    sample: Sample
-    initial: Instances
-    refined: Instances | None
-
-    @property
-    def final(self) -> Instances:
-        """The refined instances, or the initial ones without a refiner."""
-        return self.initial if self.refined is None else self.refined
-
-
 class RefinementCallback(pl.Callback):
-    """Refines each batch's instances and scores initial and refined ones with two metrics of one kind.
+    """Refines the instances of each batch, and scores initial and refined ones with two copies of one metric.
 
-    Logged at the end of a validation (``val/``) or test (``test/``) epoch: ``initial/NAME``, ``refined/NAME`` and
-    ``gain/NAME`` (refined - initial) for BoxAP, MaskAP, AP50, AP75 and IA, and ``val/NAME`` itself for the final
-    instances, which exists with and without a refiner. They are logged before checkpoints are saved, so any of them
-    can be monitored. After a test the files of `CocoResultsWriter` are in the run directory. In prediction the
-    instances that `Trainer.predict` returns are the refined ones.
+    At the end of a validation (``val/``) or test (``test/``) epoch it logs ``initial/NAME``, ``refined/NAME`` and
+    ``gain/NAME`` (refined - initial) for each of the metric's figures, such as ``val/refined/MaskAP``, and
+    ``val/NAME`` for the final instances, which exists with and without a refiner. Checkpoints are saved after that, so
+    any of these can be monitored. After a test the files of `CocoResultsWriter` are in the run directory.
 
     Args:
-        refiner: ``(image (H, W) uint8, instances) -> instances`` with the same boxes, scores and labels; None for no
-            refinement.
-        metric: The metric to score with; a default one if None. It is copied.
+        refiner: Refines the masks of an image; None for no refinement.
+        metric: The metric to score with, which is copied; None for `InstanceSegmentationMetric`.
         directory: Where a test's files go; None for the trainer's ``default_root_dir``.
-        label_names: Names of labels 1, 2, ... for the files; None asks the data module's ``label_names``, if any.
+        label_names: Names of labels 1, 2, ... for the files; None for those of the data module, if it has any.
     """
 
     def __init__(
         self,
-        refiner: Callable[[Tensor, Instances], Instances] | None = None,
-        metric: InstanceSegmentationMetric | None = None,
+        refiner: MaskRefiner | None = None,
+        metric: InstanceMetric | None = None,
         directory: str | Path | None = None,
         label_names: Sequence[str] | None = None,
     ) -> None:
@@ -70,23 +48,24 @@ class RefinementCallback(pl.Callback):
         self.directory = None if directory is None else Path(directory)
         self.label_names = label_names
         metric = InstanceSegmentationMetric() if metric is None else metric
-        self.metrics = {"initial": copy.deepcopy(metric)}
+        self.metrics: dict[str, InstanceMetric] = {"initial": copy.deepcopy(metric)}
         if refiner is not None:
             self.metrics["refined"] = copy.deepcopy(metric)
         self.figures: dict[str, dict[str, float]] = {}
-        """The last epoch's ``initial``, ``refined`` and ``gain``, each name -> percent."""
+        """The last epoch's figures: ``initial``, ``refined`` and ``gain``, each name -> value."""
         self.extended: dict[str, dict[str, Any]] = {}
-        """The last test's further figures: `extended_figures` and, with masks, ``errors`` of each of them."""
+        """The last test's further figures, by ``initial`` and ``refined``: `extended_figures`, and with masks
+        ``errors`` as `summarise` gives them."""
         self.records: dict[str, list[ImageRecord]] = {}
         """The last test's images of all processes, with their ``initial`` and ``refined`` predictions."""
         self.matches: dict[str, list[ImageMatch]] = {}
-        """What became of their annotations, in the same order."""
-        self.latest: list[Outcome] = []
-        """The last batch, for callbacks that come after this one."""
+        """The matchings of these images, in the same order."""
+        self.latest: list[tuple[Sample, Prediction]] = []
+        """The images of the last batch, for callbacks that come after this one."""
         self.seconds_per_image = 0.0
-        """What refining took in the last epoch, mean."""
+        """Mean time that refining an image took in the last epoch."""
         self.seconds: list[float] = []
-        """What refining took for each image of the epoch so far."""
+        """Time that refining each image of the epoch has taken so far."""
 
     @override
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -94,10 +73,6 @@ class RefinementCallback(pl.Callback):
 
     @override
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restart(pl_module)
-
-    @override
-    def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restart(pl_module)
 
     @override
@@ -125,20 +100,6 @@ class RefinementCallback(pl.Callback):
         self._score(outputs, batch)
 
     @override
-    def on_predict_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        # In place, so that `Trainer.predict` returns the final instances.
-        self.latest = self._refine(outputs, batch)
-        outputs[:] = [outcome.final for outcome in self.latest]
-
-    @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log(pl_module, "val")
 
@@ -159,6 +120,7 @@ class RefinementCallback(pl.Callback):
             )
 
     def _details(self, name: str, records: Sequence[ImageRecord], label_names: Sequence[str]) -> dict[str, Any]:
+        """The further figures of ``initial`` or ``refined`` predictions; their matchings are kept."""
         metric = self.metrics[name]
         found = extended_figures(records, metric.ia_score, metric.ia_iou, label_names)
         of_masks = "mask" in found
@@ -174,23 +136,18 @@ class RefinementCallback(pl.Callback):
             metric.to(pl_module.device)
             metric.reset()
 
-    def _refine(self, outputs: Sequence[Instances], batch: Sequence[Sample]) -> list[Outcome]:
-        outcomes = []
-        for instances, sample in zip(outputs, batch, strict=True):
+    def _score(self, outputs: Sequence[Instances], batch: Sequence[Sample]) -> None:
+        """Refine the instances of a batch and give them to the metrics."""
+        self.latest = []
+        for sample, instances in zip(batch, outputs, strict=True):
             start = time.perf_counter()
             refined = None if self.refiner is None else self.refiner(sample.image, instances)
             self.seconds.append(time.perf_counter() - start)
-            outcomes.append(Outcome(sample, instances, refined))
-        return outcomes
-
-    def _score(self, outputs: Sequence[Instances], batch: Sequence[Sample]) -> None:
-        self.latest = self._refine(outputs, batch)
-        for outcome in self.latest:
-            sample = outcome.sample
+            self.latest.append((sample, Prediction(instances, refined)))
+        for sample, prediction in self.latest:
             truth = Instances.empty(sample.image_size) if sample.instances is None else sample.instances
-            self.metrics["initial"].update([outcome.initial], [truth], [sample.image_id], [sample.name])
-            if outcome.refined is not None:
-                self.metrics["refined"].update([outcome.refined], [truth], [sample.image_id], [sample.name])
+            for name, found in prediction.layers():
+                self.metrics[name].update([found], [truth], [sample.image_id], [sample.name])
 
     def _log(self, pl_module: pl.LightningModule, stage: Stage) -> None:
         self.figures = {
@@ -219,4 +176,4 @@ def refinement_of(trainer: pl.Trainer) -> RefinementCallback:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, RefinementCallback):
             return callback
-    raise ValueError("there is no RefinementCallback whose outcomes could be shown: put one before this callback")
+    raise ValueError("there is no RefinementCallback whose predictions could be shown: put one before this callback")

@@ -1,4 +1,4 @@
-"""A training under Slurm whose time is up is saved between two steps and queued again."""
+"""Under Slurm, save a training whose time is up between two steps, and queue it again."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ JOB = "SLURM_JOB_ID"
 
 
 class RequeueCallback(pl.Callback):
-    """At SIGUSR1 (``sbatch --signal=SIGUSR1@180``) saves ``last.ckpt`` after the running step and requeues the job.
+    """On SIGUSR1 (``sbatch --signal=SIGUSR1@180``) saves ``last.ckpt`` after the current step and requeues the job.
 
-    Lightning's own handler, which is not installed where there is one already, saves at once, wherever the processes
-    are: when one is still in its forward pass and another waits for its gradients, both wait for ever. Here all agree
-    between two steps. Outside Slurm nothing is done. It comes after callbacks that change what is saved.
+    Lightning's own handler, which is only installed if there is no other one, saves at once, wherever each process is:
+    if one is still in its forward pass while another waits for its gradients, both wait for ever. Here all processes
+    agree between two steps. Outside Slurm it does nothing. It must come after callbacks that change what is saved.
 
     Args:
-        directory: Where ``last.ckpt`` goes.
+        directory: The folder for ``last.ckpt``.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -41,7 +41,8 @@ class RequeueCallback(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and JOB in os.environ and threading.current_thread() is threading.main_thread():
             there = signal.getsignal(SIGNAL)
-            left = isinstance(getattr(there, "__self__", None), RequeueCallback)  # by a training that has failed
+            # A training that has failed leaves its handler behind.
+            left = isinstance(getattr(there, "__self__", None), RequeueCallback)
             if there in (signal.SIG_DFL, None) or left:
                 signal.signal(SIGNAL, self._ask)
                 self._installed = True
@@ -62,7 +63,7 @@ class RequeueCallback(pl.Callback):
         trainer.save_checkpoint(self.path)
         done = trainer.strategy.broadcast(requeue(os.environ[JOB]) if trainer.is_global_zero else False)
         if done:
-            # Lightning logs a step after its callbacks, which the exit below would leave out.
+            # Lightning logs a step after its callbacks have run; the exit below would skip that.
             trainer._logger_connector.update_train_step_metrics()
             logger.warning("step %d is saved and job %s queued again", trainer.global_step, os.environ[JOB])
             raise SystemExit(0)
@@ -72,13 +73,13 @@ class RequeueCallback(pl.Callback):
 
 
 def requeue(job: str) -> bool:
-    """Ask Slurm to run a job again, from its beginning and under its number.
+    """Ask Slurm to run a job again, from its beginning and under the same number.
 
     Args:
         job: ``SLURM_JOB_ID``.
 
     Returns:
-        Whether it will. If not, the reason is logged.
+        Whether Slurm agreed. If not, the reason is logged.
     """
     try:
         asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Checkpoints: the best validated model, and the state of the training to go on from."""
+"""Checkpoints: the best validated model, and the state of the training to resume from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kemr_lightning.core.distributed import is_first
 
 
 class CheckpointCallback(ModelCheckpoint):
-    """Lightning's checkpoint callback whose ``last.ckpt`` is what its name says.
+    """Lightning's checkpoint callback with a ``last.ckpt`` that is the last state indeed.
 
-    Lightning's own writes it only together with a better model: a training that was interrupted long after its best
-    validation would go on from there. Here it follows every validation, better or not, and the end of the training.
+    Lightning's own writes it only when a better model is found: a training that was interrupted long after its best
+    validation would resume from there. Here it is written after every validation and at the end of the training.
 
-    A training that is resumed in another directory takes its best model so far along, so that ``best.ckpt`` is the best
-    of the whole training; Lightning's own forgets that there was one.
+    A training that is resumed in another directory copies its best model so far to it, so that ``best.ckpt`` is the
+    best of the whole training; Lightning's own forgets that there was one.
     """
 
     @override
@@ -44,16 +44,16 @@ class CheckpointCallback(ModelCheckpoint):
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        # The end is saved here: at `on_train_end` averaged weights have taken the place of the trained ones.
+        # The end is saved here: by `on_train_end` averaged weights have replaced the trained ones.
         if self._should_save_on_train_epoch_end(trainer) or _is_ending(trainer):
             self._follow(trainer)
 
     def _follow(self, trainer: pl.Trainer) -> None:
-        """Save ``last.ckpt`` unless this step is saved."""
+        """Save ``last.ckpt``, unless this step has been saved already."""
         if self.save_last and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 def _is_ending(trainer: pl.Trainer) -> bool:
-    """Whether the epoch that ends is the last: all steps are done, or time is up."""
+    """Whether the epoch that ends is the last one: all steps are done, or the training is to stop."""
     return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step

@@ -1,8 +1,7 @@
-"""A row per test image and precision over recall, as tables on disk and, with the images themselves, in W&B."""
+"""Tables of a test, a row per image and precision over recall: on disk, and with the images themselves in W&B."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +10,14 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from typing_extensions import override
 
-from kemr_lightning.callbacks.refinement import Outcome, RefinementCallback, refinement_of
+from kemr_lightning.callbacks.refinement import RefinementCallback, refinement_of
+from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.files import write_csv
+from kemr_lightning.core.instances import Sample
 from kemr_lightning.core.run_directory import PER_IMAGE, PRECISION_RECALL_TABLE
 from kemr_lightning.output.overlays import layered_image
-from kemr_lightning.output.per_image import (
-    CURVE_COLUMNS,
-    curve_rows,
-    image_columns,
-    image_rows,
-)
+from kemr_lightning.output.per_image import CURVE_COLUMNS, curve_rows, image_columns, image_rows
 from kemr_lightning.output.wandb_run import attempt, run_of
-
-logger = logging.getLogger(__name__)
 
 CHARTED = ("0.50", "0.75", "0.85")
 """IoU thresholds of the curves in W&B's chart; the files have all."""
@@ -32,21 +26,21 @@ CHARTED = ("0.50", "0.75", "0.85")
 class TablesCallback(pl.Callback):
     """Writes ``per_image.csv`` and ``precision_recall.csv`` after a test, and logs both to W&B.
 
-    In W&B ``test/images`` is the table of all images, evenly spread ones first, with the image and its ground truth,
-    initial and refined masks as layers; ``val/images`` shows such images of each validation. They are made from the
-    patches, a map per layer. It comes after the `RefinementCallback`, whose outcomes it shows.
+    In W&B ``test/images`` is the table of all test images. Its first rows, those of evenly spread images, show the
+    image with its ground truth, initial and refined masks as layers; ``val/images`` shows such images of each
+    validation. It must come after the `RefinementCallback`, whose predictions it shows.
 
     Args:
         directory: The run directory; None for the trainer's ``default_root_dir``.
         images: Number of test images that W&B's table shows; 0 for a table without images.
-        val_images: Number of validation images.
+        val_images: Number of validation images that W&B shows.
     """
 
     def __init__(self, directory: str | Path | None = None, images: int = 16, val_images: int = 2) -> None:
         self.directory = None if directory is None else Path(directory)
         self.images = {"val": val_images, "test": images}
         self.shown: dict[int, Any] = {}
-        """Image id -> ``wandb.Image``, of the epoch."""
+        """The epoch's images so far: image id -> ``wandb.Image``."""
 
     @override
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -109,22 +103,23 @@ class TablesCallback(pl.Callback):
     def _show(
         self, trainer: pl.Trainer, batch_idx: int, batches: Sequence[int | float], stage: Literal["val", "test"]
     ) -> None:
-        """Make images of a batch until as many are shown as this part of the epoch may have."""
+        """Add images of the batch, as many as are due by now if they are spread over the epoch."""
         if not self.images[stage] or trainer.sanity_checking or not trainer.is_global_zero or run_of(trainer) is None:
             return
         total = batches[0] if batches and math.isfinite(batches[0]) else 1
         due = math.ceil(self.images[stage] * min((batch_idx + 1) / max(total, 1), 1))
         refinement = refinement_of(trainer)
-        for outcome in refinement.latest[: max(due - len(self.shown), 0)]:
-            attempt(lambda outcome=outcome: self._add(refinement, outcome))  # type: ignore[misc]
+        for sample, prediction in refinement.latest[: max(due - len(self.shown), 0)]:
+            attempt(lambda s=sample, p=prediction: self._add(refinement, s, p))  # type: ignore[misc]
 
-    def _add(self, refinement: RefinementCallback, outcome: Outcome) -> None:
+    def _add(self, refinement: RefinementCallback, sample: Sample, prediction: Prediction) -> None:
         metric = refinement.metrics["initial"]
-        self.shown[outcome.sample.image_id] = layered_image(
-            outcome.sample, outcome.initial, outcome.refined, metric.ia_score, metric.ia_iou, metric.threshold
+        self.shown[sample.image_id] = layered_image(
+            sample, prediction, metric.ia_score, metric.ia_iou, metric.threshold
         )
 
     def _table(self, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Any:
+        """``per_image.csv`` as a ``wandb.Table``, rows with an image first."""
         import wandb
 
         ordered = sorted(rows, key=lambda row: row["image_id"] not in self.shown)
@@ -134,6 +129,7 @@ class TablesCallback(pl.Callback):
 
 
 def _chart(curves: Sequence[dict[str, Any]]) -> Any:
+    """``precision_recall.csv`` as a chart of W&B, a line for each kind of masks and IoU threshold."""
     import wandb
 
     lines: dict[tuple[str, str], tuple[list[float], list[float]]] = {}

@@ -1,36 +1,33 @@
-"""How long training and prediction take, in ``timing.json``."""
+"""How long training and testing take, for ``timing.json``."""
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.core.files import write_json
-from kemr_lightning.core.run_directory import TIMING
+from kemr_lightning.output.timing import write_timing
 from kemr_lightning.training.store import PredictionStore
 
 
 class TimingCallback(pl.Callback):
-    """Writes ``timing.json``: ``machine``, ``training`` and ``test``, each part when it is known.
+    """Writes ``timing.json``: ``machine``, and ``training`` and ``test`` as soon as each is known.
 
-    ``training`` has ``seconds`` (wall clock, validation left out), ``cpu_seconds`` (of this process, all its threads),
-    ``validation_seconds`` and ``steps``. They travel in checkpoints: after a resume they are those of the steps that
-    made the model, whatever was lost by the interruption left out.
+    ``training`` has ``seconds`` (wall clock, without validation), ``cpu_seconds`` (of this process with all its
+    threads), ``validation_seconds`` and ``steps``. They travel in checkpoints, so that after a resume they are the
+    times of the steps that made the model, without those that an interruption has lost.
 
-    ``test`` has the median ``seconds_per_image`` of the model and ``refinement_seconds_per_image``, wall clock, and the
-    number of ``images`` they are of. Images whose predictions came from the store are not timed. The median leaves out
-    what the first image pays for all (compiling, memory).
+    ``test`` has the median ``seconds_per_image`` of the model and ``refinement_seconds_per_image``, both wall clock,
+    and the number of ``images`` that were timed. Images whose predictions came from the store are not timed. The
+    median ignores one-time costs that fall on the first image (compiling, allocating).
 
-    It comes before the `RefinementCallback`, whose work would be counted as the model's otherwise.
+    It must come before the `RefinementCallback`, or refinement is timed as part of the model.
 
     Args:
         directory: Where the file goes; None for the trainer's ``default_root_dir``.
@@ -40,7 +37,7 @@ class TimingCallback(pl.Callback):
         self.directory = None if directory is None else Path(directory)
         self.training = {"seconds": 0.0, "cpu_seconds": 0.0, "validation_seconds": 0.0}
         self.seconds: list[float] = []
-        """What the model took for each image of the last test."""
+        """Time that the model took for each image of the last test."""
         self._since: tuple[float, float] | None = None
         self._batch = 0.0
         self._reused = 0
@@ -116,7 +113,7 @@ class TimingCallback(pl.Callback):
         self._write(trainer, pl_module, "test", values)
 
     def _count(self) -> None:
-        """Add what has passed since the last time; nothing outside training."""
+        """Add the time since the last call; outside training, nothing."""
         if self._since is None:
             return
         now = (time.perf_counter(), time.process_time())
@@ -124,35 +121,25 @@ class TimingCallback(pl.Callback):
         self.training["cpu_seconds"] += now[1] - self._since[1]
         self._since = now
 
-    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, part: str, values: dict[str, Any]) -> None:
-        if not trainer.is_global_zero:
-            return
-        path = (self.directory or Path(trainer.default_root_dir)) / TIMING
-        write_json(path, {**read_timing(path.parent), "machine": machine(pl_module.device), part: values}, indent=1)
-
-
-def read_timing(directory: Path) -> dict[str, Any]:
-    """The content of a run directory's ``timing.json``; empty where there is none or it cannot be read."""
-    try:
-        content = json.loads((directory / TIMING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the times were measured on: device, threads, version of torch."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    def _write(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        part: Literal["training", "test"],
+        values: dict[str, Any],
+    ) -> None:
+        if trainer.is_global_zero:
+            write_timing(self.directory or Path(trainer.default_root_dir), part, values, pl_module.device)
 
 
 def _now(module: pl.LightningModule) -> tuple[float, float]:
-    """Wall clock and processor time, the device's queue worked off."""
+    """Wall clock and processor time in seconds, once the device has done all that was asked of it."""
     if module.device.type == "cuda":
         torch.cuda.synchronize(module.device)
     return time.perf_counter(), time.process_time()
 
 
 def _reused(module: pl.LightningModule) -> int:
+    """How many predictions have come from the module's store so far."""
     store = getattr(module, "store", None)
     return store.reused if isinstance(store, PredictionStore) else 0

@@ -1,14 +1,14 @@
 """Where two systems differ the most, chosen by rule.
 
 Every annotation is paired with a prediction of each system as Instance Accuracy does: predictions from a score on, the
-highest first, each takes the free annotation of its class with the highest mask IoU if that reaches the threshold.
+highest first, each take the free annotation of their class with the highest mask IoU if that reaches the threshold.
 
-- *masks*: annotations that both systems found. The difference is the second system's IoU less the first's; the largest
-  positive ones are its wins, the largest negative ones its losses.
-- *found*: annotations that one system found and the other did not, those with the highest IoU first.
+- *masks*: annotations that both systems found. The difference is the second system's IoU minus the first's; the largest
+  positive ones are wins of the second system, the largest negative ones its losses.
+- *found*: annotations that only one of the systems found, those with the highest IoU first.
 
 Ties keep the order of images and annotations. A case that lies in the window of an earlier one, and so is in its
-picture already, is passed over. As many wins as losses are asked for, and nothing is chosen by hand.
+picture already, is passed over. Wins and losses are limited to the same number; nothing is chosen by hand.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from kemr_lightning.metrics.segmentation import greedy_pairs
 from kemr_lightning.output.mask_figures import apart, square_about
 
 NOTABLE = 0.02
-"""Least change of an IoU that is counted as one."""
+"""A change of an IoU counts if it is larger."""
 
 Window = tuple[float, float, float, float]
+"""``(x0, y0, x1, y1)`` in pixels of an image."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a system made of an annotation.
+    """Whether a system found an annotation, and how well.
 
     Attributes:
-        prediction: Position of its prediction in the record, or None if it was not found.
-        iou: Of their masks, 0 if it was not found.
+        prediction: Position of the matching prediction in the record, or None if the annotation was not found.
+        iou: IoU of the two masks, 0 if it was not found.
     """
 
     prediction: int | None = None
@@ -45,13 +46,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Case:
-    """An annotation and what two systems made of it.
+    """An annotation and how two systems found it.
 
     Attributes:
         image: Position of its image in the records.
         truth: Its position in the image's annotations.
-        first: Of the first system.
-        second: Of the second system.
+        first: How the first system found it.
+        second: How the second system found it.
     """
 
     image: int
@@ -61,7 +62,7 @@ class Case:
 
     @property
     def difference(self) -> float:
-        """IoU of the second less that of the first."""
+        """IoU of the second system minus that of the first."""
         return self.second.iou - self.first.iou
 
 
@@ -70,10 +71,10 @@ class Choice:
     """The cases to show, and how many there are in all.
 
     Attributes:
-        wins: Those in which the second system is better.
-        losses: Those in which the first is.
-        better: Number of annotations with a difference of more than `NOTABLE` (masks), or found by the second alone.
-        worse: The same for the first.
+        wins: Cases in which the second system is better.
+        losses: Cases in which the first system is better.
+        better: Number of annotations with a difference above `NOTABLE` (masks), or found by the second system alone.
+        worse: The same number for the first system.
         compared: Number of annotations that were compared.
     """
 
@@ -85,7 +86,16 @@ class Choice:
 
 
 def found_by(records: Sequence[ImageRecord], score: float, iou: float) -> list[list[Found]]:
-    """What became of every annotation, by image and annotation."""
+    """How a system found every annotation.
+
+    Args:
+        records: The system's records.
+        score: Predictions with a lower score do not count.
+        iou: Least IoU of a prediction with its annotation.
+
+    Returns:
+        By image, then by annotation.
+    """
     result = []
     for item in records:
         found = [Found()] * len(item.truth)
@@ -97,7 +107,14 @@ def found_by(records: Sequence[ImageRecord], score: float, iou: float) -> list[l
 
 
 def cases_of(first: System, second: System, score: float = 0.5, iou: float = 0.5) -> list[Case]:
-    """All annotations with what two systems made of them; both were tested on the same images."""
+    """All annotations with how two systems found them.
+
+    Args:
+        first: A system.
+        second: Another one, tested on the same images.
+        score: Predictions with a lower score do not count.
+        iou: Least IoU of a prediction with its annotation.
+    """
     sides = (found_by(row.records, score, iou) for row in (first, second))
     return [
         Case(image, truth, one, other)
@@ -107,12 +124,12 @@ def cases_of(first: System, second: System, score: float = 0.5, iou: float = 0.5
 
 
 def choose_masks(cases: Sequence[Case], records: Sequence[ImageRecord], count: int) -> Choice:
-    """Annotations that both found, by the difference of their masks; see the module.
+    """Choose annotations that both systems found, by the difference of their masks; see the module.
 
     Args:
-        cases: All of them.
-        records: Of either system, for places and sizes.
-        count: Wins to show, and losses.
+        cases: All cases.
+        records: The records of either system, for places and sizes.
+        count: Most wins to show, and most losses.
     """
     both = [case for case in cases if case.first.prediction is not None and case.second.prediction is not None]
     wins = sorted((case for case in both if case.difference > 0), key=lambda case: -case.difference)
@@ -123,7 +140,7 @@ def choose_masks(cases: Sequence[Case], records: Sequence[ImageRecord], count: i
 
 
 def choose_found(cases: Sequence[Case], records: Sequence[ImageRecord], count: int) -> Choice:
-    """Annotations that one found, by the fit of its mask; arguments as in `choose_masks`."""
+    """Choose annotations that one system found, by the IoU of its mask; arguments as in `choose_masks`."""
     wins = [case for case in cases if case.first.prediction is None and case.second.prediction is not None]
     losses = [case for case in cases if case.first.prediction is not None and case.second.prediction is None]
     wins.sort(key=lambda case: -case.second.iou)
@@ -133,6 +150,7 @@ def choose_found(cases: Sequence[Case], records: Sequence[ImageRecord], count: i
 
 
 def _spread(cases: Sequence[Case], records: Sequence[ImageRecord], count: int) -> list[Case]:
+    """The first cases that do not lie in the window of an earlier one."""
     chosen: list[Case] = []
     for case in cases:
         if len(chosen) >= count:
@@ -155,10 +173,15 @@ def _corners(box: Box) -> Window:
 
 
 def instance_rows(systems: Sequence[System], score: float = 0.5, iou: float = 0.5) -> list[dict[str, str | float]]:
-    """A row per annotation with its IoU in every system, nothing where it was not found.
+    """A row per annotation with its IoU in every system.
+
+    Args:
+        systems: Systems that were tested on the same images.
+        score: Predictions with a lower score do not count.
+        iou: Least IoU of a prediction with its annotation.
 
     Returns:
-        ``image``, ``annotation`` (from 1), ``area``, then a column per system.
+        Rows of ``image``, ``annotation`` (from 1), ``area``, then a column per system; NaN where it was not found.
     """
     found = {row.name: found_by(row.records, score, iou) for row in systems}
     rows: list[dict[str, str | float]] = []
@@ -173,6 +196,6 @@ def instance_rows(systems: Sequence[System], score: float = 0.5, iou: float = 0.
 
 
 def mean_difference(cases: Sequence[Case]) -> float:
-    """Mean difference of IoU over annotations that both found, NaN without any."""
+    """Mean difference of IoU over annotations that both systems found, NaN without any."""
     both = [c.difference for c in cases if c.first.prediction is not None and c.second.prediction is not None]
     return float(np.mean(both)) if both else math.nan

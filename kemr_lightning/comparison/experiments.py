@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from kemr_lightning.comparison.fairness import differences, settings_of
+from kemr_lightning.comparison.fairness import differences, flat_settings, settings_of
 from kemr_lightning.comparison.runs import is_finished, read_config
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.overrides import is_one_of, key_of
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.core.overrides import is_one_of, key_of, override, split
 from kemr_lightning.core.run_directory import COMPARED_RUNS, CONFIG, LAST
 
 logger = logging.getLogger(__name__)
@@ -20,44 +20,46 @@ logger = logging.getLogger(__name__)
 Compose = Callable[[list[str]], DictConfig]
 
 OWN_KEYS = ("task", "experiment", "experiments", "runs", "name", "compare", "paths.run_dir")
-"""What belongs to the comparison and not to its trainings; ``hydra.*`` never gets here."""
+"""Keys that belong to the comparison and not to its trainings; ``hydra.*`` never gets here."""
 REFINING = ("refine", "knowledge")
-"""What only experiments that refine are given."""
+"""Keys that only experiments that refine are given."""
 
 
 def compose_experiments(
     names: Sequence[str], overrides: Sequence[str], compose: Compose, directory: Path
 ) -> dict[Path, DictConfig]:
-    """The configuration of each training: the experiment's own, with what else the command line says.
+    """The configuration of each training: the experiment's own, and what else the command line says.
 
     Args:
-        names: Experiments.
-        overrides: The whole command line of the comparison. What is about refinement goes only to experiments that
-            refine; all else goes to every one.
-        compose: Overrides -> configuration.
-        directory: Of the comparison.
+        names: The experiments.
+        overrides: The whole command line of the comparison. Overrides of the refinement go only to experiments that
+            refine; all others go to every experiment.
+        compose: Makes a configuration from overrides.
+        directory: The directory of the comparison.
 
     Returns:
         Run directory -> configuration, in the order of the names.
 
     Raises:
-        UserError: An experiment is named twice or does not exist, or ``ckpt`` is given.
+        SettingError: An experiment is named twice, or a checkpoint is given.
     """
     shared: list[str] = []
     refining: list[str] = []
-    for override in overrides:
-        key = key_of(override)
+    for word in overrides:
+        key = key_of(word)
         if key == "ckpt":
-            raise UserError(
-                "task=compare finds its checkpoints itself. Leave ckpt out; init=FILE starts all from a file"
+            raise SettingError(
+                *split(word),
+                "has no use here: a comparison finds its checkpoints itself",
+                "Leave it out; init starts every training from one file",
             )
         if not is_one_of(key, OWN_KEYS):
-            (refining if is_one_of(key, REFINING) else shared).append(override)
+            (refining if is_one_of(key, REFINING) else shared).append(word)
     if len(set(names)) < len(names):
-        raise UserError(f"experiments={list(names)} names one twice. Name each once")
+        raise SettingError("experiments", list(names), "names one twice", "Name each once")
     found = {}
     for name in names:
-        words = [f"experiment={name}", "task=train", *shared]
+        words = [override("experiment", name), override("task", "train"), *shared]
         config = compose(words)
         if config.refine is not None and refining:
             config = compose([*words, *refining])
@@ -68,7 +70,7 @@ def compose_experiments(
     return found
 
 
-def train_missing(trainings: dict[Path, DictConfig], train: Callable[[DictConfig], Any]) -> None:
+def train_missing(trainings: Mapping[Path, DictConfig], train: Callable[[DictConfig], Any]) -> None:
     """Train what is not finished yet, from its last checkpoint if it has one.
 
     Args:
@@ -96,33 +98,26 @@ def train_missing(trainings: dict[Path, DictConfig], train: Callable[[DictConfig
 
 
 def _check_settings(run_dir: Path, config: DictConfig) -> None:
-    """Refuse to take another training's result for this one's."""
+    """Refuse to take the result of a training with other settings for this one's."""
     if not (run_dir / CONFIG).is_file() or not ((run_dir / LAST).is_file() or is_finished(run_dir)):
         return
     there = read_config(run_dir)
     both = {"there": _all_settings(there), "asked for": _all_settings(config)}
     if there.get("ckpt") is not None:
-        # A training that was taken up again had its start in the checkpoint, not in init.
+        # A resumed training has its start in the checkpoint; its configuration no longer says init.
         for settings in both.values():
             settings.pop("init", None)
     lines = differences(both)
     if lines:
         raise UserError(
             f"{run_dir} holds a training with other settings: {lines[0]}. "
-            "Give another hydra.run.dir, the same settings, or delete it"
+            "Compare in another directory, ask for the same settings, or delete it"
         )
 
 
 def _all_settings(config: DictConfig) -> dict[str, Any]:
+    """Everything that decides the result of a training: dotted keys and plain values, what is not set left out."""
     found = settings_of(config)
     for key in ("model", "refine", "knowledge"):
-        node = config.get(key)
-        plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        found |= {f"{key}: {name}": value for name, value in _leaves(plain).items()}
+        found |= flat_settings(config, key)
     return found
-
-
-def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {n: v for key, inner in value.items() for n, v in _leaves(inner, f"{prefix}.{key}").items()}
-    return {} if value is None else {prefix.lstrip("."): value}

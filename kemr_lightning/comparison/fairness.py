@@ -1,4 +1,4 @@
-"""What may not be compared, and what differs between compared runs besides the system."""
+"""Which runs may not be compared, and what differs between compared runs besides the system."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.metrics.records import ImageRecord
 
 BUDGET = ("seed", "init", "optimizer", "scheduler", "data", "model.weights", "callbacks.ema.decay")
 TRAINER = (
@@ -33,32 +34,36 @@ def check_same_test(runs: Sequence[FinishedRun]) -> None:
         runs: At least one.
 
     Raises:
-        UserError: Naming two runs and what differs.
+        UserError: Names two runs and what differs.
     """
     first = runs[0]
-    base = {item.image_id: item for item in first.initial}
     for run in runs[1:]:
-        other = {item.image_id: item for item in run.initial}
-        both = f"{first.directory} and {run.directory}"
-        names = [{(item.name, item.size) for item in records.values()} for records in (base, other)]
-        if names[0] != names[1]:
-            name, _ = min(names[0] ^ names[1])
+        _check_pair(f"{first.directory} and {run.directory}", first.initial, run.initial)
+
+
+def _check_pair(both: str, first: Sequence[ImageRecord], second: Sequence[ImageRecord]) -> None:
+    base, other = ({item.image_id: item for item in records} for records in (first, second))
+    names = [{(item.name, item.size) for item in records.values()} for records in (base, other)]
+    if names[0] != names[1]:
+        name, _ = min(names[0] ^ names[1])
+        raise UserError(
+            f"{both} were tested on different images ({len(base)} and {len(other)}; {name} is not in both). "
+            "Test the models on one data set"
+        )
+    for image_id, item in base.items():
+        there = other.get(image_id)
+        if there is None or there.name != item.name:
+            raise UserError(f"{both} number their test images differently. Test the models again")
+        if _annotations(item) != _annotations(there):
             raise UserError(
-                f"{both} were tested on different images ({len(base)} and {len(other)}; {name} is not in both). "
-                "Test the models on one data set (task=test ckpt=FILE data.root=DIR)"
+                f"{both} were scored against different annotations of {item.name} ({len(item.truth)} and "
+                f"{len(there.truth)}; outlines or classes differ). Test the models on one version of the data set, "
+                "with the same classes"
             )
-        for image_id, item in base.items():
-            there = other.get(image_id)
-            if there is None or there.name != item.name:
-                raise UserError(f"{both} number their test images differently. Test the models again (task=test)")
-            if [(t.label, t.counts or t.box) for t in item.truth] != [
-                (t.label, t.counts or t.box) for t in there.truth
-            ]:
-                raise UserError(
-                    f"{both} were scored against different annotations of {item.name} ({len(item.truth)} and "
-                    f"{len(there.truth)}; outlines or classes differ). Test the models on one version of the data "
-                    "set, with one data.label_map (task=test)"
-                )
+
+
+def _annotations(item: ImageRecord) -> list[tuple[int, object]]:
+    return [(entry.label, entry.counts or entry.box) for entry in item.truth]
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
@@ -71,11 +76,21 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key in (*BUDGET, *(f"trainer.{name}" for name in TRAINER)):
-        node = OmegaConf.select(config, key, default=None)
-        found |= _flat(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+        found |= flat_settings(config, key)
     if found.get("data.seed") == found.get("seed"):
         found.pop("data.seed", None)  # the usual case; one line says it
     return {key: value for key, value in found.items() if key not in WITHOUT_EFFECT}
+
+
+def flat_settings(config: DictConfig, key: str) -> dict[str, Any]:
+    """The settings at and below a key: dotted keys and plain values; what is not set (null, or ``none``) is left out.
+
+    Args:
+        config: A run's resolved configuration.
+        key: A dotted key, which need not exist.
+    """
+    node = OmegaConf.select(config, key, default=None)
+    return _flat(key, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
@@ -88,7 +103,7 @@ def differences(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each setting that is not the same everywhere.
 
     Args:
-        settings: By name, as `settings_of` gives them.
+        settings: The settings of each row by its name, as `settings_of` gives them.
 
     Returns:
         Lines by key, such as ``trainer.max_steps differs: 4000 (Mask R-CNN, BlendMask), 2000 (KEMR-Net)``.
@@ -104,40 +119,52 @@ def differences(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def notes(systems: Sequence[System], digest: Callable[[Path], str]) -> tuple[list[str], list[str]]:
-    """What a reader of the table has to know.
+def warnings_for(systems: Sequence[System]) -> list[str]:
+    """What differs between the rows besides the system: settings of training and prediction, steps, machines.
 
     Args:
         systems: The rows.
-        digest: SHA-256 of a file.
 
     Returns:
-        What differs between the rows besides the system, to be warned of; and where the rows come from.
+        Lines as `differences` gives them.
     """
-    warnings = differences({row.name: settings_of(row.run.training) for row in systems})
+    lines = differences({row.name: settings_of(row.run.training) for row in systems})
     steps = {row.name: {"steps trained": row.run.timing.get("training", {}).get("steps")} for row in systems}
     if all(values["steps trained"] is not None for values in steps.values()):
-        warnings += differences(steps)
-    warnings += differences({row.name: _prediction_settings(row.run.config) for row in systems})
+        lines += differences(steps)
+    lines += differences({row.name: _prediction_settings(row.run.config) for row in systems})
     known = {row.name: row.run.timing["machine"] for row in systems if "machine" in row.run.timing}
-    warnings += differences({name: {f"timing: {k}": v for k, v in machine.items()} for name, machine in known.items()})
-    facts = []
+    return lines + differences(
+        {name: {f"timing: {key}": value for key, value in machine.items()} for name, machine in known.items()}
+    )
+
+
+def origins_of(systems: Sequence[System], digest: Callable[[Path], str]) -> list[str]:
+    """Where each row comes from: seed, checkpoint, how that was chosen, and how masks were refined.
+
+    Args:
+        systems: The rows.
+        digest: Gives the SHA-256 of a file.
+
+    Returns:
+        A line per row.
+    """
+    lines = []
     for row in systems:
         monitor = OmegaConf.select(row.run.training, "callbacks.checkpoint.monitor", default="validation")
-        fact = f"{row.name}: seed {row.run.training.get('seed')}, checkpoint {digest(row.run.checkpoint)[:16]}"
-        fact += f" (SHA-256), chosen by {monitor}"
+        line = f"{row.name}: seed {row.run.training.get('seed')}, checkpoint {digest(row.run.checkpoint)[:16]}"
+        line += f" (SHA-256), chosen by {monitor}"
         if row.refined:
-            fact += f", refined by {refinement_of(row.run.config)}"
+            line += f", refined by {refinement_of(row.run.config)}"
         if row.borrowed:
-            fact += "; the KEMR-Net run before its refinement, chosen by its refined masks"
-        facts.append(fact)
-    return warnings, facts
+            line += "; the KEMR-Net run before its refinement, chosen by its refined masks"
+        lines.append(line)
+    return lines
 
 
 def _prediction_settings(config: DictConfig) -> dict[str, Any]:
     """What decides how a trained model predicts, besides refinement."""
-    older = OmegaConf.select(config, "callbacks.refinement.metric.threshold", default=0.5)
-    defaults = {"metric.threshold": older, "views": 1}
+    defaults = {"metric.threshold": 0.5, "views": 1}
     return {key: OmegaConf.select(config, key, default=value) for key, value in defaults.items()}
 
 

@@ -3,56 +3,91 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from kemr_lightning.assembly.build import DataModule, build_data, whole_samples
-from kemr_lightning.assembly.refiner import build_refiner
-from kemr_lightning.comparison.measure import Predict, measure
 from kemr_lightning.comparison.runs import FinishedRun
+from kemr_lightning.comparison.scores import Threshold, best_threshold
 from kemr_lightning.comparison.systems import System
-from kemr_lightning.comparison.threshold import Threshold, best_threshold
-from kemr_lightning.core.contracts import Samples
+from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.instances import Sample
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.records import record
-from kemr_lightning.training.checkpoint import load_module
+from kemr_lightning.training.initial_predictions import predict_initial
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
+Predict = Callable[[Sample], Instances]
+
+
+class Workshop(Protocol):
+    """Builds from the configuration of a run what its model works with."""
+
+    device: torch.device
+    """Where the models run."""
+
+    def samples(self, config: DictConfig, part: Literal["val", "test"], label_names: list[str]) -> Samples:
+        """Whole, unaugmented images of a run's data.
+
+        Args:
+            config: The configuration of the run.
+            part: Which images. A training splits a folder without parts; a test takes all of it.
+            label_names: The names of labels 1, 2, ... of the run's model.
+
+        Raises:
+            UserError: There are none, or they cannot be read.
+        """
+
+    def refiner(self, config: DictConfig, checkpoint: Path) -> MaskRefiner | None:
+        """The refiner of a run, with its knowledge.
+
+        Args:
+            config: The configuration of the run.
+            checkpoint: The run's model.
+
+        Raises:
+            UserError: The knowledge file or a parameter is wrong.
+        """
+
 
 class Models:
-    """Every run's model, its refiner and its data, read once.
+    """Every run's model with its refiner.
 
     Args:
         runs: The runs.
+        workshop: Builds refiners and data.
         store: Folder of stored predictions, or None to keep none.
-        device: Where the models run.
     """
 
-    def __init__(self, runs: Sequence[FinishedRun], store: str | Path | None, device: torch.device) -> None:
+    def __init__(self, runs: Sequence[FinishedRun], workshop: Workshop, store: str | Path | None = None) -> None:
         self.runs = runs
+        self.workshop = workshop
         self.store = store
-        self.modules = {run.directory: load_module(run.checkpoint) for run in runs}
-        for run in runs:
-            self.modules[run.directory].look_in(int(run.config.get("views", 1)))
         self.refiners = {
-            run.directory: build_refiner(run.config.copy(), run.checkpoint) if run.refined else None for run in runs
+            run.directory: workshop.refiner(run.config, run.checkpoint) if run.refined else None for run in runs
         }
-        self.parameters = {path: sum(p.numel() for p in m.parameters()) for path, m in self.modules.items()}
-        """Number of parameters of each run's model, by its directory."""
-        self.device = device
-        self._data: dict[str, DataModule] = {}
         self._thresholds: dict[Path, dict[bool, Threshold | None]] = {}
 
     def threshold(self, row: System, iou: float) -> Threshold | None:
-        """The score with the best F1 on the validation images of the training, None where there are none."""
+        """The score with the best F1 on the validation images of the training.
+
+        Args:
+            row: A system.
+            iou: Least IoU of a prediction with its annotation.
+
+        Returns:
+            The threshold, or None where there are no validation images.
+        """
         directory = row.run.directory
         if directory not in self._thresholds:
             self._thresholds[directory] = self._choose(row.run, iou)
@@ -60,48 +95,67 @@ class Models:
 
     @torch.no_grad()
     def _choose(self, run: FinishedRun, iou: float) -> dict[bool, Threshold | None]:
+        """The thresholds of a run's initial (False) and refined (True) instances."""
         nothing: dict[bool, Threshold | None] = {False: None, True: None}
-        module, refiner = self._ready(run), self.refiners[run.directory]
+        module, refiner = run.module, self.refiners[run.directory]
         try:
-            samples = whole_samples(self._read(run.training, "fit", module.label_names), "val")
+            samples = self.workshop.samples(run.training, "val", module.label_names)
         except UserError as error:
             logger.warning("%s: no own threshold without validation images. %s", run.directory, error)
             return nothing
         if self.store is not None:
             module.store = PredictionStore.of(self.store, run.checkpoint, module)
         tested = {item.name for item in run.initial}
+        threshold = float(OmegaConf.select(run.config, "metric.threshold", default=0.5))
         found = []
-        for index in range(len(samples)):
-            sample: Sample = samples[index].to(self.device)
-            if sample.name in tested or sample.instances is None:
-                logger.warning("%s: no own threshold, %s is no validation image", run.directory, sample.name)
-                return nothing
-            (initial,) = module.predict_step([sample], index)
-            final = initial if refiner is None else refiner(sample.image, initial)
-            found.append([record(i, sample.instances, sample.image_id, sample.name) for i in (initial, final)])
-        if module.store is not None:
-            module.store.tell()
-            module.store = None
-        return {False: best_threshold([f[0] for f in found], iou), True: best_threshold([f[1] for f in found], iou)}
+        try:
+            for index in range(len(samples)):
+                sample = samples[index]
+                if sample.name in tested or sample.instances is None:
+                    logger.warning("%s: no own threshold, %s is no validation image", run.directory, sample.name)
+                    return nothing
+                there, initial = predict_initial(module, sample, self.workshop.device)
+                final = initial if refiner is None else refiner(there.image, initial)
+                both = (record(i, sample.instances, sample.image_id, sample.name, threshold) for i in (initial, final))
+                found.append(tuple(both))
+            if module.store is not None:
+                module.store.tell()
+        finally:
+            module.store = None  # times are never those of stored predictions
+        initial_records, final_records = zip(*found, strict=True)
+        return {False: best_threshold(initial_records, iou), True: best_threshold(final_records, iou)}
 
     def measured(self, count: int) -> dict[Path, tuple[float, float | None]]:
-        """Seconds per image of each run's model and refinement on evenly spread test images; nothing for 0."""
+        """Measure the models on evenly spread test images.
+
+        Args:
+            count: Number of images; 0 measures nothing.
+
+        Returns:
+            Run directory -> median seconds per image of its model, and of its refinement or None without.
+        """
         if count < 1:
             return {}
         images = self._tests(self.runs[0])
         chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).round().int().tolist()
-        samples = [images[position].to(self.device) for position in chosen]
+        samples = [images[position].to(self.workshop.device) for position in chosen]
         logger.info("timing %d models on %d images", len(self.runs), len(samples))
-
-        def predictor(module: SegmentationModule) -> Predict:
-            return lambda sample: module.predict_step([sample], 0)[0]
-
-        models = {str(r.directory): (predictor(self._ready(r)), self.refiners[r.directory]) for r in self.runs}
+        models = {
+            str(run.directory): (_predictor(run.module.to(self.workshop.device).eval()), self.refiners[run.directory])
+            for run in self.runs
+        }
         times = measure(models, samples)
         return {run.directory: times[str(run.directory)] for run in self.runs}
 
     def test_images(self, names: set[str]) -> Mapping[str, Tensor]:
-        """The pixels of test images, as far as they are there."""
+        """The pixels of test images, as far as they are there.
+
+        Args:
+            names: Names of images in the records.
+
+        Returns:
+            Name -> ``(H, W)`` uint8.
+        """
         found: dict[str, Tensor] = {}
         if not names:
             return found
@@ -117,22 +171,99 @@ class Models:
             if sample.name in names:
                 found[sample.name] = sample.image
         if names - set(found):
-            logger.warning("no pictures of %s: it is not in data.root", ", ".join(sorted(names - set(found))))
+            logger.warning("no pictures of %s: not found among the test images", ", ".join(sorted(names - set(found))))
         return found
 
     def _tests(self, run: FinishedRun) -> Samples:
-        """The test images of a run: a training splits a flat folder, a test takes all of it."""
-        trained = run.config.task.name == "train"
-        data = self._read(run.config, "fit" if trained else "test", self.modules[run.directory].label_names)
-        if trained:
-            data.setup("test")
-        return whole_samples(data, "test")
+        return self.workshop.samples(run.config, "test", run.module.label_names)
 
-    def _read(self, config: DictConfig, stage: str, label_names: list[str]) -> DataModule:
-        key = f"{stage} {label_names} {OmegaConf.to_yaml(config.data)}"
-        if key not in self._data:
-            self._data[key] = build_data(config, stage, label_names)
-        return self._data[key]
 
-    def _ready(self, run: FinishedRun) -> SegmentationModule:
-        return self.modules[run.directory].to(self.device).eval()
+def _predictor(module: SegmentationModule) -> Predict:
+    return lambda sample: module.predict_step([sample], 0)[0]
+
+
+@torch.no_grad()
+def measure(
+    models: Mapping[str, tuple[Predict, MaskRefiner | None]], samples: Sequence[Sample], warm_up: int = 1
+) -> dict[str, tuple[float, float | None]]:
+    """Time every model on every image, the models taking turns so that a busy machine is as busy for all.
+
+    Args:
+        models: Name -> prediction and refinement.
+        samples: The images, on the models' device.
+        warm_up: Images that are predicted before the clock starts.
+
+    Returns:
+        Name -> median seconds per image of the model, and of the refinement or None without.
+    """
+    spent: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
+    for number, sample in enumerate([*samples[:warm_up], *samples]):
+        for name, (predict, refine) in models.items():
+            start = _now(sample)
+            instances = predict(sample)
+            middle = _now(sample)
+            if refine is not None:
+                refine(sample.image, instances)
+            end = _now(sample)
+            if number >= warm_up:
+                spent[name][0].append(middle - start)
+                spent[name][1].append(end - middle)
+    return {
+        name: (statistics.median(found), statistics.median(refined) if models[name][1] is not None else None)
+        for name, (found, refined) in spent.items()
+    }
+
+
+def _now(sample: Sample) -> float:
+    if sample.image.device.type == "cuda":
+        torch.cuda.synchronize(sample.image.device)
+    return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times in seconds, None where they were not recorded.
+
+    Attributes:
+        training: Wall clock, without validation.
+        training_cpu: Processor time of the same.
+        model: Median of an image.
+        refinement: Median of an image; None for systems that do not refine as well.
+        measured: Whether ``model`` and ``refinement`` were measured for the comparison, else the run recorded them.
+    """
+
+    training: float | None = None
+    training_cpu: float | None = None
+    model: float | None = None
+    refinement: float | None = None
+    measured: bool = False
+
+    @property
+    def inference(self) -> float | None:
+        """Seconds for an image, refinement included."""
+        return None if self.model is None else self.model + (self.refinement or 0.0)
+
+
+def times_of(system: System, measured: tuple[float, float | None] | None = None) -> Times:
+    """The times of a row.
+
+    Args:
+        system: The row.
+        measured: Seconds per image of its run's model and refinement, if they were measured anew.
+
+    Returns:
+        Its times. The initial part of a run that refines does not pay for the refinement; a system that refines has no
+        inference time if its refinement was not timed.
+    """
+    training: Mapping[str, Any] = system.run.timing.get("training", {})
+    test: Mapping[str, Any] = system.run.timing.get("test", {})
+    model, refinement = measured or (test.get("seconds_per_image"), test.get("refinement_seconds_per_image"))
+    if system.refined and refinement is None:
+        model = None
+    return Times(
+        training.get("seconds"),
+        training.get("cpu_seconds"),
+        model,
+        refinement if system.refined else None,
+        measured is not None,
+    )

@@ -1,19 +1,19 @@
-"""Finished runs as a comparison needs them: settings, model, predictions, times."""
+"""Finished runs as a comparison needs them: settings, model, predictions and annotations, times."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from kemr_lightning.callbacks.timing import read_timing
-from kemr_lightning.comparison.records import read_json, read_records
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.core.renamed import upgraded
 from kemr_lightning.core.run_directory import (
     BEST,
     CONFIG,
@@ -23,13 +23,13 @@ from kemr_lightning.core.run_directory import (
     PREDICTIONS_INITIAL,
     run_of_checkpoint,
 )
-from kemr_lightning.metrics.records import ImageRecord
+from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.metrics.segmentation import headline
-from kemr_lightning.training.checkpoint import read_checkpoint
+from kemr_lightning.output.timing import read_timing
+from kemr_lightning.training.checkpoint import load_module
+from kemr_lightning.training.module import SegmentationModule
 
 RESULTS = (METRICS, PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH)
-
-Detector = Literal["mask_rcnn", "blendmask", "cascade"]
 
 
 @dataclass(frozen=True)
@@ -39,32 +39,42 @@ class FinishedRun:
     Attributes:
         directory: The run directory.
         config: The configuration of the test: data, refinement.
-        training: That of the training which made the checkpoint; the same one for a run of ``task=train``.
-        checkpoint: The model.
-        model: Its description, from the checkpoint.
+        training: The configuration of the training that made the checkpoint; equal to ``config`` for a training.
+        checkpoint: The model's file.
+        module: The model, rebuilt from the checkpoint, with the views of an image that the test averaged.
         initial: Images with the detector's own masks.
         final: The same with refined masks; equal to ``initial`` without refinement.
         refined: Whether the run refined.
-        timing: Content of the ``timing.json`` of the test, with the training's part; may be empty.
+        timing: What ``timing.json`` of the test holds, with the training's part; may be empty.
     """
 
     directory: Path
     config: DictConfig
     training: DictConfig
     checkpoint: Path
-    model: Mapping[str, Any]
+    module: SegmentationModule
     initial: list[ImageRecord]
     final: list[ImageRecord]
     refined: bool
     timing: Mapping[str, Any]
 
     @property
-    def detector(self) -> Detector:
-        """What kind of model it is, by the checkpoint's description."""
-        if str(self.model.get("_target_", "")).rpartition(".")[2] == "blendmask":
-            return "blendmask"
-        heads = self.model.get("heads") or {}
-        return "mask_rcnn" if heads.get("variant") is None else "cascade"
+    def kind(self) -> str:
+        """Which detector it is, as the detector says itself."""
+        return self.module.detector.kind
+
+    @property
+    def parameters(self) -> int:
+        """Number of the model's parameters."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def with_data_root(self, root: str) -> FinishedRun:
+        """The same run with its images in another folder; data that are made and not read stay as they are."""
+        config, training = self.config.copy(), self.training.copy()
+        for settings in (config, training):
+            if "root" in settings.data:
+                settings.data.root = root
+        return replace(self, config=config, training=training)
 
 
 def is_finished(directory: Path) -> bool:
@@ -73,11 +83,11 @@ def is_finished(directory: Path) -> bool:
 
 
 def read_run(directory: Path) -> FinishedRun:
-    """Read the directory of a ``task=train`` or ``task=test``.
+    """Read the directory of a training or a test.
 
     Args:
-        directory: The run directory. That of a test has no checkpoint of its own: it is the one its ``ckpt`` names,
-            and the settings of the training are those in the directory around it, if that is still there.
+        directory: The run directory. A test has no checkpoint of its own: the model is the one that its ``ckpt`` names,
+            and the settings of the training are read from the directory around that file, if it is still there.
 
     Returns:
         The run.
@@ -86,37 +96,49 @@ def read_run(directory: Path) -> FinishedRun:
         UserError: A file is missing or broken, or the files do not belong together.
     """
     if not directory.is_dir():
-        raise UserError(f"runs: {directory} is no directory. Name the directories of finished runs (runs=[DIR1,DIR2])")
+        raise SettingError("runs", directory, "is no directory", "Name the directories of finished runs")
     config = read_config(directory)
-    metrics = read_json(directory / METRICS)
+    metrics = _read_json(directory / METRICS)
     initial, final = read_records(directory)
     for group, records in (("initial", initial), ("refined", final)):
         if group in metrics:
             _check_figures(directory, metrics[group], records)
-    checkpoint = directory / BEST
-    if not checkpoint.is_file():
-        given = config.get("ckpt")
-        if given is None or not Path(str(given)).is_file():
-            raise UserError(f"{checkpoint} does not exist. Copy the run with its checkpoints/, or train it to its end")
-        checkpoint = Path(str(given))
+    checkpoint = _checkpoint_of(directory, config)
     origin = run_of_checkpoint(checkpoint)
     trained_here = origin.resolve() == directory.resolve() or not (origin / CONFIG).is_file()
     timing = read_timing(directory)
+    if not trained_here:
+        timing = {**{key: value for key, value in read_timing(origin).items() if key == "training"}, **timing}
+    module = load_module(checkpoint)
+    module.look_in(int(config.get("views", 1)))
     return FinishedRun(
         directory,
         config,
         config if trained_here else read_config(origin),
         checkpoint,
-        read_checkpoint(checkpoint)["hyper_parameters"]["model"],
+        module,
         initial,
         final,
         "refined" in metrics,
-        timing if trained_here else {**{k: v for k, v in read_timing(origin).items() if k == "training"}, **timing},
+        timing,
     )
 
 
+def _checkpoint_of(directory: Path, config: DictConfig) -> Path:
+    own = directory / BEST
+    if own.is_file():
+        return own
+    given = config.get("ckpt")
+    if given is None or not Path(str(given)).is_file():
+        raise UserError(f"{own} does not exist. Copy the run with its checkpoints, or train it to its end")
+    return Path(str(given))
+
+
 def read_config(directory: Path) -> DictConfig:
-    """The resolved configuration of a run.
+    """The resolved configuration of a run, in today's form whatever version wrote it.
+
+    Args:
+        directory: The run directory.
 
     Raises:
         UserError: It is missing or broken.
@@ -131,15 +153,86 @@ def read_config(directory: Path) -> DictConfig:
         raise UserError(f"{file} cannot be read ({reason}). Name the directory of a finished run") from error
     if not isinstance(config, DictConfig) or not isinstance(config.get("data"), DictConfig):
         raise UserError(f"{file} is not the configuration of a run. Name the directory of a finished run")
-    return config
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    return OmegaConf.create(upgraded({str(key): value for key, value in plain.items()}))
 
 
 def _check_figures(directory: Path, said: Mapping[str, Any], records: list[ImageRecord]) -> None:
+    """Refuse a run whose metrics were not computed from its predictions."""
     found = headline(records)
     for name in ("BoxAP", "MaskAP", "AP50", "AP75"):
         value = said.get(name)
         if value is not None and not abs(value - found[name]) < 1e-6:
             raise UserError(
                 f"{directory}: {METRICS} has {name} {value:.4f}, its predictions give {found[name]:.4f}; they are of "
-                "different tests. Test the model again (task=test)"
+                "different tests. Test the model again"
             )
+
+
+def read_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """What a run predicted and what that was scored against; the inverse of `CocoResultsWriter.write`.
+
+    Args:
+        directory: The run directory.
+
+    Returns:
+        The records of the initial and of the final instances, by image id.
+
+    Raises:
+        UserError: A file is missing, broken, or names an image that is not in the ground truth.
+    """
+    file = directory / GROUND_TRUTH
+    truth = _read_json(file)
+    try:
+        images = {int(image["id"]): image for image in truth["images"]}
+        annotated: dict[int, list[Entry]] = {image_id: [] for image_id in images}
+        for item in truth["annotations"]:
+            annotated[int(item["image_id"])].append(_entry(item, 1.0, float(item["area"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is not a COCO data set ({error!r}). Test the model again") from error
+    initial, final = (
+        [
+            ImageRecord(
+                image_id,
+                (int(images[image_id]["height"]), int(images[image_id]["width"])),
+                str(images[image_id].get("file_name", "")),
+                annotated[image_id],
+                found[image_id],
+                all(entry.counts is not None for entry in annotated[image_id]),
+            )
+            for image_id in sorted(images)
+        ]
+        for found in (_predictions(directory / name, annotated) for name in (PREDICTIONS_INITIAL, PREDICTIONS))
+    )
+    return initial, final
+
+
+def _predictions(file: Path, images: Mapping[int, list[Entry]]) -> dict[int, list[Entry]]:
+    """The COCO results in a file, by image id; ``images`` has every id that may occur."""
+    found: dict[int, list[Entry]] = {image_id: [] for image_id in images}
+    try:
+        for item in _read_json(file):
+            _, _, width, height = item["bbox"]
+            found[int(item["image_id"])].append(_entry(item, float(item["score"]), width * height))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file} does not hold COCO results for {GROUND_TRUTH} ({error!r}). Test the model again"
+        ) from error
+    return found
+
+
+def _entry(item: Mapping[str, Any], score: float, area: float) -> Entry:
+    x, y, width, height = (float(value) for value in item["bbox"])
+    segmentation = item.get("segmentation")
+    counts = None if segmentation is None else str(segmentation["counts"])
+    return Entry(int(item["category_id"]), (x, y, width, height), score, counts, area)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{file} does not exist. Name the directory of a finished run, or test the model") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}). Test the model again") from error

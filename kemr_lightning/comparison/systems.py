@@ -11,17 +11,18 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.records import ImageRecord
 
 MASK_RCNN, BLENDMASK, CASCADE, KEMR = "mask_rcnn", "blendmask", "cascade", "kemr"
+REFINED = "_crf"
+"""Ends the kind of a detector with refined masks; a cascade with refined masks is `KEMR`."""
 NAMES = {
     MASK_RCNN: "Mask R-CNN",
-    f"{MASK_RCNN}_crf": "Mask R-CNN + CRF",
+    f"{MASK_RCNN}{REFINED}": "Mask R-CNN + CRF",
     BLENDMASK: "BlendMask",
-    f"{BLENDMASK}_crf": "BlendMask + CRF",
+    f"{BLENDMASK}{REFINED}": "BlendMask + CRF",
     CASCADE: "Cascade Mask R-CNN",
     KEMR: "KEMR-Net",
 }
-"""Kinds of systems in the order of the table."""
+"""Names of the kinds of systems, in the order of the table."""
 BASELINES = (MASK_RCNN, CASCADE)
-FROM_KEMR = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class System:
     """A row.
 
     Attributes:
-        kind: A key of `NAMES`.
+        kind: A key of `NAMES`, or for a detector that is not among them its own kind.
         name: What it is called; unique in a table.
-        run: Where its figures come from.
+        run: The run that its figures come from.
         refined: Whether it is the run's refined instances, else its initial ones.
         borrowed: Whether it is the initial part of a run that refines.
     """
@@ -60,19 +61,12 @@ def systems_of(runs: Sequence[FinishedRun], cascade_from_kemr: str = "auto") -> 
             ``"always"``, ``"never"``.
 
     Returns:
-        Rows in the order of `NAMES`, those of one kind in the order of the runs.
+        Rows in the order of `NAMES`, other kinds after them by name; rows of one kind in the order of the runs.
 
     Raises:
-        UserError: An unknown choice, or fewer than two rows.
+        UserError: Fewer than two rows, or two with one name.
     """
-    if cascade_from_kemr not in FROM_KEMR:
-        raise UserError(f"compare.cascade_from_kemr={cascade_from_kemr} is unknown. Use one of {', '.join(FROM_KEMR)}")
-    rows = []
-    for run in runs:
-        kind: str = run.detector
-        if run.refined:
-            kind = KEMR if kind == CASCADE else f"{kind}_crf"
-        rows.append(System(kind, NAMES[kind], run, run.refined))
+    rows = [_row(run) for run in runs]
     wanted = cascade_from_kemr == "always" or (cascade_from_kemr == "auto" and all(r.kind != CASCADE for r in rows))
     given = set()
     for row in [row for row in rows if row.kind == KEMR and wanted]:
@@ -81,15 +75,26 @@ def systems_of(runs: Sequence[FinishedRun], cascade_from_kemr: str = "auto") -> 
             given.add(row.run.checkpoint.resolve())
             rows.append(System(CASCADE, NAMES[CASCADE], row.run, refined=False, borrowed=True))
     if len(rows) < 2:
-        raise UserError(
-            "there is one system and nothing to compare it with. Name more (experiments=[...] or runs=[...])"
-        )
+        raise UserError("there is one system and nothing to compare it with. Name more experiments or runs")
+    return _unique(sorted(rows, key=_place))
+
+
+def _row(run: FinishedRun) -> System:
+    """The row of a run's final masks."""
+    if not run.refined:
+        return System(run.kind, NAMES.get(run.kind, run.kind), run, refined=False)
+    kind = KEMR if run.kind == CASCADE else f"{run.kind}{REFINED}"
+    return System(kind, NAMES.get(kind, f"{run.kind} + CRF"), run, refined=True)
+
+
+def _place(row: System) -> tuple[int, str]:
+    """What rows are sorted by."""
     order = list(NAMES)
-    return _unique(sorted(rows, key=lambda row: order.index(row.kind)))
+    return (order.index(row.kind), "") if row.kind in NAMES else (len(order), row.kind)
 
 
 def _unique(rows: Sequence[System]) -> list[System]:
-    """Rows of one kind told apart by their seeds, or else by their directories."""
+    """Rows of one name told apart by their seeds, or else by their directories."""
     counts = Counter(row.name for row in rows)
     named = []
     for row in rows:
@@ -107,6 +112,6 @@ def _unique(rows: Sequence[System]) -> list[System]:
 
 
 def baselines_of(systems: Sequence[System]) -> list[System]:
-    """The first row of each of `BASELINES`, those that there are."""
+    """The first row of each of `BASELINES`, as far as there are any."""
     found = [next((row for row in systems if row.kind == kind), None) for kind in BASELINES]
     return [row for row in found if row is not None]

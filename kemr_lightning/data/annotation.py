@@ -1,7 +1,8 @@
-"""One annotated instance before rasterisation, and the way from polygons to mask patches.
+"""Annotated instances before rasterisation, and the way from their polygons to mask patches.
 
-Annotations stay polygons until a picture's final geometry is known: they are turned and scaled exactly and rasterised
-once. pycocotools rasterises, on the window of the polygon instead of the whole frame, pixel for pixel the same.
+Annotations stay polygons until an image's final geometry is known, so that they are turned and scaled exactly and
+rasterised only once. pycocotools rasterises them on the polygon's window instead of the full frame; the pixels are the
+same.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ from pycocotools import mask as coco_mask
 from kemr_lightning.core.instances import Instances, Patch
 
 Polygon = npt.NDArray[np.float64]
-"""``(K, 2)`` float64 corners ``(x, y)``; coordinates are those of pixel corners, as everywhere in the package."""
+"""``(K, 2)`` float64 corners ``(x, y)`` in pixel-corner coordinates, as everywhere in the package."""
 
 FARTHEST = 1e5
-"""Corners farther out than this many pixels, and images that are larger, are taken for damage."""
+"""Largest plausible coordinate and image side, in pixels; anything larger is taken for damage."""
 
-# pycocotools rounds corners to fifths of a pixel before it draws.
 _FIFTHS = 5
+"""pycocotools rounds corners to fifths of a pixel before it draws."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One instance as its file describes it; the union of its parts.
+    """One instance as its file describes it: the union of its parts.
 
     Attributes:
         label: Class name.
         polygons: The parts given as outlines.
         patches: The parts given as bitmaps, bool, inside the image.
-        box: ``(x0, y0, x1, y1)`` where there is nothing but a box, else None.
-        score: Confidence where the file has one.
-        description: Free text of the file.
-        flags: Named yes/no marks of the file.
+        box: ``(x0, y0, x1, y1)`` if the instance has nothing but a box, else None.
+        score: The file's confidence, or None.
+        description: The file's free text.
+        flags: The file's named yes/no marks.
         group_id: The file's group number, or None.
-        raw: The shapes as they stood in the file, for writing them back unchanged.
+        raw: The shapes exactly as in the file, for writing them back unchanged.
     """
 
     label: str
@@ -57,11 +58,11 @@ class Annotation:
 
     @property
     def box_only(self) -> bool:
-        """Whether there is a box and no outline."""
+        """Whether there is a box, but neither an outline nor a bitmap."""
         return self.box is not None and not self.polygons and not self.patches
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """``(x0, y0, x1, y1)`` around all parts."""
+        """The box ``(x0, y0, x1, y1)`` around all parts."""
         corners = [(*p.min(axis=0), *p.max(axis=0)) for p in self.polygons]
         corners += [tuple(float(v) for v in patch.window) for patch in self.patches]
         corners += [] if self.box is None else [self.box]
@@ -71,25 +72,25 @@ class Annotation:
 
 
 def polygon_area(polygon: Polygon) -> float:
-    """Area inside a polygon by the shoelace formula, in square pixels."""
+    """Area of a polygon in square pixels, by the shoelace formula."""
     x, y = polygon[:, 0], polygon[:, 1]
     inner = float(x[:-1] @ y[1:] - y[:-1] @ x[1:])
     return 0.5 * abs(inner + float(x[-1] * y[0] - y[-1] * x[0]))
 
 
 def rasterise(polygons: Sequence[Polygon], size: tuple[int, int]) -> Patch | None:
-    """Draw the union of polygons as pycocotools does on the full frame, on the polygons' window alone.
+    """Rasterise the union of polygons on their own window, with the pixels that pycocotools gives on the full frame.
 
     Args:
-        polygons: One or more, each with at least 3 corners; may reach beyond the image.
+        polygons: They may reach beyond the image; those of fewer than 3 corners are ignored.
         size: ``(H, W)`` of the image.
 
     Returns:
-        A bool patch, tight around the mask; None if no pixel inside the image is covered.
+        A bool patch, tight around the mask; None if the polygons cover no pixel of the image.
     """
     height, width = size
-    # The same rounding as pycocotools (add half, cut towards 0), done before the shift so that the shift cannot change
-    # on which side a tie falls.
+    # Round as pycocotools does (add half, truncate towards 0) before shifting: after the shift, ties might round to the
+    # other side.
     fifths = [np.trunc(polygon * _FIFTHS + 0.5) for polygon in polygons if len(polygon) >= 3]
     if not fifths:
         return None
@@ -102,7 +103,7 @@ def rasterise(polygons: Sequence[Polygon], size: tuple[int, int]) -> Patch | Non
     flat = []
     for corners in fifths:
         shifted = corners - np.array([x0, y0]) * _FIFTHS
-        # pycocotools will add half a fifth and cut again: a negative one would be moved by that.
+        # pycocotools will add half a fifth and truncate again, which would move negative coordinates.
         flat.append(((shifted - (shifted < 0)) / _FIFTHS).ravel().tolist())
     rles = coco_mask.frPyObjects(flat, y1 - y0, x1 - x0)
     mask = coco_mask.decode(coco_mask.merge(rles) if len(rles) > 1 else rles[0]).astype(bool)
@@ -110,7 +111,16 @@ def rasterise(polygons: Sequence[Polygon], size: tuple[int, int]) -> Patch | Non
 
 
 def tight_patch(mask: npt.NDArray[np.bool_], x0: int, y0: int) -> Patch | None:
-    """The patch of a mask that lies at ``(x0, y0)``, cut to its foreground; None if it has none."""
+    """Crop a mask to its foreground.
+
+    Args:
+        mask: ``(h, w)`` bool.
+        x0: Column of the mask's first pixel in the image.
+        y0: Row of the mask's first pixel in the image.
+
+    Returns:
+        A tight bool patch; None if the mask is empty.
+    """
     rows = np.flatnonzero(mask.any(axis=1))
     if rows.size == 0:
         return None
@@ -121,7 +131,7 @@ def tight_patch(mask: npt.NDArray[np.bool_], x0: int, y0: int) -> Patch | None:
 
 
 def unite(patches: Sequence[Patch]) -> Patch | None:
-    """The union of bool patches, tight; None if they are empty."""
+    """Unite bool patches to one tight patch; None if there is no foreground."""
     if not patches:
         return None
     if len(patches) == 1:
@@ -137,7 +147,7 @@ def unite(patches: Sequence[Patch]) -> Patch | None:
 
 
 def annotation_patch(annotation: Annotation, size: tuple[int, int]) -> Patch | None:
-    """The mask of one instance: the union of its polygons and bitmaps inside an image of ``(H, W)``."""
+    """Rasterise one instance: the union of its polygons and bitmaps inside an image of ``(H, W)``, None if empty."""
     drawn = rasterise(annotation.polygons, size) if annotation.polygons else None
     if not annotation.patches:
         return drawn
@@ -146,7 +156,7 @@ def annotation_patch(annotation: Annotation, size: tuple[int, int]) -> Patch | N
 
 
 def clip_patch(patch: Patch, size: tuple[int, int]) -> Patch | None:
-    """Cut a patch to an image of ``(H, W)``; its ``x0`` and ``y0`` may be negative here. None if nothing is left."""
+    """Cut a patch, whose ``x0`` and ``y0`` may be negative here, to an image of ``(H, W)``; None if nothing is left."""
     x0, y0, x1, y1 = patch.window
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[1]), min(y1, size[0])
     if right <= left or bottom <= top:
@@ -155,11 +165,11 @@ def clip_patch(patch: Patch, size: tuple[int, int]) -> Patch | None:
 
 
 def instances_from_patches(patches: Sequence[Patch], labels: Sequence[int], size: tuple[int, int]) -> Instances:
-    """Instances with tight boxes from tight bool patches.
+    """Make instances with tight boxes and scores of 1 from bool patches.
 
     Args:
-        patches: Tight, non-empty.
-        labels: From 1, one per patch.
+        patches: Tight and not empty.
+        labels: One per patch, from 1.
         size: ``(H, W)`` of the image.
     """
     boxes = torch.tensor([patch.window for patch in patches], dtype=torch.float32).reshape(-1, 4)
@@ -174,13 +184,13 @@ def to_instances(
     """Rasterise the annotations of one image.
 
     Args:
-        annotations: Either all with outlines or bitmaps, or some with boxes only: then no instance gets a mask, since a
-            box is no mask to train or score against.
+        annotations: If one of them has only a box, no instance gets a mask: a box is not a mask to train or score
+            against.
         label_ids: Class name to label, from 1. Annotations of other classes are left out.
         size: ``(H, W)`` of the image.
 
     Returns:
-        The instances and, for each, its position in ``annotations``. Annotations that cover no pixel are missing.
+        The instances and, for each, its position in ``annotations``. Annotations that cover no pixel are left out.
     """
     kept = [index for index, annotation in enumerate(annotations) if annotation.label in label_ids]
     if any(annotations[index].box_only for index in kept):
@@ -212,12 +222,15 @@ def _box_instances(
 
 
 def turn_annotation(annotation: Annotation, orientation: int, size: tuple[int, int]) -> Annotation:
-    """Turn an annotation in the coordinates of stored pixels upright, as the image itself is.
+    """Apply an EXIF orientation to an annotation, as it is applied to the image.
 
     Args:
-        annotation: As it fits the pixels in the file.
-        orientation: EXIF's, 1 to 8.
+        annotation: In the coordinates of the pixels as stored.
+        orientation: EXIF orientation, 1 to 8.
         size: ``(H, W)`` of the upright image.
+
+    Returns:
+        The annotation in the coordinates of the upright image.
     """
     swap, across, down = orientation >= 5, orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
 
@@ -241,7 +254,7 @@ def turn_annotation(annotation: Annotation, orientation: int, size: tuple[int, i
 
 
 def scale_annotation(annotation: Annotation, factors: tuple[float, float]) -> Annotation:
-    """Scale an annotation by ``(horizontal, vertical)`` factors; bitmaps are scaled smoothly and cut at one half."""
+    """Scale an annotation by factors ``(horizontal, vertical)``; bitmaps are interpolated and thresholded at 1/2."""
     polygons = tuple(polygon * np.array(factors) for polygon in annotation.polygons)
     patches = [scaled for patch in annotation.patches if (scaled := _scale_patch(patch, factors)) is not None]
     box = annotation.box
@@ -253,7 +266,7 @@ def scale_annotation(annotation: Annotation, factors: tuple[float, float]) -> An
 def _scale_patch(patch: Patch, factors: tuple[float, float]) -> Patch | None:
     x0, y0, x1, y1 = (side * factor for side, factor in zip(patch.window, factors * 2, strict=True))
     left, top, right, bottom = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
-    # Pixel centres of the result, in the pixel-centre coordinates of the source.
+    # Maps pixel centres of the result to those of the source, in OpenCV's coordinates, where centres are whole numbers.
     inverse = np.array(
         [
             [1 / factors[0], 0, (left + 0.5) / factors[0] - patch.x0 - 0.5],

@@ -1,6 +1,6 @@
 """Augmentation of training samples: one affine map for pixels and outlines, a crop, then light and noise.
 
-Outlines are moved exactly and rasterised once, in the crop; bitmaps go through the same warp as the image.
+Outlines are mapped exactly and rasterised once, in the crop; bitmaps go through the same warp as the image.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, instances_from_patches, polygon_area, rasterise, unite
+from kemr_lightning.data.checks import check_factors, check_fraction, check_not_negative, check_size
 from kemr_lightning.data.paste import CopyPaste
 from kemr_lightning.data.warp import (
     Affine,
@@ -32,24 +34,27 @@ class Augmentation:
     """Random geometry, crop, light and noise for one training image.
 
     Attributes:
-        crop_size: ``(height, width)`` of every result, in pixels; None keeps each image's own frame.
-        scale: Range of the random scale, drawn evenly on a logarithmic axis.
-        rotate: Largest free rotation either way, in degrees.
-        resample_p: Part of the samples that are scaled and freely rotated; the others get only quarter turns and flips,
-            which leave their pixels as they are.
-        turns: Quarter turns and flips, all eight equally likely.
-        focus: Part of the crops that are laid around a randomly chosen instance; the others fall anywhere.
-        brightness: Largest shift either way, as a part of 255.
-        contrast: Range of the factor about the image's mean.
-        gamma: Range of the exponent, drawn evenly on a logarithmic axis.
-        invert_p: Part of the samples whose polarity is turned (dark on bright becomes bright on dark).
-        shading: Largest linear change of light from one side to the other, as a part of 255.
+        crop_size: ``(height, width)`` of every result in pixels; None keeps the size of each image.
+        scale: Range of the random scale, drawn uniformly on a logarithmic axis.
+        rotate: Largest free rotation in either direction, in degrees.
+        resample_p: Fraction of the samples that are scaled and freely rotated. The others get only quarter turns and
+            flips, which copy pixels unchanged.
+        turns: Whether to apply quarter turns and flips, all eight equally likely.
+        focus: Fraction of the crops that are placed around a randomly chosen instance; the others fall anywhere.
+        brightness: Largest shift in either direction, as a fraction of 255.
+        contrast: Range of the factor about the image's mean, drawn uniformly on a logarithmic axis.
+        gamma: Range of the exponent, drawn uniformly on a logarithmic axis.
+        invert_p: Fraction of the samples whose polarity is inverted (dark on bright becomes bright on dark).
+        shading: Largest linear change of brightness from one side to the other, as a fraction of 255.
         noise: Largest standard deviation of the added Gaussian noise, in grey levels.
         blur: Largest standard deviation of the Gaussian blur, in pixels.
-        blur_p: Part of the samples that are blurred.
-        min_visible: An instance cut by the crop stays a target if at least this part of it is visible …
-        min_area: … and at least this many pixels. The others are left out of the targets.
-        paste: Lays copies of instances onto the image first; None for none.
+        blur_p: Fraction of the samples that are blurred.
+        min_visible: An instance cut by the crop remains a target if at least this fraction of its area is visible …
+        min_area: … and at least this many pixels.
+        paste: Pastes copies of instances onto the image first; None for no copies.
+
+    Raises:
+        SettingError: A value is out of range.
     """
 
     crop_size: tuple[int, int] | None = (384, 384)
@@ -70,6 +75,18 @@ class Augmentation:
     min_area: int = 16
     paste: CopyPaste | None = None
 
+    def __post_init__(self) -> None:
+        # Hydra builds this object before the data module that it belongs to, so only here can the group be named.
+        with settings_under("augmentation"):
+            if self.crop_size is not None:
+                check_size("crop_size", self.crop_size, "[height, width]")
+            for name in ("scale", "contrast", "gamma"):
+                check_factors(name, getattr(self, name))
+            for name in ("resample_p", "focus", "invert_p", "blur_p", "min_visible"):
+                check_fraction(name, getattr(self, name))
+            for name in ("rotate", "brightness", "shading", "noise", "blur", "min_area"):
+                check_not_negative(name, getattr(self, name))
+
     def __call__(
         self,
         image: Image,
@@ -83,10 +100,10 @@ class Augmentation:
             image: ``(H, W)`` uint8, at the scale the model is to see.
             annotations: In the coordinates of ``image``.
             label_ids: Class name to label, from 1; annotations of other classes are left out.
-            rng: Where all chance comes from.
+            rng: Source of randomness.
 
         Returns:
-            ``crop_size`` uint8 pixels and the instances visible on them.
+            ``(H', W')`` uint8 pixels, of `result_size`, and the instances visible on them.
         """
         known = [annotation for annotation in annotations if annotation.label in label_ids]
         size = (int(image.shape[0]), int(image.shape[1]))
@@ -98,13 +115,22 @@ class Augmentation:
         return self.change_light(moved, rng), instances
 
     def result_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """``(H, W)`` of the sample made of an image of ``(H, W)``."""
+        """Size ``(H', W')`` of the sample made from an image of ``(H, W)``."""
         return size if self.crop_size is None else (self.crop_size[0], self.crop_size[1])
 
     def draw_geometry(
         self, size: tuple[int, int], annotations: Sequence[Annotation], rng: np.random.Generator
     ) -> Affine:
-        """Draw the map from an image of ``(H, W)`` to the crop."""
+        """Draw the map from an image to its crop.
+
+        Args:
+            size: ``(H, W)`` of the image.
+            annotations: Instances that the crop may be placed around.
+            rng: Source of randomness.
+
+        Returns:
+            The map from the image's coordinates to the crop's. The crop stays inside the image where it fits.
+        """
         height, width = self.result_size(size)
         linear = np.eye(2)
         exact = rng.random() >= self.resample_p
@@ -113,7 +139,7 @@ class Augmentation:
             cosine, sine = math.cos(angle), math.sin(angle)
             linear = _log_uniform(self.scale, rng) * np.array([[cosine, -sine], [sine, cosine]])
         if self.turns:
-            # A frame that is kept and not square allows only the turns that keep its sides: the even ones.
+            # An image that keeps its size and is not square allows only the symmetries of a rectangle, the even ones.
             every = 2 if self.crop_size is None and height != width else 1
             linear = _TURNS[every * int(rng.integers(8 // every))] @ linear
         # Half the extent of the crop on the source image, along its axes.
@@ -135,7 +161,17 @@ class Augmentation:
     def move(
         self, annotations: Sequence[Annotation], label_ids: Mapping[str, int], affine: Affine, size: tuple[int, int]
     ) -> Instances:
-        """The instances that a crop of an image of ``(H, W)`` shows."""
+        """Map annotations to the crop and rasterise what it shows of them.
+
+        Args:
+            annotations: In the coordinates of the image.
+            label_ids: Class name to label; it must have every annotation's class.
+            affine: The map from the image to the crop.
+            size: ``(H, W)`` of the image. Outlines are cut at its border first.
+
+        Returns:
+            The instances that are visible by `min_visible` and `min_area`.
+        """
         height, width = self.result_size(size)
         growth = abs(float(np.linalg.det(affine[:, :2])))
         patches, labels = [], []
@@ -158,7 +194,17 @@ class Augmentation:
         return instances_from_patches(patches, labels, (height, width))
 
     def change_light(self, image: Image, rng: np.random.Generator) -> Image:
-        """Blur, then contrast, gamma, brightness and polarity as one look-up table, then shading and noise."""
+        """Change the light of a sample.
+
+        Blur comes first, then contrast, gamma, brightness and polarity as one look-up table, then shading and noise.
+
+        Args:
+            image: ``(H, W)`` uint8; not changed.
+            rng: Source of randomness.
+
+        Returns:
+            ``(H, W)`` uint8.
+        """
         if rng.random() < self.blur_p:
             image = cv2.GaussianBlur(image, (0, 0), max(0.2, rng.uniform(0, self.blur))).astype(np.uint8)
         levels = np.arange(256, dtype=np.float64) / 255
@@ -178,7 +224,6 @@ class Augmentation:
         return changed
 
 
-# The eight symmetries of the square; those with even numbers keep the sides of a rectangle.
 _TURNS = [
     np.array(matrix, dtype=np.float64)
     for pair in zip(
@@ -188,7 +233,9 @@ _TURNS = [
     )
     for matrix in pair
 ]
+"""The eight symmetries of the square; those at even positions are the four of a rectangle."""
 
 
 def _log_uniform(span: tuple[float, float], rng: np.random.Generator) -> float:
+    """Draw a number uniformly on a logarithmic axis."""
     return math.exp(rng.uniform(math.log(span[0]), math.log(span[1])))

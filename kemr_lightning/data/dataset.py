@@ -20,7 +20,7 @@ from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, scale_annotation, to_instances
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.image import IntensityImage
-from kemr_lightning.data.warp import resize_image, resize_scale
+from kemr_lightning.data.warp import resize_pixels
 
 log = logging.getLogger(__name__)
 
@@ -229,9 +229,8 @@ def training_view(
         rng: Where all chance comes from.
     """
     size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    scale = resize_scale(size, resize)
-    if scale != 1:
-        pixels = resize_image(pixels, scale)
+    pixels = resize_pixels(pixels, resize)
+    if pixels.shape != size:
         # Width and height are rounded to whole pixels, each on its own.
         factors = (pixels.shape[1] / size[1], pixels.shape[0] / size[0])
         annotations = [scale_annotation(annotation, factors) for annotation in annotations]

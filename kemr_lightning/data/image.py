@@ -1,8 +1,8 @@
-"""Image files to one 8-bit intensity channel, the only thing the rest of the package sees.
+"""Read image files as one 8-bit intensity channel, the only form in which the rest of the package sees images.
 
-Colour becomes luma (ITU-R BT.601, rounded so that equal channels give exactly that value: a grey image replicated to
-RGB is the same image). Deeper than 8 bits is scaled to 0-255 by the file's own percentile window, `WINDOW`, and the
-window is recorded. EXIF orientation is applied, as viewers and Labelme do. An alpha channel is ignored.
+Colour is converted to luma (ITU-R BT.601), rounded so that equal channels give exactly their common value: a grey image
+replicated to RGB is the same image. Pixels of more than 8 bits are scaled to 0-255 by the image's own percentile window
+(`WINDOW`), which is recorded. EXIF orientation is applied, as viewers and Labelme do. An alpha channel is ignored.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from PIL.TiffImagePlugin import TiffImageFile
 from kemr_lightning.core.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""Endings, in lower case, of the files taken for images."""
+"""File name extensions, in lower case, of the files that count as images."""
 
 WINDOW = (0.1, 99.9)
-"""Percentiles of a deep image's intensities that become 0 and 255."""
+"""Percentiles of the intensities that become 0 and 255 in an image of more than 8 bits."""
 
 LARGEST = 500_000_000
-"""Pixels up to which an image is taken for a scan; beyond twice as many it is refused as a decompression bomb."""
+"""Pixels that a large scan may have. Images of more than twice as many are refused as decompression bombs."""
 
-Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow knows this limit for all of a process only, and has a lower one.
+Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow's limit is lower, and can only be set for the whole process.
 
 _EXIF_ORIENTATION = 0x0112
 _STRIP = 2_000_000
-"""Pixels that are converted at a time."""
+"""Number of pixels converted at a time."""
 
 _UNDO = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,7 +46,7 @@ _UNDO = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""What turns an upright image back to how it is stored, by EXIF orientation."""
+"""The transpose that takes an upright image back to its stored orientation, by EXIF orientation."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -59,9 +59,9 @@ class IntensityImage:
 
     Attributes:
         pixels: ``(H, W)`` uint8 intensity.
-        window: The ``(low, high)`` raw intensities that became 0 and 255, or None where the values are the file's own.
-        pages: Number of pages in the file it came from.
-        orientation: The EXIF orientation (1-8) found in the file; it has been applied unless it was asked not to be.
+        window: The raw intensities ``(low, high)`` that became 0 and 255, or None if the values are the file's own.
+        pages: Number of pages in the file.
+        orientation: The file's EXIF orientation (1-8). It has been applied unless the reader was told not to.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -74,12 +74,12 @@ def read_image(path: str | Path, page: int = 0, orient: bool = True) -> Intensit
     """Read one image file.
 
     Args:
-        path: PNG, JPEG, BMP or TIFF; any other format that Pillow knows works too.
+        path: PNG, JPEG, BMP or TIFF, or any other format that Pillow can read.
         page: Page of a multi-page TIFF, from 0.
-        orient: Apply the EXIF orientation.
+        orient: Whether to apply the EXIF orientation.
 
     Raises:
-        UserError: The file is missing, not an image, damaged, or has no such page.
+        UserError: The file is missing, not an image or damaged, or it has no such page.
     """
     path = Path(path)
     try:
@@ -90,7 +90,7 @@ def read_image(path: str | Path, page: int = 0, orient: bool = True) -> Intensit
 
 
 def read_pages(path: str | Path) -> Iterator[IntensityImage]:
-    """All pages of a file in order; one for formats without pages.
+    """Yield all pages of a file in order. Formats without pages have one.
 
     Raises:
         UserError: As `read_image`.
@@ -106,19 +106,19 @@ def read_image_bytes(data: bytes, name: str = "image data", page: int = 0, orien
 
     Args:
         data: The bytes of an image file.
-        name: What to call it in messages.
+        name: What to call the image in error messages.
         page: Page of a multi-page TIFF, from 0.
-        orient: Apply the EXIF orientation.
+        orient: Whether to apply the EXIF orientation.
 
     Raises:
-        UserError: The bytes are not an image, are damaged, or have no such page.
+        UserError: The bytes are not an image or are damaged, or there is no such page.
     """
     try:
         raw, orientation, pages = _decode(data, page)
     except EOFError as error:
         raise UserError(f"{name} has no page {page}. Pages count from 0.") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{name} is not an image that can be read. Convert it to PNG, JPEG, BMP or TIFF.") from error
+        raise UserError(f"{name} is not a readable image. Convert it to PNG, JPEG, BMP or TIFF.") from error
     except (OSError, ValueError, SyntaxError, cv2.error, tifffile.TiffFileError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be decoded ({_one_line(error)}). Replace the damaged file.") from error
     image = to_intensity(raw)
@@ -127,17 +127,17 @@ def read_image_bytes(data: bytes, name: str = "image data", page: int = 0, orien
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """``(H, W)`` of an image file after EXIF orientation, from its header alone.
+    """Read the size ``(H, W)`` of an image after EXIF orientation, from the file's header alone.
 
     Raises:
         UserError: The file is missing or not an image.
     """
     try:
         with Image.open(path) as image:
-            # Of TIFFs some versions of Pillow give the upright size: the tags say what is stored.
+            # For TIFFs, some versions of Pillow report the upright size; the tags hold the stored one.
             stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
             width, height = (int(side) for side in stored)
-            # Asking a PNG for EXIF data that does not come before its pixels would decode it.
+            # In a PNG, EXIF data may follow the pixels; looking for it there would decode them.
             turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5
     except UnidentifiedImageError:
         height, width = read_image(path).pixels.shape
@@ -148,10 +148,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def shows_everywhere(path: str | Path) -> bool:
-    """Whether common viewers show a file as it is, Labelme among them, from its header alone.
+    """Tell from a file's header whether common viewers, Labelme among them, all show the image as it is.
 
-    Those of more than 8 bits, of CMYK, palettes in other formats than PNG and turned TIFFs they show each in its own
-    way, or not.
+    Viewers differ on pixels of more than 8 bits, CMYK, palettes in formats other than PNG, and TIFFs with an EXIF
+    orientation; some cannot show them at all. False also for files that cannot be opened.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -170,20 +170,23 @@ def shows_everywhere(path: str | Path) -> bool:
 
 
 def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
-    """Bring an array of pixels to one 8-bit intensity channel.
+    """Convert an array of pixels to one 8-bit intensity channel.
 
     Args:
-        array: ``(H, W)`` or ``(H, W, C)`` with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA); bool, uint8, or any
-            deeper integer or float type, which is scaled by its own percentile window.
+        array: ``(H, W)`` or ``(H, W, C)`` with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Bool becomes 0 and
+            255, uint8 keeps its values, and any other integer or float type is scaled by its own percentile window.
+
+    Returns:
+        The intensity, with the window if there was one.
 
     Raises:
         UserError: The array has another shape or type, or no pixels.
     """
     array = np.asarray(array)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or array.size == 0:
-        raise UserError(f"an image of shape {array.shape} is not understood. Give (H, W), (H, W, 3) or (H, W, 4).")
+        raise UserError(f"an image cannot have shape {array.shape}. Give (H, W), (H, W, 3) or (H, W, 4).")
     if array.dtype.kind not in "buif":
-        raise UserError(f"an image of type {array.dtype} is not understood. Give uint8, uint16 or float pixels.")
+        raise UserError(f"an image cannot be of type {array.dtype}. Give uint8, uint16 or float pixels.")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     channels = array if array.ndim == 3 else array[:, :, None]
@@ -205,7 +208,13 @@ def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
 
 
 def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
-    """Decode a black and white image file held in memory: ``(H, W)`` bool, True where the stored value is not 0.
+    """Decode a mask from the bytes of an image file.
+
+    Args:
+        data: The bytes of a black and white image; a palette image is read by its indices.
+
+    Returns:
+        ``(H, W)`` bool, True where the stored value is not 0.
 
     Raises:
         UserError: The bytes are not an image.
@@ -220,13 +229,13 @@ def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
 
 
 def _strips(array: npt.NDArray[Any]) -> Iterator[slice]:
-    """Rows to work on at a time: scans are so large that copies of other types would not fit into memory."""
+    """Slices of rows to convert one after the other: a wider copy of a whole large scan may not fit into memory."""
     step = max(1, _STRIP // max(1, array.shape[1]))
     return (slice(start, start + step) for start in range(0, array.shape[0], step))
 
 
 def _luma(channels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """BT.601 luma of any type."""
+    """BT.601 luma of ``(H, W, 3)`` pixels of any type."""
     grey = np.empty(channels.shape[:2], dtype=np.float64)
     for rows in _strips(channels):
         grey[rows] = channels[rows].astype(np.float64) @ np.array([0.299, 0.587, 0.114])
@@ -234,7 +243,7 @@ def _luma(channels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _luma8(channels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """BT.601 luma in whole thousandths, which sum to 1000: equal channels are left as they are."""
+    """BT.601 luma in whole thousandths; they sum to 1000, so equal channels give exactly their common value."""
     if channels.shape[2] == 1:
         return np.ascontiguousarray(channels[:, :, 0])
     luma = np.empty(channels.shape[:2], dtype=np.uint8)
@@ -245,7 +254,7 @@ def _luma8(channels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _decode(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int]:
-    """Pixels as stored, the EXIF orientation still to apply, and the number of pages."""
+    """Decode the stored pixels; return them with the EXIF orientation, not yet applied, and the number of pages."""
     if data[:4] in _TIFF_MAGIC:
         decoded = _decode_deep_tiff(data, page)
         if decoded is not None:
@@ -258,14 +267,14 @@ def _decode(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int]:
         image.seek(page)
         orientation = _orientation(image)
         if data[:8] == _PNG_MAGIC and data[24] == 16 and data[25] != 0:
-            # Pillow drops the low byte of 16-bit colour.
+            # Pillow would drop the low byte of 16-bit colour.
             deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if deep is None:
                 raise ValueError("the PNG data is damaged")
             return (deep[:, :, [2, 1, 0]] if deep.ndim == 3 else deep), orientation, pages
         image.load()
         if image.format == "TIFF" and orientation in _UNDO:
-            # Pillow turns TIFFs itself when it loads them, and them alone.
+            # Pillow applies the orientation when it loads a TIFF, but for no other format.
             image = image.transpose(_UNDO[orientation])
         if image.mode == "L" or image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
             return np.asarray(image), orientation, pages
@@ -275,7 +284,7 @@ def _decode(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int]:
 
 
 def _decode_deep_tiff(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int] | None:
-    """A TIFF page of more than 8 bits, or None: the rest is Pillow's, and so are codecs that tifffile lacks."""
+    """Decode a TIFF page of more than 8 bits; None leaves 8-bit pages, and codecs that tifffile lacks, to Pillow."""
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             pages = len(file.pages)
@@ -285,7 +294,7 @@ def _decode_deep_tiff(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, in
             if part.dtype is None or part.dtype.itemsize == 1:
                 return None
             array = np.asarray(part.asarray())
-            # Planar colour comes channels first; other stacks within one page give their first plane.
+            # Planar colour has its channels first. Of other stacks within a page only the first plane is read.
             if part.axes.startswith("S") and array.ndim == 3:
                 array = np.moveaxis(array, 0, 2)
             while array.ndim > 3 or (array.ndim == 3 and not part.axes.endswith("S") and not part.axes.startswith("S")):
@@ -306,7 +315,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _orient(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Turn stored pixels upright: orientations 2-8 of the EXIF standard."""
+    """Turn stored pixels upright by the EXIF standard's orientations 1-8."""
     if orientation >= 5:
         pixels = pixels.T
     if orientation in (2, 3, 6, 7):

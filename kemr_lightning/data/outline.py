@@ -1,4 +1,4 @@
-"""Masks to polygons that rasterise back to them: exact outlines along pixel edges, smoothed as far as that holds."""
+"""Polygons of masks: outlines along the pixels' edges, simplified as long as they rasterise back to the mask."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from scipy import ndimage
 from kemr_lightning.data.annotation import Polygon, polygon_area, rasterise
 
 TOLERANCES = (0.75, 0.5, 0.35, 0.2)
-"""Distances in pixels by which an outline may be simplified, tried in this order."""
+"""Tolerances of the simplification, in pixels, in the order they are tried."""
 
 
 def mask_polygons(mask: npt.NDArray[np.bool_], min_iou: float = 0.99) -> list[Polygon]:
     """Outline a mask, one polygon for each connected part.
 
-    Each part gets the simplest outline that still rasterises (as pycocotools does) to at least ``min_iou`` of the part;
-    in the end the outline along the pixels' edges, which is exact. Holes are cut in from the outer rim along a seam of
-    no width.
+    Each part gets the simplest outline whose raster (by pycocotools) has an IoU of at least ``min_iou`` with it. If no
+    simplification reaches that, it gets the outline along the pixels' edges, which is exact. Holes are joined to the
+    outer outline by seams of zero width.
 
     Args:
         mask: ``(H, W)`` bool.
-        min_iou: Least IoU between each part and its polygon.
+        min_iou: Smallest IoU between each part and its polygon; 1 for exact outlines.
 
     Returns:
-        ``(K, 2)`` float64 polygons in pixel-corner coordinates; none for an empty mask. Parts that touch at a corner
-        are one.
+        ``(K, 2)`` float64 polygons in pixel-corner coordinates; none for an empty mask. Parts that touch only at a
+        corner count as one.
     """
     parts, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=int))
     windows = ndimage.find_objects(parts)
@@ -41,10 +41,11 @@ def mask_polygons(mask: npt.NDArray[np.bool_], min_iou: float = 0.99) -> list[Po
 
 
 def _part_polygon(part: npt.NDArray[np.bool_], min_iou: float) -> Polygon:
+    """Outline one connected part, as `mask_polygons`."""
     loops = pixel_edges(part)
     for tolerance in TOLERANCES if min_iou < 1 else ():
         simple = [_simplify(loop, tolerance) for loop in loops]
-        # A hole may be too small to survive; the check tells whether it matters.
+        # Holes too small to survive are dropped; the IoU tells whether that matters.
         polygon = join_holes(simple[0], [hole for hole in simple[1:] if len(hole) >= 3])
         if len(simple[0]) >= 3 and _agreement(polygon, part) >= min_iou:
             return polygon
@@ -64,24 +65,25 @@ def _agreement(polygon: Polygon, part: npt.NDArray[np.bool_]) -> float:
 
 
 def _simplify(loop: Polygon, tolerance: float) -> Polygon:
-    """The outline through the middles of the pixel edges, less the corners that matter less than the tolerance."""
+    """Join the midpoints of the pixel edges, then drop corners within the tolerance (Douglas-Peucker, by OpenCV)."""
     middles = ((loop + np.roll(loop, -1, axis=0)) / 2).astype(np.float32)
     simple: Polygon = cv2.approxPolyDP(middles[:, None], tolerance, True)[:, 0].astype(np.float64)
-    # Hundredths of a pixel are more than any editor shows.
+    # No editor shows more than hundredths of a pixel.
     return np.round(simple, 2)
 
 
 def pixel_edges(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
-    """The closed loops of pixel edges around a mask, one pixel edge after the other.
+    """Trace the closed loops of pixel edges around a mask.
 
     Args:
         mask: ``(H, W)`` bool with one 8-connected part.
 
     Returns:
-        The outer loop, then one loop for each hole.
+        The outer loop, then one loop for each hole: ``(K, 2)`` float64 corners, one pixel apart, with the mask on the
+        right-hand side (y points down).
     """
     padded = np.pad(mask, 1)
-    # Every edge runs with the mask on its right hand (y down): tops to the right, right sides down, and so on.
+    # Top edges run to the right, right edges down, bottom edges to the left, left edges up.
     leaving: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for axis, shift, start, step in _SIDES:
         edge = padded & ~np.roll(padded, shift, axis=axis)
@@ -94,7 +96,7 @@ def pixel_edges(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
         loop, here, before = [], first, None
         while here in leaving:
             ends = leaving[here]
-            # Where two pixels touch at a corner, turn left: the two stay in one loop.
+            # Where two pixels touch only at a corner, turn left, which keeps them in one loop.
             pick = 0 if before is None or len(ends) == 1 else _left_turn(before, here, ends)
             following = ends.pop(pick)
             if not ends:
@@ -106,29 +108,39 @@ def pixel_edges(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
 
 
 _SIDES = (
-    (0, 1, (0, 0), (1, 0)),  # nothing above
-    (1, -1, (1, 0), (0, 1)),  # nothing to the right
-    (0, -1, (1, 1), (-1, 0)),  # nothing below
-    (1, 1, (0, 1), (0, -1)),  # nothing to the left
+    (0, 1, (0, 0), (1, 0)),  # top
+    (1, -1, (1, 0), (0, 1)),  # right
+    (0, -1, (1, 1), (-1, 0)),  # bottom
+    (1, 1, (0, 1), (0, -1)),  # left
 )
+"""For each side of a pixel: axis and shift that bring the neighbour on that side onto it; the edge's start and step."""
 
 
 def _left_turn(before: tuple[int, int], here: tuple[int, int], ends: list[tuple[int, int]]) -> int:
+    """Position among ``ends`` of the corner to the left for somebody who comes from ``before`` to ``here``."""
     step = (here[0] - before[0], here[1] - before[1])
     left = (here[0] + step[1], here[1] - step[0])
     return ends.index(left) if left in ends else 0
 
 
 def corners_of(loop: Polygon) -> Polygon:
-    """A loop without the points on straight stretches."""
+    """A closed loop without the points in the middle of straight stretches."""
     turning = np.any((loop - np.roll(loop, 1, axis=0)) != (np.roll(loop, -1, axis=0) - loop), axis=1)
     return loop[turning]
 
 
 def join_holes(outer: Polygon, holes: list[Polygon]) -> Polygon:
-    """One closed line around a part and its holes, led to each hole and back along the same seam.
+    """Join the outline of a part and those of its holes to one polygon.
 
-    The two passes of a seam cancel when the polygon is filled by the even-odd rule.
+    The polygon visits each hole along a seam from the nearest corner and returns along the same seam. The two passes
+    cancel when the polygon is filled by the even-odd rule.
+
+    Args:
+        outer: ``(K, 2)`` outline.
+        holes: ``(K', 2)`` outlines of the holes.
+
+    Returns:
+        ``(K + sum(K' + 2), 2)`` polygon.
     """
     line = outer
     for hole in holes:

@@ -1,7 +1,8 @@
-"""Copy and paste of chromosomes within an image, so that touching and crossing ones are seen more often.
+"""Copy and paste of chromosomes within an image, so that a model sees touching and crossing ones more often.
 
-Light adds where bright chromosomes cross and is absorbed twice where dark ones do; the copies are laid down in that
-way, not cut in. Within one image stain, focus and light are the same, so a copy looks like any other chromosome.
+Where bright chromosomes cross, their light adds; where dark ones cross, light is absorbed twice. Copies are blended in
+the same way instead of replacing what lies beneath. Stain, focus and light are the same throughout one image, so a copy
+looks like any other chromosome of it.
 """
 
 from __future__ import annotations
@@ -14,27 +15,39 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kemr_lightning.core.errors import SettingError, settings_under
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Annotation, rasterise
+from kemr_lightning.data.checks import check_fraction
 from kemr_lightning.data.warp import Affine, Image, warp_image, warp_polygon
 
 _RIM = 3
-"""Pixels of surroundings that are copied along, fading."""
+"""Width in pixels of the rim around an instance that is copied along with it, fading outwards."""
 
 
 @dataclass(frozen=True)
 class CopyPaste:
-    """Lays turned copies of instances that stand alone onto the same image.
+    """Pastes rotated, possibly mirrored copies of instances that stand alone onto the same image.
 
     Attributes:
-        p: Part of the samples that get copies.
-        most: Largest number of copies on one sample.
-        near: Part of the copies laid on or against another instance; the others fall anywhere on the crop.
+        p: Fraction of the samples that get copies.
+        most: Largest number of copies on one sample, at least 1.
+        near: Fraction of the copies that are laid on or near another instance; the others fall anywhere on the crop.
+
+    Raises:
+        SettingError: A value is out of range.
     """
 
     p: float = 0.5
     most: int = 6
     near: float = 0.7
+
+    def __post_init__(self) -> None:
+        with settings_under("augmentation.paste"):
+            check_fraction("p", self.p)
+            check_fraction("near", self.near)
+            if self.most < 1:
+                raise SettingError("most", self.most, "allows no copies", "Give at least 1")
 
     def __call__(
         self,
@@ -44,23 +57,24 @@ class CopyPaste:
         size: tuple[int, int],
         rng: np.random.Generator,
     ) -> tuple[Image, list[Annotation]]:
-        """Add copies.
+        """Add copies to an image.
 
         Args:
-            image: ``(H, W)`` uint8; left as it is.
+            image: ``(H, W)`` uint8; not changed.
             annotations: Its instances; those with outlines are copied.
-            affine: The map from the image to the crop that will be made of it: copies are laid where it will see them.
+            affine: The map from the image to the crop that will be taken from it; copies are laid where the crop shows
+                them.
             size: ``(H', W')`` of that crop.
-            rng: Where all chance comes from.
+            rng: Source of randomness.
 
         Returns:
-            The image and all instances, the copies last.
+            The image with the copies, and all instances, the copies last.
         """
         outlined = [annotation for annotation in annotations if annotation.polygons and not annotation.patches]
         if not outlined or rng.random() >= self.p:
             return image, list(annotations)
         image, result = image.copy(), list(annotations)
-        # Annotations whose middles the crop sees: copies go near them.
+        # Copies go near the instances whose centres the crop shows.
         boxes = np.array([annotation.bounds() for annotation in annotations])
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2
         seen = warp_polygon(middles, affine)
@@ -87,11 +101,11 @@ class _CutOut:
     """What one instance adds to its background.
 
     Attributes:
-        x0: Column of the window.
-        y0: Row of the window.
-        change: ``(h, w)`` float32. Bright instances: grey levels above the background. Dark ones: the part of the light
-            that is absorbed.
-        bright: Which of the two.
+        x0: First column of the window.
+        y0: First row of the window.
+        change: ``(h, w)`` float32. For a bright instance, grey levels above the background; for a dark one, the
+            fraction of the light that is absorbed.
+        bright: Whether the instance is brighter than its background.
     """
 
     x0: int
@@ -101,7 +115,7 @@ class _CutOut:
 
 
 def _cut_out(image: Image, donor: Annotation, annotations: Sequence[Annotation]) -> _CutOut | None:
-    """Separate an instance from its background; None unless it stands alone."""
+    """Separate an instance from its background; None if it is outside the image or does not stand alone."""
     size = (int(image.shape[0]), int(image.shape[1]))
     patch = rasterise(donor.polygons, size)
     if patch is None:
@@ -135,7 +149,7 @@ def _cut_out(image: Image, donor: Annotation, annotations: Sequence[Annotation])
 
 
 def _on_window(patch: Patch, window: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
-    """A patch on a window that it may overlap in part: ``(h, w)`` uint8, 0 or 1."""
+    """The part of a patch inside a window ``(x0, y0, x1, y1)``: ``(h, w)`` uint8, 0 or 1."""
     x0, y0, x1, y1 = window
     left, top, right, bottom = patch.window
     mask = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
@@ -146,7 +160,7 @@ def _on_window(patch: Patch, window: tuple[int, int, int, int]) -> npt.NDArray[n
 
 
 def _turn_about(donor: Annotation, goal: npt.NDArray[np.float64], rng: np.random.Generator) -> Affine:
-    """A random turn or mirrored turn that brings an instance's middle to a point."""
+    """A random rotation, with or without a reflection, that moves an instance's centre to a point."""
     x0, y0, x1, y1 = donor.bounds()
     angle = rng.uniform(0, 2 * math.pi)
     cosine, sine = math.cos(angle), math.sin(angle)
@@ -156,7 +170,7 @@ def _turn_about(donor: Annotation, goal: npt.NDArray[np.float64], rng: np.random
 
 
 def _lay(image: Image, cut: _CutOut, turn: Affine) -> bool:
-    """Lay a copy onto the image, in place; False if it would fall outside."""
+    """Blend a copy into the image, in place; False if it would lie outside."""
     height, width = cut.change.shape
     left, top, right, bottom = cut.x0, cut.y0, cut.x0 + width, cut.y0 + height
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=np.float64)

@@ -1,8 +1,8 @@
-"""Orders of samples, whole or as one process's share of them.
+"""Orders of samples, complete or as one process's share.
 
-Lightning's own distributed sampler repeats images until the processes have equally many, which a score must not count.
-Here validation and test images are dealt out without padding, and training samples so that the processes' batches of
-one step are together the batch that a single process would have taken.
+Lightning's own distributed sampler repeats images until all processes have equally many, which would count them twice
+in a score. Here, validation and test images are dealt out without padding. Training samples are dealt out so that the
+processes' batches of one step together are the batch that a single process would have taken.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import lightning.pytorch as pl
 import numpy as np
 from torch.utils.data import Sampler
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the work is a process's own.
+    """The part of the work that is one process's own.
 
     Attributes:
-        rank: Of the process, from 0.
+        rank: Rank of the process, from 0.
         of: Number of processes.
     """
 
@@ -32,21 +32,21 @@ class Share:
 
     @classmethod
     def under(cls, trainer: pl.Trainer | None) -> Share:
-        """The share of this process; all of the work without a trainer."""
+        """The share of this process; all of the work if there is no trainer."""
         return cls() if trainer is None else cls(trainer.global_rank, trainer.world_size)
 
 
 class ShareSampler(Sampler[int]):
-    """Every ``of``-th image, beginning with the rank's: no image twice, none left out.
+    """Deals out every ``of``-th image, from the rank's own: none twice, none left out.
 
-    Processes may have different numbers of images, so nothing that waits for the others may happen per batch. A process
-    without an image would be left out of the epoch altogether, and the others would wait for it at its end: where there
-    are more processes than images, those left over look at an image of another one. The metric, which knows images by
-    their ids, counts it once.
+    Processes may get different numbers of images, so nothing that waits for the other processes may happen per batch.
+    Lightning would leave a process without images out of the epoch altogether, and the others would wait for it at the
+    end. So if there are more processes than images, those left over repeat an image of another process; the metric
+    counts it once, since it knows images by their ids.
 
     Args:
         length: Number of images.
-        share: Of this process.
+        share: This process's share; None for all.
     """
 
     def __init__(self, length: int, share: Share | None = None) -> None:
@@ -64,18 +64,19 @@ class ShareSampler(Sampler[int]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """A seeded order of ``(index, epoch)`` for training: the same seed and epoch give the same samples.
 
-    Lightning calls `set_epoch` before every epoch, also after a resume. Of several processes each takes every ``of``-th
-    sample of the one order, all equally many; what does not divide is left out, another part in every epoch.
+    If an epoch takes images several times, the ``epoch`` in these keys counts the passes through the images instead, so
+    that each pass is augmented differently. Lightning calls `set_epoch` before every epoch, also after a resume. Each
+    process takes every ``of``-th sample of one common order, and all take equally many; the remainder is left out, a
+    different one in every epoch.
 
     Args:
         length: Number of images.
         seed: Seed of the order.
-        samples: Samples in an epoch, of all processes together; None takes every image once. More take every image
-            several times, each time augmented anew.
-        share: Of this process.
+        samples: Number of samples in an epoch, over all processes; None takes every image once.
+        share: This process's share; None for all.
 
     Raises:
-        UserError: There are fewer samples than processes.
+        SettingError: ``epoch_samples``, the number of samples, is smaller than the number of processes.
     """
 
     def __init__(self, length: int, seed: int, samples: int | None = None, share: Share | None = None) -> None:
@@ -85,15 +86,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.share = share or Share()
         self.epoch = 0
         self.skip = 0
-        """Own samples that the next iteration passes over."""
+        """Number of this process's samples that the next iteration skips."""
         if self.samples < self.share.of:
-            raise UserError(
-                f"an epoch of {self.samples} training samples cannot be shared by {self.share.of} processes. "
-                "Give data.epoch_samples=N, or fewer trainer.devices"
+            raise SettingError(
+                "epoch_samples",
+                samples,
+                f"makes an epoch of {self.samples} training samples, fewer than there are processes ({self.share.of})",
+                f"Give at least {self.share.of}, or use fewer devices",
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is of."""
+        """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -105,10 +108,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def _order(self) -> Iterator[tuple[int, int]]:
         """The samples of all processes."""
-        # Rounds are counted through all epochs, so that no two samples of a run are alike.
-        rounds = -(-self.samples // self.length)
+        # Passes are counted across epochs, so that no two samples of a run are augmented alike.
+        passes = -(-self.samples // self.length)
         left = self.samples
-        for number in range(self.epoch * rounds, (self.epoch + 1) * rounds):
+        for number in range(self.epoch * passes, (self.epoch + 1) * passes):
             order = np.random.default_rng([self.seed, number]).permutation(self.length).tolist()
             yield from ((index, number) for index in order[:left])
             left -= self.length

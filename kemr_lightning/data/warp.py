@@ -1,6 +1,6 @@
 """Affine maps of images, outlines and bitmaps in pixel-corner coordinates, and resizing.
 
-Coordinates are pixel corners, so OpenCV, which counts from pixel centres, gets a map shifted by half a pixel.
+OpenCV's coordinates are those of pixel centres, so it is given a map shifted by half a pixel.
 """
 
 from __future__ import annotations
@@ -13,50 +13,56 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kemr_lightning.core import geometry
+from kemr_lightning.core.geometry import fitted_size, resize_image
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Polygon, clip_patch, tight_patch
 
 Image = npt.NDArray[np.uint8]
+"""``(H, W)`` uint8 intensity."""
+
 Pixels = TypeVar("Pixels", bound=npt.NDArray[Any])
+
 Affine = npt.NDArray[np.float64]
-"""``(2, 3)`` float64: ``(x', y') = A (x, y, 1)`` between pixel-corner coordinates."""
+"""``(2, 3)`` float64 matrix A with ``(x', y') = A (x, y, 1)``, between pixel-corner coordinates."""
 
 
-def resize_scale(size: tuple[int, int], resize: Sequence[int] | None) -> float:
-    """The factor that fits an image into a frame, aspect kept; 1 without a frame.
+def resize_pixels(image: Image, frame: Sequence[int] | None) -> Image:
+    """Fit an image into a frame, with the size and interpolation used for prediction.
 
     Args:
-        size: ``(H, W)`` of the image.
-        resize: ``(width, height)`` of the frame, or None. Smaller images are enlarged to fit.
+        image: ``(H, W)`` uint8.
+        frame: ``(width, height)`` in pixels, or None to keep the size. Smaller images are enlarged.
+
+    Returns:
+        uint8 of the size that `fitted_size` gives; the image itself if it has that size.
     """
-    if resize is None:
-        return 1.0
-    return min(resize[0] / size[1], resize[1] / size[0])
-
-
-def resize_image(image: Image, scale: float) -> Image:
-    """Resize by a factor, as images are resized for prediction (`geometry.resize_image`)."""
     height, width = image.shape
-    target = (max(1, round(height * scale)), max(1, round(width * scale)))
-    resized: Image = geometry.resize_image(torch.from_numpy(image), target).numpy()
+    size = fitted_size((height, width), frame)
+    if size == (height, width):
+        return image
+    resized: Image = resize_image(torch.from_numpy(image), size).numpy()
     return resized
 
 
 def background_level(image: Image) -> int:
-    """The most frequent grey level, smoothed over 5 levels: metaphases are mostly background."""
+    """The most frequent grey level after a moving sum over 5 levels: most of a metaphase image is background."""
     counts = np.convolve(np.bincount(image.ravel()[::7], minlength=256), np.ones(5), mode="same")
     return int(counts.argmax())
 
 
 def warp_image(image: Pixels, affine: Affine, size: tuple[int, int], fill: float) -> Pixels:
-    """Move an image by an affine map of pixel-corner coordinates.
+    """Warp an image by an affine map.
+
+    Interpolation is bilinear, except that quarter turns, flips and whole shifts copy pixels unchanged.
 
     Args:
         image: ``(H, W)`` uint8 or float32.
         affine: The map from the image to the result.
         size: ``(H', W')`` of the result.
-        fill: Grey level where the image does not reach.
+        fill: Grey level of the result where there is no image.
+
+    Returns:
+        ``(H', W')`` of the image's type.
     """
     flags = cv2.INTER_NEAREST if _on_grid(affine) else cv2.INTER_LINEAR
     moved: Any = cv2.warpAffine(image, _centred(affine), (size[1], size[0]), flags=flags, borderValue=fill)
@@ -65,13 +71,22 @@ def warp_image(image: Pixels, affine: Affine, size: tuple[int, int], fill: float
 
 
 def warp_polygon(polygon: Polygon, affine: Affine) -> Polygon:
-    """Move ``(K, 2)`` corners exactly."""
+    """Map the ``(K, 2)`` corners of a polygon; exact."""
     moved: Polygon = polygon @ affine[:, :2].T + affine[:, 2]
     return moved
 
 
 def warp_patch(patch: Patch, affine: Affine, size: tuple[int, int]) -> Patch | None:
-    """Move a bitmap: warped as an image is, then cut at one half. None if nothing is left in ``size``."""
+    """Warp a bitmap as an image and threshold it at one half.
+
+    Args:
+        patch: Bool.
+        affine: The map from the image to the result.
+        size: ``(H', W')`` of the result.
+
+    Returns:
+        A tight bool patch inside the result; None if nothing of it lies there.
+    """
     x0, y0, x1, y1 = patch.window
     corners = warp_polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64), affine)
     left, top = np.floor(corners.min(axis=0)).astype(int).tolist()
@@ -85,20 +100,23 @@ def warp_patch(patch: Patch, affine: Affine, size: tuple[int, int]) -> Patch | N
 
 
 def _centred(affine: Affine) -> Affine:
-    """The same map between pixel-centre coordinates, which are smaller by one half."""
+    """The same map in pixel-centre coordinates, which are smaller by 1/2."""
     shifted = affine.copy()
     shifted[:, 2] += affine[:, :2] @ np.array([0.5, 0.5]) - 0.5
     return shifted
 
 
 def _on_grid(affine: Affine) -> bool:
-    """Whether the map takes pixels to pixels: quarter turns, flips and whole shifts."""
+    """Whether the map takes whole pixels to whole pixels: quarter turns, flips and whole shifts do."""
     whole = np.abs(affine - np.rint(affine)).max() < 1e-9
     return bool(whole and abs(abs(np.linalg.det(affine[:, :2])) - 1) < 1e-9)
 
 
 def clip_polygon(polygon: Polygon, size: tuple[int, int]) -> Polygon:
-    """Cut a polygon to an image of ``(H, W)`` (Sutherland and Hodgman, CACM 17, 1974); it may come out empty."""
+    """Cut a polygon to an image of ``(H, W)``; the result may be empty.
+
+    The algorithm is that of Sutherland & Hodgman, Communications of the ACM 17 (1974) 32.
+    """
     height, width = size
     if polygon.min() >= 0 and (polygon.max(axis=0) <= (width, height)).all():
         return polygon

@@ -1,1 +1,1 @@
-"""Learning refinement from masks of known truth: the CRF's parameters, the evidence network, and experiences."""
+"""Learning to refine from annotated masks: the CRF's parameters, the evidence network, and experiences."""

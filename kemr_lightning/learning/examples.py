@@ -1,4 +1,4 @@
-"""What refinement learns from: predicted masks beside the annotations they match."""
+"""Examples: predicted masks beside the annotations they match."""
 
 from __future__ import annotations
 
@@ -8,30 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kemr_lightning.core.instances import Instances, Patch
+from kemr_lightning.core.instances import Patch
+from kemr_lightning.learning.cases import Case
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import greedy_pairs
 from kemr_lightning.refinement.surroundings import Surroundings, Window, surroundings
 
 MATCH_SCORE = 0.3
-"""Predictions below this score do not teach: most are no chromosomes."""
+"""Predictions with a lower score are not learned from: most of them are not chromosomes."""
 
-
-@dataclass(frozen=True)
-class Case:
-    """One image with its predicted and annotated instances.
-
-    Attributes:
-        image: ``(H, W)`` uint8.
-        initial: The detector's instances, on masks of an image it was not trained on.
-        truth: The annotations.
-        group: Number of the slide or case; images of one group are never split between learning and testing.
-    """
-
-    image: Tensor
-    initial: Instances
-    truth: Instances
-    group: int
+MATCH_IOU = 0.5
+"""Least mask IoU of a prediction with the annotation it matches."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +28,7 @@ class Example:
     Attributes:
         crop: The instance and its surroundings.
         target: ``(h, w)`` float32, the annotated mask (0 or 1) on the crop.
-        truth_area: Pixels of the whole annotated mask, also those outside the crop.
+        truth_area: Pixels of the whole annotated mask, including those outside the crop.
         case: Position of its image.
         index: Position among the image's predictions.
     """
@@ -52,19 +39,28 @@ class Example:
     case: int
     index: int
 
+    @property
+    def initial(self) -> Tensor:
+        """The initial mask on the patch's own window, ``(h, w)`` probabilities."""
+        return self.crop.crop(self.crop.prob)
+
     def iou(self, prob: Tensor) -> float:
-        """IoU of a mask on the patch's own window, ``(h, w)`` probabilities, with the whole annotation."""
+        """IoU of a mask with the whole annotation.
+
+        Args:
+            prob: ``(h, w)`` probabilities on the patch's own window.
+        """
         mask = prob >= 0.5
         both = float((mask & (self.crop.crop(self.target) > 0.5)).sum())
         return both / max(float(mask.sum()) + self.truth_area - both, 1.0)
 
 
 def examples_of(cases: Iterable[Case], margin: int) -> list[Example]:
-    """Pair predictions with annotations (greedily by score, IoU >= 0.5) and cut both out.
+    """Pair predictions with annotations (greedily by score, see `MATCH_SCORE` and `MATCH_IOU`) and cut both out.
 
     Args:
         cases: Images.
-        margin: Pixels about each patch.
+        margin: Pixels around each patch, >= 0.
 
     Returns:
         One example per matched prediction.
@@ -75,7 +71,7 @@ def examples_of(cases: Iterable[Case], margin: int) -> list[Example]:
             continue
         crops = surroundings(case.image, case.initial, margin)
         item = record(case.initial, case.truth, number + 1)
-        for index, annotation in greedy_pairs(item, item.iou(masks=True), MATCH_SCORE, 0.5):
+        for index, annotation in greedy_pairs(item, item.iou(masks=True), MATCH_SCORE, MATCH_IOU):
             patch = case.truth.patches[annotation]
             crop = crops[index]
             examples.append(Example(crop, window_of(patch, crop.window), patch.area(), number, index))
@@ -83,7 +79,15 @@ def examples_of(cases: Iterable[Case], margin: int) -> list[Example]:
 
 
 def window_of(patch: Patch, window: Window) -> Tensor:
-    """``(h, w)`` float32: a patch on another window of the same image, 0 where it does not reach."""
+    """A patch on another window of the same image.
+
+    Args:
+        patch: The patch.
+        window: ``(x0, y0, x1, y1)`` in whole pixels, x1 and y1 exclusive.
+
+    Returns:
+        ``(y1 - y0, x1 - x0)`` float32, 0 where the patch does not reach.
+    """
     x0, y0, x1, y1 = window
     result = torch.zeros(y1 - y0, x1 - x0)
     left, top, right, bottom = patch.window
@@ -94,15 +98,15 @@ def window_of(patch: Patch, window: Window) -> Tensor:
 
 
 def folds(cases: Sequence[Case], count: int, seed: int) -> list[list[int]]:
-    """Split images into folds, groups staying together.
+    """Split images into folds; images of one group stay together.
 
     Args:
         cases: Images.
-        count: Number of folds; fewer where there are fewer groups.
-        seed: Of the order.
+        count: Number of folds; there are fewer if there are fewer groups.
+        seed: Seed of the order in which groups are dealt out.
 
     Returns:
-        Positions of the images of each fold; every image is in one.
+        Positions of the images of each fold; every image is in exactly one.
     """
     groups = sorted({case.group for case in cases})
     order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,6 @@ from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.dense_crf import PARAMETER_NAMES, CRFParams, refine_packed
 from kemr_lightning.refinement.engines.batched import refine_batched
 
-logger = logging.getLogger(__name__)
-
 BOUNDS = {
     "sigma_alpha": (1.0, 10.0),
     "sigma_beta": (3.0, 60.0),
@@ -24,18 +21,20 @@ BOUNDS = {
     "w2": (0.02, 6.0),
     "temperature": (0.3, 4.0),
 }
-"""Ranges of the parameters. Unbounded, w1 drifts away: the loss hardly changes once every pixel is decided."""
+"""Ranges of the parameters. Without them w1 drifts away: the loss hardly changes once every pixel is decided."""
 
 STARTS = (
     CRFParams(2.0, 9.0, 3.0, 3.0, 0.1),
     CRFParams(3.0, 20.0, 2.0, 6.0, 1.0),
     CRFParams(2.0, 15.0, 3.0, 5.0, 0.1, temperature=2.0),
 )
-"""Where the search begins: gentle, strong, and with an unary that is trusted less."""
-
+"""Where the search begins: gentle, strong, and with less trust in the unary."""
 
 AVERAGE_WEIGHT = 0.15
-"""Of the latest step in the average of the parameters."""
+"""Weight of the latest step in the running average of the parameters."""
+
+LOSS_WEIGHT = 0.2
+"""Weight of the latest step in the running average of the loss that the history shows."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Fit:
     Attributes:
         params: The parameters with the best validation IoU.
         iou: That mean IoU.
-        history: ``(step, training loss, validation IoU)``.
+        history: ``(step, training loss, validation IoU)`` of each validation.
     """
 
     params: CRFParams
@@ -66,115 +65,110 @@ class Fit:
     history: list[tuple[int, float, float]]
 
 
+@dataclass(frozen=True)
+class FitSettings:
+    """Settings of a fit.
+
+    Attributes:
+        seed: Seed of the order of the examples.
+        iterations: Mean-field updates.
+        steps: Most gradient steps per start.
+        check_every: Steps between validations.
+        patience: Validations without improvement after which a start ends.
+        batch_size: Examples per step.
+        learning_rate: Adam's first step size, on the unbounded scale of `to_unbounded`; falls to 0 along a half cosine.
+        tolerance: Intended largest error of a refined probability, see `kemr_lightning.refinement`.
+    """
+
+    seed: int
+    iterations: int = 5
+    steps: int = 40
+    check_every: int = 8
+    patience: int = 3
+    batch_size: int = 24
+    learning_rate: float = 0.15
+    tolerance: float = 0.05
+
+
 def fit_crf(
     training: Sequence[Unary],
     validation: Sequence[Unary],
-    seed: int,
-    iterations: int = 5,
-    steps: int = 40,
-    check_every: int = 8,
-    patience: int = 3,
-    batch_size: int = 24,
-    learning_rate: float = 0.15,
-    tolerance: float = 0.05,
+    settings: FitSettings,
     starts: Sequence[CRFParams] = STARTS,
     on_step: Callable[[], None] | None = None,
 ) -> list[Fit]:
     """Fit from several starts; the caller takes the one that is best on validation.
 
-    A few masks a step say little about six parameters whose best values lie in a broad valley, so what is validated is
-    the average of the latest steps (Polyak & Juditsky 1992).
+    The few masks of one step say little about six parameters whose best values lie in a broad valley. Therefore the
+    average of the latest steps is validated (Polyak & Juditsky 1992).
 
     Args:
         training: Examples whose loss is followed.
         validation: Examples that choose the step and the start.
-        seed: Of the order.
-        iterations: Mean-field updates.
-        steps: Gradient steps per start at most.
-        check_every: Steps between validations.
-        patience: Validations without improvement after which a start ends.
-        batch_size: Examples a step.
-        learning_rate: Of Adam at first, on the parameters' unbounded scale; falls to 0 in a half cosine.
-        tolerance: Of the filter.
+        settings: See `FitSettings`.
         starts: First parameters.
         on_step: Called after every step.
 
     Returns:
         One `Fit` per start, best first.
     """
-    fits = [
-        _fit(
-            training,
-            validation,
-            seed,
-            iterations,
-            steps,
-            check_every,
-            patience,
-            batch_size,
-            learning_rate,
-            tolerance,
-            start,
-            on_step,
-        )
-        for start in starts
-    ]
+    fits = [_fit(training, validation, settings, start, on_step) for start in starts]
     return sorted(fits, key=lambda fit: -fit.iou)
 
 
 def _fit(
     training: Sequence[Unary],
     validation: Sequence[Unary],
-    seed: int,
-    iterations: int,
-    steps: int,
-    check_every: int,
-    patience: int,
-    batch_size: int,
-    learning_rate: float,
-    tolerance: float,
+    settings: FitSettings,
     start: CRFParams,
     on_step: Callable[[], None] | None,
 ) -> Fit:
-    chance = torch.Generator().manual_seed(seed)
+    """Fit from one start."""
+
+    def validated(values: Tensor) -> tuple[CRFParams, float]:
+        params = from_unbounded(values, settings.iterations)
+        return params, mean_iou(validation, params, settings.tolerance)
+
+    chance = torch.Generator().manual_seed(settings.seed)
     raw = to_unbounded(start).requires_grad_()
-    optimizer = torch.optim.Adam([raw], learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    optimizer = torch.optim.Adam([raw], settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     average = raw.detach().clone()
-    best = Fit(from_unbounded(raw, iterations), mean_iou(validation, from_unbounded(raw, iterations), tolerance), [])
-    history = [(0, float("nan"), best.iou)]
+    best, best_iou = validated(raw)
+    history = [(0, float("nan"), best_iou)]
     waited, running = 0, 0.0
-    for step in range(1, steps + 1):
-        which = torch.randperm(len(training), generator=chance)[:batch_size].tolist()
-        loss = crf_loss([training[index] for index in which], bounded(raw), iterations, tolerance)
+    for step in range(1, settings.steps + 1):
+        which = torch.randperm(len(training), generator=chance)[: settings.batch_size].tolist()
+        batch = [training[index] for index in which]
+        loss = crf_loss(batch, bounded(raw), settings.iterations, settings.tolerance)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         average.lerp_(raw.detach(), AVERAGE_WEIGHT)
-        running = float(loss.detach()) if step == 1 else 0.8 * running + 0.2 * float(loss.detach())
+        latest = float(loss.detach())
+        running = latest if step == 1 else (1 - LOSS_WEIGHT) * running + LOSS_WEIGHT * latest
         if on_step is not None:
             on_step()
-        if step % check_every == 0 or step == steps:
-            params = from_unbounded(average, iterations)
-            iou = mean_iou(validation, params, tolerance)
+        if step % settings.check_every == 0 or step == settings.steps:
+            params, iou = validated(average)
             history.append((step, running, iou))
-            waited = waited + 1
-            if iou > best.iou:
-                best, waited = Fit(params, iou, []), 0
-            if waited >= patience:
+            waited += 1
+            if iou > best_iou:
+                best, best_iou, waited = params, iou, 0
+            if waited >= settings.patience:
                 break
-    return Fit(best.params, best.iou, history)
+    return Fit(best, best_iou, history)
 
 
 def crf_loss(unaries: Sequence[Unary], parameters: Tensor, iterations: int, tolerance: float) -> Tensor:
-    """Mean over examples of one minus the soft IoU, plus their mean cross-entropy, after the CRF.
+    """One minus the soft IoU after the CRF, averaged over examples, plus the cross-entropy, averaged over pixels.
 
     Args:
         unaries: Examples.
         parameters: ``(6,)`` in the order of `PARAMETER_NAMES`; gradients flow into it.
         iterations: Mean-field updates.
-        tolerance: Of the filter.
+        tolerance: As in `FitSettings`.
 
     Returns:
         A scalar.
@@ -193,7 +187,13 @@ def crf_loss(unaries: Sequence[Unary], parameters: Tensor, iterations: int, tole
 
 @torch.no_grad()
 def mean_iou(unaries: Sequence[Unary], params: CRFParams, tolerance: float) -> float:
-    """Mean IoU of the refined masks with the annotations."""
+    """Mean IoU of the refined masks with the annotations; 0 without any.
+
+    Args:
+        unaries: Examples.
+        params: The CRF's parameters.
+        tolerance: As in `FitSettings`.
+    """
     if not unaries:
         return 0.0
     crops = _pack(unaries)
@@ -207,23 +207,24 @@ def _pack(unaries: Sequence[Unary]) -> Crops:
 
 
 def bounded(raw: Tensor) -> Tensor:
-    """``(6,)`` unbounded values to parameters within `BOUNDS`, evenly on a logarithmic scale."""
+    """Map ``(6,)`` unbounded values to parameters within `BOUNDS`: a sigmoid on the logarithmic scale."""
     low, high = _log_bounds()
     return torch.exp(low + (high - low) * torch.sigmoid(raw))
 
 
 def to_unbounded(params: CRFParams) -> Tensor:
-    """The inverse of `bounded`; values on or beyond a bound are put just inside."""
+    """The inverse of `bounded`, ``(6,)``; values on or beyond a bound are moved just inside."""
     low, high = _log_bounds()
     share = ((params.to_tensor().clamp(min=1e-6).log() - low) / (high - low)).clamp(0.02, 0.98)
     return torch.logit(share)
 
 
 def from_unbounded(raw: Tensor, iterations: int) -> CRFParams:
-    """Parameters of unbounded values."""
+    """The parameters that ``(6,)`` unbounded values stand for."""
     return CRFParams.from_tensor(bounded(raw), iterations)
 
 
 def _log_bounds() -> tuple[Tensor, Tensor]:
+    """Logarithms of the lower and upper bounds, ``(6,)`` each."""
     pairs = torch.tensor([BOUNDS[name] for name in PARAMETER_NAMES]).log()
     return pairs[:, 0], pairs[:, 1]

@@ -7,22 +7,30 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from kemr_lightning.learning.fit_crf import Fit
+from kemr_lightning.output.drawing import save
 from kemr_lightning.refinement.experiences import HARM, Experiences
 from kemr_lightning.refinement.states import STATE_NAMES
 
 GAINED, LOST = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe & Ito's palette, told apart by colour-blind readers."""
+"""Blue and vermilion of Okabe & Ito's palette, which people with any kind of colour vision can tell apart."""
+
+GROUPS = 5
+"""Groups of about equal size that instances are divided into by each state."""
+
+DPI = 130
 
 
 def draw_fits(fits: Mapping[str, Sequence[Fit]], evidence: Sequence[tuple[int, int, float]], path: Path) -> None:
-    """Learning curves: the evidence network's loss per fold, validation IoU of every start of the CRF's fits.
+    """Draw learning curves: the evidence network's loss per fold, and the validation IoU of every start of each fit.
 
     Args:
-        fits: By action name, best start first.
-        evidence: ``(fold, epoch, loss)``; fold -1 is the final network.
+        fits: By name, best start first.
+        evidence: ``(fold, epoch, loss)``; a fold below 0 stands for the network fitted to all examples.
         path: The PNG to write.
     """
     figure = Figure(figsize=(4.5 * (len(fits) + 1), 3.4), layout="constrained")
@@ -39,11 +47,11 @@ def draw_fits(fits: Mapping[str, Sequence[Fit]], evidence: Sequence[tuple[int, i
             axis.plot(steps, ious, marker="o", ms=3, label=f"start {rank + 1}: best {fit.iou:.4f}")
         axis.set(title=f"CRF parameters ({name})", xlabel="step", ylabel="mean IoU, validation")
         axis.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path, DPI)
 
 
 def draw_states(experiences: Experiences, actions: Sequence[str], path: Path) -> None:
-    """Which states profit and which suffer: for every state, mean IoU gained and parts gaining and losing by quintile.
+    """Draw which instances gain and which lose: by fifths of every state, the shares of both and the mean gain.
 
     Args:
         experiences: What is remembered.
@@ -57,20 +65,7 @@ def draw_states(experiences: Experiences, actions: Sequence[str], path: Path) ->
     figure = Figure(figsize=(3.1 * columns, 2.5 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axis, name, values in zip(axes.flat, STATE_NAMES, states.T, strict=False):
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, 6)))
-        if len(edges) < 2:
-            axis.set_title(f"{name} (always {values[0]:.2g})", fontsize=9)
-            continue
-        bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-        where = [bins == number for number in range(len(edges) - 1)]
-        position = np.arange(len(where))
-        axis.bar(position, [100 * float((gain[w] > HARM).mean()) if w.any() else 0 for w in where], color=GAINED)
-        axis.bar(position, [-100 * float((gain[w] < -HARM).mean()) if w.any() else 0 for w in where], color=LOST)
-        axis.plot(position, [1000 * float(gain[w].mean()) if w.any() else 0 for w in where], "k.-")
-        labels = [f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)]
-        axis.set_xticks(position, labels, fontsize=6, rotation=20, ha="right", rotation_mode="anchor")
-        axis.set_title(name, fontsize=9)
-        axis.axhline(0, color="0.5", lw=0.6)
+        _draw_state(axis, name, values, gain)
     for axis in axes.flat[len(STATE_NAMES) :]:
         axis.set_axis_off()
     figure.suptitle(
@@ -78,9 +73,22 @@ def draw_states(experiences: Experiences, actions: Sequence[str], path: Path) ->
         f"{HARM} IoU; line: mean gain x 1000",
         fontsize=10,
     )
-    _save(figure, path)
+    save(figure, path, DPI)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+def _draw_state(axis: Axes, name: str, values: NDArray[np.float32], gain: NDArray[np.float32]) -> None:
+    """Draw one state's groups: bars up for gains, bars down for losses, a line for the mean gain."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, GROUPS + 1)))
+    if len(edges) < 2:
+        axis.set_title(f"{name} (always {values[0]:.2g})", fontsize=9)
+        return
+    group = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    gains = [gain[group == number] for number in range(len(edges) - 1)]
+    position = np.arange(len(gains))
+    axis.bar(position, [100 * float((own > HARM).mean()) if len(own) else 0 for own in gains], color=GAINED)
+    axis.bar(position, [-100 * float((own < -HARM).mean()) if len(own) else 0 for own in gains], color=LOST)
+    axis.plot(position, [1000 * float(own.mean()) if len(own) else 0 for own in gains], "k.-")
+    labels = [f"{low:.3g}–{high:.3g}" for low, high in pairwise(edges)]
+    axis.set_xticks(position, labels, fontsize=6, rotation=20, ha="right", rotation_mode="anchor")
+    axis.set_title(name, fontsize=9)
+    axis.axhline(0, color="0.5", lw=0.6)

@@ -1,19 +1,18 @@
-"""Learn Neural Knowledge DNA from images whose truth is known.
+"""Learn Neural Knowledge DNA from images with annotated masks.
 
-The evidence network is cross-fitted over groups of images, so that the CRF is fitted to, and experiences are gathered
-from, corrected masks of images the network has not seen; experiences are asked with those of an image's own group left
-out. The CRF's six parameters are not cross-fitted: four fifths of the masks fit them, the fifth chooses among the fits,
-and all of them become experiences. Restraints and the rule are chosen on all of them, too. So few numbers hardly learn
-masks by heart, but the figures of learning are not quite those of unseen images.
+The evidence network is cross-fitted over groups of images: the CRF is fitted to, and experiences are gathered from,
+masks that were corrected by a network that has not seen their images. When experiences are asked about an instance,
+those of its own group are left out. The CRF's six parameters are not cross-fitted: four fifths of the masks fit them,
+one fifth chooses among the fits, and all of them become experiences. The restraints and the rule are chosen on all
+masks, too. So few numbers can hardly learn masks by heart, but the figures of learning are slightly optimistic.
 
 Each fitted way to refine becomes several actions, from a bold one that gains most to a careful one that harms next to
-nothing (`kemr_lightning.refinement.restraint`). Experiences choose among them and keeping the mask.
+nothing (`kemr_lightning.refinement.restraint`). Experiences choose between them and keeping the mask.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,239 +20,211 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.learning.cases import Case
 from kemr_lightning.learning.choice import choose_reasoning, gain_figures, restrained
-from kemr_lightning.learning.examples import Case, Example, examples_of, folds
-from kemr_lightning.learning.fit_crf import Fit, Unary, fit_crf
-from kemr_lightning.learning.fit_evidence import fit_evidence
+from kemr_lightning.learning.examples import Example, examples_of, folds
+from kemr_lightning.learning.fit_crf import STARTS, Fit, FitSettings, Unary, fit_crf
+from kemr_lightning.learning.fit_evidence import cross_fit_evidence
+from kemr_lightning.learning.settings import LearnSettings
+from kemr_lightning.learning.source import Source
 from kemr_lightning.refinement.actions import Action, act, unite_states
-from kemr_lightning.refinement.dense_crf import CRFParams
-from kemr_lightning.refinement.evidence import EvidenceNet, corrected_logits
-from kemr_lightning.refinement.experiences import Experiences
-from kemr_lightning.refinement.knowledge import Knowledge, from_params
+from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE
+from kemr_lightning.refinement.evidence import EvidenceNet
+from kemr_lightning.refinement.experiences import Experiences, Reasoning
+from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 
-logger = logging.getLogger(__name__)
+LEAST_IMAGES, LEAST_EXAMPLES = 2, 20
+"""Fewer are not learned from."""
 
 EVIDENCE_EXAMPLES = 12_800
-"""Crops that the evidence network is shown in all: about four times those of 74 metaphases."""
+"""Crops that the evidence network is shown in total: about four times those of 74 metaphases."""
 
 VALIDATION_EXAMPLES = 120
-"""Masks that choose among the CRF's parameters."""
+"""About how many masks choose among the CRF's parameters."""
+
+VALIDATION_EVERY = 5
+"""Every so many examples, one is kept for validation of the CRF's parameters."""
+
+PLAIN, CORRECTED = "crf", "evidence + crf"
+"""Names of the ways to refine: the CRF alone, and on unaries that the evidence network has corrected."""
 
 Progress = Callable[[str, int, int], None]
-"""Told the stage's name, how many of its steps are done, and their number."""
+"""Called with a stage's name, the number of its finished steps, and the number of all its steps."""
 
 
 @dataclass(frozen=True)
-class LearnSettings:
-    """Settings of learning.
-
-    Attributes:
-        folds: Parts for cross-fitting.
-        evidence: Whether to learn an evidence network.
-        evidence_epochs: Passes over the examples; None for as many as give `EVIDENCE_EXAMPLES`.
-        evidence_width: Its channels.
-        crf_steps: Gradient steps per start.
-        iterations: Mean-field updates.
-        margin: Pixels about a patch.
-        seed: Of everything.
-    """
-
-    folds: int = 3
-    evidence: bool = True
-    evidence_epochs: int | None = None
-    evidence_width: int = 16
-    crf_steps: int = 40
-    iterations: int = 5
-    margin: int = 8
-    seed: int = 0
-
-
-@dataclass
 class Lesson:
-    """What learning found out beside the knowledge itself.
+    """What learning found out.
 
     Attributes:
         knowledge: The knowledge.
-        fits: The CRF's fits by action name, best start first.
-        evidence_curve: ``(fold, epoch, loss)``; the fold -1 is the final network on all examples.
-        figures: Mean IoU gained, parts gaining and losing more than `HARM`, by action and for the rule; out of sample
-            for the evidence network and the experiences, not for the CRF's parameters, the restraints and the rule.
-        decisions: ``(E,)`` the rule's action per example.
+        fits: The CRF's fits by the name of the way to refine, best start first.
+        figures: By action and, under ``"experiences"``, for the rule: see `gain_figures`; out of sample for the
+            evidence network and the experiences, not for the CRF's parameters, the restraints and the rule. Then, by
+            part of the data, those of the initial masks, see `Source.figures`.
+        evidence_curve: ``(fold, epoch, loss)`` as `cross_fit_evidence` tells them.
     """
 
     knowledge: Knowledge
-    fits: dict[str, list[Fit]]
-    evidence_curve: list[tuple[int, int, float]] = field(default_factory=list)
-    figures: dict[str, dict[str, float]] = field(default_factory=dict)
-    decisions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    fits: Mapping[str, Sequence[Fit]]
+    figures: Mapping[str, dict[str, float]]
+    evidence_curve: Sequence[tuple[int, int, float]] = field(default_factory=list)
+
+    @property
+    def gain(self) -> float:
+        """Mean IoU that the knowledge gains on the learning images."""
+        chosen = self.figures["experiences"]
+        return chosen["iou_after"] - chosen["iou_before"]
 
 
 def learn(
-    cases: Sequence[Case], settings: LearnSettings, origin: dict[str, Any], progress: Progress | None = None
+    source: Source, settings: LearnSettings, origin: Mapping[str, Any], progress: Progress | None = None
 ) -> Lesson:
     """Learn.
 
     Args:
-        cases: Images with masks that the model predicted without having been trained on them.
+        source: Images with the model's masks and the annotations.
         settings: See `LearnSettings`.
-        origin: What the knowledge says about where it comes from.
-        progress: See `Progress`.
+        origin: Where the masks come from, as the knowledge records it.
+        progress: Called after each step of a stage.
 
     Returns:
         The knowledge and how it came about.
 
     Raises:
-        UserError: Too few images or matched instances.
+        UserError: There are too few images, matched instances or groups.
     """
-    tell = progress or _say_nothing
-    examples = examples_of(cases, settings.margin)
-    if len(cases) < 2 or len(examples) < 20:
+    tell = progress or _tell_nobody
+    examples = examples_of(source.cases, settings.margin)
+    fold_of, count = _folds(source.cases, examples, settings)
+    evidence, corrected, curve = None, None, list[tuple[int, int, float]]()
+    if settings.evidence:
+        evidence, corrected, curve = _learn_evidence(examples, fold_of, count, settings, tell)
+    fits = {PLAIN: _fit_crf(examples, None, settings, PLAIN, tell)}
+    if corrected is not None:
+        fits[CORRECTED] = _fit_crf(examples, corrected, settings, CORRECTED, tell)
+    free = [Action(name, found[0].params, name == CORRECTED) for name, found in fits.items()]
+    crops = [example.crop for example in examples]
+    results = [
+        act(action, crops, None, "torch", DEFAULT_TOLERANCE, corrected if action.evidence else None) for action in free
+    ]
+    actions, results = restrained(examples, free, results)
+    actions, experiences, reasoning, figures = _remember(source.cases, examples, actions, results)
+    figures |= {f"initial masks of {part} images": own for part, own in source.figures.items()}
+    counts = {"images": len(source.cases), "instances": len(examples)}
+    origin = {**origin, **counts, "out_of_sample": figures}
+    knowledge = Knowledge(tuple(actions), evidence, experiences, reasoning, settings.margin, origin)
+    return Lesson(knowledge, fits, figures, curve)
+
+
+def _tell_nobody(*_: object) -> None:
+    pass
+
+
+def _folds(cases: Sequence[Case], examples: Sequence[Example], settings: LearnSettings) -> tuple[list[int], int]:
+    """The fold of each example and the number of folds."""
+    if len(cases) < LEAST_IMAGES or len(examples) < LEAST_EXAMPLES:
         raise UserError(
-            f"task=learn found {len(examples)} matched instances on {len(cases)} images; it needs 20 on at least 2. "
-            "Give more annotated images, or a checkpoint trained on images of this kind (stain, polarity, size)"
+            f"there are {len(examples)} matched instances on {len(cases)} images, and learning needs {LEAST_EXAMPLES} "
+            f"on at least {LEAST_IMAGES}. Give more annotated images, or a checkpoint trained on images of this kind "
+            "(stain, polarity, size)"
         )
     parts = folds(cases, settings.folds, settings.seed)
     if len(parts) < 2:
-        raise UserError("task=learn needs images of at least two slides or cases. Check data.group_pattern")
+        raise UserError(
+            "all images belong to one slide or case, and learning needs at least two. Give images of another one, or "
+            "check the pattern that groups the images by their names"
+        )
     fold_of = {case: number for number, part in enumerate(parts) for case in part}
-    fold = [fold_of[example.case] for example in examples]
-    lesson = Lesson(from_params(CRFParams(iterations=settings.iterations)), {})
-
-    evidence: EvidenceNet | None = None
-    corrected: list[Tensor] | None = None
-    if settings.evidence:
-        evidence, corrected = _cross_fit_evidence(examples, fold, len(parts), settings, lesson, tell)
-
-    actions = []
-    for name, uses in (("crf", False), ("evidence + crf", True)):
-        if uses and corrected is None:
-            continue
-        logits = corrected if uses else None
-        fits = _fit_action(examples, logits, settings, name, tell)
-        lesson.fits[name] = fits
-        actions.append(Action(name, fits[0].params, uses))
-    crops = [example.crop for example in examples]
-    results = [act(a, crops, None, "torch", 0.01, corrected if a.evidence else None) for a in actions]
-    actions, results = restrained(examples, actions, results)
-    return _conclude(cases, examples, actions, results, evidence, settings, origin, lesson)
+    return [fold_of[example.case] for example in examples], len(parts)
 
 
-def _say_nothing(stage: str, done: int, total: int) -> None:
-    del stage, done, total
-
-
-def _cross_fit_evidence(
-    examples: Sequence[Example],
-    fold: Sequence[int],
-    count: int,
-    settings: LearnSettings,
-    lesson: Lesson,
-    tell: Progress,
-) -> tuple[EvidenceNet, list[Tensor]]:
-    """The network on all examples, and logits of every example by a network that has not seen its images."""
-    corrected: list[Tensor] = [torch.empty(0)] * len(examples)
+def _learn_evidence(
+    examples: Sequence[Example], fold_of: Sequence[int], count: int, settings: LearnSettings, tell: Progress
+) -> tuple[EvidenceNet, list[Tensor], list[tuple[int, int, float]]]:
+    """The network, each example's logits corrected out of sample, and the learning curve."""
     epochs = settings.evidence_epochs or max(2, round(EVIDENCE_EXAMPLES / len(examples)))
-    total = epochs * (count + 1)
-    network: EvidenceNet | None = None
-    for number in [*range(count), -1]:
-        taught = [example for example, own in zip(examples, fold, strict=True) if own != number]
-        done = epochs * (number if number >= 0 else count)
+    curve: list[tuple[int, int, float]] = []
 
-        def on_epoch(epoch: int, loss: float, number: int = number, done: int = done) -> None:
-            lesson.evidence_curve.append((number, epoch, loss))
-            tell("evidence network", done + epoch, total)
+    def on_epoch(fold: int, epoch: int, loss: float) -> None:
+        curve.append((fold, epoch, loss))
+        tell("evidence network", len(curve), epochs * (count + 1))
 
-        network = fit_evidence(taught, epochs, settings.seed, settings.evidence_width, on_epoch=on_epoch)
-        left_out = [index for index, own in enumerate(fold) if own == number]
-        logits = corrected_logits(network, [examples[index].crop for index in left_out])
-        for index, logit in zip(left_out, logits, strict=True):
-            corrected[index] = logit
-    assert network is not None
-    return network, corrected
+    network, corrected = cross_fit_evidence(
+        examples, fold_of, count, epochs, settings.seed, settings.evidence_width, on_epoch
+    )
+    return network, corrected, curve
 
 
-def _fit_action(
-    examples: Sequence[Example],
-    logits: Sequence[Tensor] | None,
-    settings: LearnSettings,
-    name: str,
-    tell: Progress,
+def _fit_crf(
+    examples: Sequence[Example], logits: Sequence[Tensor] | None, settings: LearnSettings, name: str, tell: Progress
 ) -> list[Fit]:
-    """Fit the CRF; every fifth example chooses the step and the start.
+    """Fit the CRF; every fifth example helps to choose the step and the start.
 
-    Annotators draw the outlines of some images tight and of others loose, so that a few images left out whole say more
-    about their annotator than about the parameters. Six of them do not learn images by heart.
+    Annotators draw the outlines of some images tightly and of others loosely. If whole images were kept for validation,
+    they would say more about their annotator than about the parameters; and six parameters do not learn images by
+    heart.
     """
     unaries = [
         Unary(example, example.crop.prob if logits is None else logits[index].sigmoid())
         for index, example in enumerate(examples)
     ]
-    training = [unary for index, unary in enumerate(unaries) if index % 5]
-    validation = unaries[::5]
-    # Every so many of them, from all images: enough to tell parameter sets apart, at a fraction of the time.
+    training = [unary for index, unary in enumerate(unaries) if index % VALIDATION_EVERY]
+    validation = unaries[::VALIDATION_EVERY]
+    # Evenly spaced ones, from all images: enough to tell parameter sets apart, in a fraction of the time.
     validation = validation[:: max(1, len(validation) // VALIDATION_EXAMPLES)]
     steps = 0
 
     def on_step() -> None:
         nonlocal steps
         steps += 1
-        tell(f"CRF parameters ({name})", steps, 3 * settings.crf_steps)
+        tell(f"CRF parameters ({name})", steps, len(STARTS) * settings.crf_steps)
 
-    return fit_crf(training, validation, settings.seed, settings.iterations, steps=settings.crf_steps, on_step=on_step)
+    fit = FitSettings(settings.seed, settings.iterations, settings.crf_steps)
+    return fit_crf(training, validation, fit, on_step=on_step)
 
 
-def _conclude(
+def _remember(
     cases: Sequence[Case],
     examples: Sequence[Example],
     actions: Sequence[Action],
     results: Sequence[Sequence[Tensor]],
-    evidence: EvidenceNet | None,
-    settings: LearnSettings,
-    origin: dict[str, Any],
-    lesson: Lesson,
-) -> Lesson:
-    """Gather experiences, choose the rule, put the knowledge together; the action that gained most comes first."""
-    before = torch.tensor([example.iou(example.crop.crop(example.crop.prob)) for example in examples])
+) -> tuple[list[Action], Experiences, Reasoning, dict[str, dict[str, float]]]:
+    """Gather experiences and choose the rule.
+
+    Returns:
+        The actions, the one that gained most first; the experiences; the rule; the figures of actions and rule.
+    """
+    before = torch.tensor([example.iou(example.initial) for example in examples])
     after = [
         torch.tensor([example.iou(mask) for example, mask in zip(examples, masks, strict=True)]) for masks in results
     ]
     order = sorted(range(len(actions)), key=lambda number: -float(after[number].mean()))
-    actions, results, after = [actions[i] for i in order], [results[i] for i in order], [after[i] for i in order]
-
-    base = _states_of(cases, examples)
-    initial = [example.crop.crop(example.crop.prob) for example in examples]
-    states = [
-        unite_states(base, [change(a, b) for a, b in zip(initial, masks, strict=True)], CHANGE) for masks in results
-    ]
+    ordered, results, after = [actions[i] for i in order], [results[i] for i in order], [after[i] for i in order]
+    states = _states(cases, examples, results)
     groups = torch.tensor([cases[example.case].group for example in examples])
     experiences = Experiences(
         torch.cat(states),
-        torch.cat([torch.full((len(examples),), number) for number in range(1, len(actions) + 1)]),
-        before.repeat(len(actions)),
+        torch.cat([torch.full((len(examples),), number) for number in range(1, len(ordered) + 1)]),
+        before.repeat(len(ordered)),
         torch.cat(after),
-        groups.repeat(len(actions)),
+        groups.repeat(len(ordered)),
     )
     reasoning, decisions = choose_reasoning(experiences, states, after, before, groups)
-    for action, ious in zip(actions, after, strict=True):
-        lesson.figures[action.name] = gain_figures(before, ious)
     decided = torch.stack([before, *after])[decisions, torch.arange(len(examples))]
-    lesson.figures["experiences"] = gain_figures(before, decided)
-    lesson.decisions = decisions
-    lesson.knowledge = Knowledge(
-        tuple(actions),
-        evidence,
-        experiences,
-        reasoning,
-        settings.margin,
-        {**origin, "images": len(cases), "instances": len(examples), "out_of_sample": lesson.figures},
+    figures = {action.name: gain_figures(before, ious) for action, ious in zip(ordered, after, strict=True)}
+    figures["experiences"] = gain_figures(before, decided)
+    return ordered, experiences, reasoning, figures
+
+
+def _states(cases: Sequence[Case], examples: Sequence[Example], results: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Per action, the ``(E, S)`` states of the examples, its change of each mask included."""
+    base = torch.stack(
+        [describe_states([example.crop], cases[example.case].initial[[example.index]])[0] for example in examples]
     )
-    return lesson
-
-
-def _states_of(cases: Sequence[Case], examples: Sequence[Example]) -> Tensor:
-    rows = []
-    for example in examples:
-        initial = cases[example.case].initial
-        rows.append(describe_states([example.crop], initial[[example.index]])[0])
-    return torch.stack(rows)
+    initial = [example.initial for example in examples]
+    return [
+        unite_states(base, [change(old, new) for old, new in zip(initial, masks, strict=True)], CHANGE)
+        for masks in results
+    ]

@@ -1,4 +1,4 @@
-"""What a refined mask is judged by while it is learned."""
+"""The loss that a refined mask is judged by while learning."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MOST_OFFSET = 4.0
+"""Largest absolute value of `area_offset`."""
+
 
 def mask_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """One minus the soft IoU, mean over masks, plus the mean binary cross-entropy over pixels.
+    """One minus the soft IoU, averaged over masks, plus the binary cross-entropy, averaged over pixels.
 
-    The first term is what is scored (Rahman & Wang 2016), the second keeps far-off pixels from drifting.
+    The first term is what masks are scored by (Rahman & Wang 2016); the second keeps distant pixels from drifting.
 
     Args:
         logits: ``(B, H, W)``.
-        target: ``(B, H, W)`` 0 or 1.
-        valid: ``(B, H, W)`` 1 on pixels that count.
+        target: ``(B, H, W)``, 0 or 1.
+        valid: ``(B, H, W)``, 1 on pixels that count, else 0.
 
     Returns:
         A scalar.
@@ -29,21 +32,21 @@ def mask_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 @torch.no_grad()
 def area_offset(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """What has to be added to a mask's logits for its soft area to be the annotation's.
+    """The offset that gives each mask the soft area of its annotation when added to the mask's logits.
 
-    Annotators differ in how tight they draw (see `kemr_lightning.refinement.restraint`), which nothing in an image
-    foretells. With the offset added, a loss is about the outline's shape alone.
+    Some annotators draw tighter than others (see `kemr_lightning.refinement.restraint`), and nothing in an image tells
+    which. With this offset added, a loss judges the shape of the outline alone.
 
     Args:
         logits: ``(B, H, W)``.
-        target: ``(B, H, W)`` 0 or 1.
-        valid: ``(B, H, W)`` 1 on pixels that count.
+        target: ``(B, H, W)``, 0 or 1.
+        valid: ``(B, H, W)``, 1 on pixels that count, else 0.
 
     Returns:
-        ``(B, 1, 1)``, within +-4, without gradient.
+        ``(B, 1, 1)``, at most `MOST_OFFSET` in absolute value, without gradient.
     """
     wanted = target.sum(dim=(1, 2))
-    low, high = torch.full_like(wanted, -4.0), torch.full_like(wanted, 4.0)
+    low, high = torch.full_like(wanted, -MOST_OFFSET), torch.full_like(wanted, MOST_OFFSET)
     for _ in range(12):
         middle = (low + high) / 2
         area = (torch.sigmoid(logits + middle[:, None, None]) * valid).sum(dim=(1, 2))

@@ -1,7 +1,7 @@
 """COCO's average precision of image records, evaluated by faster-coco-eval.
 
 The figures equal pycocotools' (float64 thresholds 0.50:0.05:0.95, 101 recall points, at most 100 detections an image).
-Where pycocotools gives -1 (nothing annotated) there is NaN here.
+Where pycocotools returns -1 because nothing is annotated, these functions return NaN.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class AveragePrecision:
         Args:
             iou: One of the ten thresholds, or None for their mean.
             label: One class, or None for the mean over annotated classes.
+
+        Raises:
+            ValueError: ``iou`` is not one of the thresholds, or ``label`` does not occur.
         """
         values = self.precision
         if iou is not None:
@@ -71,8 +74,8 @@ def average_precision(
     Args:
         records: Every image of the set, those without instances included.
         masks: Compare masks, else boxes.
-        area_range: Annotations whose `Entry.area` lies outside are ignored, and so is what is matched to them; of what
-            is matched to nothing, what lies outside itself (COCO's area ranges).
+        area_range: Annotations whose `Entry.area` lies outside are ignored, and with them the predictions matched to
+            them and unmatched predictions whose own area lies outside (COCO's area ranges).
 
     Returns:
         The precision array.
@@ -83,7 +86,7 @@ def average_precision(
     annotated = {entry.label for r in records for entry in r.truth if low <= entry.area <= high}
     shape = (len(IOU_THRESHOLDS), len(RECALL_POINTS), len(labels))
     if not annotated or not any(r.predictions for r in records):
-        # faster-coco-eval does not take empty sets: no annotation has no precision, no prediction a precision of 0.
+        # faster-coco-eval rejects empty sets. Without annotations there is no precision, without predictions it is 0.
         there = np.array([label in annotated for label in labels], dtype=bool)
         row = np.where(there, 0.0, -1.0)
         return AveragePrecision(labels, np.broadcast_to(row, shape).copy(), np.tile(row, (shape[0], 1)))
@@ -108,7 +111,14 @@ def average_precision(
 def coco_dataset(
     records: Sequence[ImageRecord], labels: Sequence[int], which: Literal["truth", "predictions"], masks: bool
 ) -> dict[str, Any]:
-    """One side of the records as a COCO data set in memory; ids from 1 in the records' order."""
+    """One side of the records as a COCO data set in memory, with ids from 1 in the order of the records.
+
+    Args:
+        records: The images.
+        labels: The categories to declare.
+        which: Annotations or predictions.
+        masks: Whether to include the masks.
+    """
     annotations: list[dict[str, Any]] = []
     for item in records:
         for entry in item.truth if which == "truth" else item.predictions:

@@ -1,6 +1,6 @@
-"""Paired bootstrap over images: how sure a difference between two sets of predictions is.
+"""Paired bootstrap over images: how certain the difference between two sets of predictions is.
 
-Images are drawn with replacement, the same ones for both sides, and a figure is computed anew from what was stored per
+Images are drawn with replacement, the same ones for both sides, and each figure is recomputed from what is stored per
 image; nothing is matched twice. An image drawn k times has weight k.
 """
 
@@ -33,15 +33,15 @@ Statistic = Callable[[Weights], float]
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two figures and what the bootstrap says of it, in percentage points.
+    """The difference of two figures with its bootstrap interval, in percentage points.
 
     Attributes:
         first: The figure of the first side.
-        second: Of the second side.
+        second: The figure of the second side.
         difference: ``second - first``.
         low: Lower end of the interval of the difference.
-        high: Upper end.
-        above_zero: Part of the resamples in which the second side is better, in [0, 1]; ties count half.
+        high: Upper end of the interval.
+        above_zero: Fraction of the resamples in which the second side is better, in [0, 1]; ties count half.
         resamples: Number of resamples in which the figure exists.
     """
 
@@ -70,19 +70,20 @@ def paired_bootstrap(
         second: Figure of the second side.
         images: Number of images.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
         level: Coverage of the interval, in (0, 1).
-        groups: A key per image; images of one group (parts of one slide) are drawn together. None draws images.
+        groups: A key per image; images of one group (parts of one slide) are drawn together. With None each image is
+            a group of its own.
 
     Returns:
         The difference with its interval; NaN where the figure does not exist.
 
     Raises:
-        ValueError: No image, or ``groups`` of another length.
+        ValueError: There is no image, or not one group per image.
     """
     keys = list(range(images)) if groups is None else list(groups)
     if not images or len(keys) != images:
-        raise ValueError(f"{images} images and {len(keys)} groups: one group per image is needed, and an image")
+        raise ValueError(f"{images} images and {len(keys)} groups: one group per image is needed, and at least one")
     numbers: dict[Hashable, int] = {}
     member = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
     rng = np.random.default_rng(seed)
@@ -106,14 +107,14 @@ def statistic(records: Sequence[ImageRecord], figure: str, ia_score: float = 0.5
     Args:
         records: One per image; weights follow their order.
         figure: One of ``BoxAP MaskAP AP50 AP75 IA``, or ``AP55`` ... ``AP95``, of boxes where there are no masks.
-        ia_score: Threshold of IA.
-        ia_iou: Threshold of IA.
+        ia_score: Score threshold of IA.
+        ia_iou: IoU threshold of IA.
 
     Returns:
         The statistic; with all weights 1 it equals the metric's figure.
 
     Raises:
-        ValueError: An unknown figure, or MaskAP of boxes.
+        ValueError: The figure is unknown, or is MaskAP where there are only boxes.
     """
     masks = have_masks(records)
     if figure == "IA":
@@ -142,18 +143,24 @@ def _accuracy(records: Sequence[ImageRecord], score: float, iou: float, masks: b
 
 @dataclass(frozen=True)
 class _Class:
-    """All detections of a class in the order of falling scores (stable, images by id), and where they count."""
+    """All detections of a class, by falling score (ties by image id, then in their given order).
 
-    image: NDArray[np.int64]  # (D,) position of the detection's image
-    right: NDArray[np.bool_]  # (10, D) whether it is matched at each threshold
-    annotated: NDArray[np.int64]  # (images,) number of annotations
+    Attributes:
+        image: ``(D,)`` position of each detection's image.
+        right: ``(thresholds, D)`` whether a detection is matched at each IoU threshold.
+        annotated: ``(images,)`` number of annotations of each image.
+    """
+
+    image: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    annotated: NDArray[np.int64]
 
 
 def average_precision_statistic(records: Sequence[ImageRecord], masks: bool, iou: float | None = None) -> Statistic:
     """COCO's AP as a function of the images' weights; matching is done once, by pycocotools.
 
-    With all weights 1 it equals pycocotools' AP. Where detections of one image tie in score, copies of that image are
-    walked detection by detection.
+    With all weights 1 it equals pycocotools' AP. Where detections of an image that was drawn several times tie in
+    score, all copies of the first one come before all copies of the next.
 
     Args:
         records: One per image; weights follow their order.
@@ -190,11 +197,15 @@ def _precision(item: _Class, weights: Weights) -> NDArray[np.float64] | None:
 
 
 def _match_all(records: Sequence[ImageRecord], masks: bool) -> list[_Class]:
-    """Match every image and class once."""
+    """Match the images of every class once, at all ten thresholds.
+
+    Raises:
+        ValueError: Two records have the same image id.
+    """
     labels = sorted({entry.label for item in records for entry in (*item.truth, *item.predictions)})
     order = {item.image_id: position for position, item in enumerate(records)}
     if len(order) != len(records):
-        raise ValueError("two records have one image id")
+        raise ValueError("two records have the same image id")
     matched = _evaluate(records, labels, masks)
     classes = []
     for label in labels:
@@ -212,7 +223,7 @@ def _match_all(records: Sequence[ImageRecord], masks: bool) -> list[_Class]:
 
 
 def _evaluate(records: Sequence[ImageRecord], labels: Sequence[int], masks: bool) -> dict[tuple[int, int], Any]:
-    """Per-image results of pycocotools by image id and label."""
+    """The result of pycocotools for each image and class, by image id and label."""
     with contextlib.redirect_stdout(io.StringIO()):
         sides = []
         for which in ("truth", "predictions"):

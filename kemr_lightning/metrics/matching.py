@@ -1,4 +1,4 @@
-"""Which prediction is which annotation, how well its mask fits, and what went wrong with the rest."""
+"""Which prediction belongs to which annotation, how well its mask fits, and what went wrong with the rest."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import greedy_pairs
 
 BOUNDARY_TOLERANCES = (1.0, 2.0)
+"""Distances in pixels within which two outlines count as the same."""
 
 TruthKind = Literal["matched", "mislabelled", "merged", "split", "missed"]
 PredictionKind = Literal["matched", "mislabelled", "merging", "splitting", "duplicate", "false", "unsure"]
@@ -30,8 +31,8 @@ class Pair:
     Attributes:
         prediction: Position in the record's predictions.
         truth: Position in the record's annotations.
-        iou: Of their masks.
-        boundary_f: F-score of their outlines at each of `BOUNDARY_TOLERANCES` (pixels), in [0, 1].
+        iou: IoU of their masks, or of their boxes from `match_boxes`.
+        boundary_f: F-score of their outlines at each of `BOUNDARY_TOLERANCES`, in [0, 1]; empty if not computed.
     """
 
     prediction: int
@@ -45,9 +46,9 @@ class ImageMatch:
     """The matching of one image.
 
     Attributes:
-        pairs: As Instance Accuracy counts them.
-        truth: What became of each annotation.
-        predictions: What each prediction is.
+        pairs: The pairs that Instance Accuracy counts.
+        truth: The kind of each annotation.
+        predictions: The kind of each prediction.
         overlapped: Whether each annotation shares pixels with another, see `kemr_lightning.metrics.overlap`.
     """
 
@@ -60,18 +61,27 @@ class ImageMatch:
 def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: bool = True) -> ImageMatch:
     """Match the predictions of an image to its annotations, by masks.
 
-    Annotations without a pair, in this order: ``mislabelled`` (a free prediction of another class reaches ``iou``),
-    ``merged`` (a prediction covers at least half of it and at least half of another annotation), ``split`` (two free
-    predictions or more lie in it with at least half of their area each), else ``missed``. Predictions without a pair
-    are named likewise; ``splitting`` is also what lies in an annotation that has its pair, but beside that one's mask;
-    ``duplicate`` reaches ``iou`` with an annotation that has its pair; ``unsure`` ones are below ``score`` and take no
-    part. A matched prediction that covers a merged annotation as well stays ``matched``.
+    An annotation that is not ``matched`` is the first of these that applies:
+
+    - ``mislabelled``: an unmatched prediction of another class reaches ``iou``;
+    - ``merged``: a prediction covers at least half of it and at least half of another annotation;
+    - ``split``: two or more unmatched predictions each have at least half of their area in it;
+    - ``missed``.
+
+    A prediction that is not ``matched`` is ``mislabelled``, ``merging`` or ``splitting`` accordingly, or
+
+    - ``splitting`` as well if it lies in a matched annotation, but beside the mask that was matched to it;
+    - ``duplicate``: it reaches ``iou`` with a matched annotation;
+    - ``unsure``: its score is below ``score``, and it takes no part;
+    - ``false``.
+
+    A matched prediction that also covers a merged annotation stays ``matched``.
 
     Args:
         item: An image with masks.
-        score: Predictions below it do not take part.
+        score: Predictions below this score take no part.
         iou: Least IoU of a pair.
-        boundaries: Compute the F-scores of outlines; they are empty otherwise.
+        boundaries: Whether to compute the F-scores of the outlines.
 
     Returns:
         The matching.
@@ -102,14 +112,14 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
 
 
 def match_boxes(item: ImageRecord, score: float = 0.5, iou: float = 0.5) -> ImageMatch:
-    """Match predictions to annotations by boxes, for annotations that have nothing else.
+    """Match predictions to annotations by boxes, for annotations that have only boxes.
 
-    What a merged or split chromosome is cannot be told from boxes, so an annotation is ``matched`` or ``missed``, a
-    prediction ``matched``, ``false`` or ``unsure``, and none counts as overlapped.
+    Boxes cannot tell merged or split chromosomes, so an annotation is ``matched`` or ``missed``, a prediction
+    ``matched``, ``false`` or ``unsure``, and no annotation counts as overlapped.
 
     Args:
         item: An image.
-        score: Predictions below it do not take part.
+        score: Predictions below this score take no part.
         iou: Least IoU of a pair.
     """
     overlaps = item.iou(masks=False)
@@ -130,7 +140,16 @@ def _name_errors(
     inside: NDArray[np.bool_],
     taken: NDArray[np.bool_],
 ) -> None:
-    """Fill in the kinds of what has no pair. Arrays are ``(predictions, annotations)``; ``taken`` is of predictions."""
+    """Fill in the kinds of what is not matched, in place.
+
+    Args:
+        kind: The kind of each prediction: ``matched``, ``false`` or ``unsure``.
+        truth_kind: The kind of each annotation: ``matched`` or ``missed``.
+        close: ``(predictions, annotations)`` whether the IoU is high enough for a pair.
+        covered: ``(predictions, annotations)`` whether the prediction covers half of the annotation.
+        inside: ``(predictions, annotations)`` whether half of the prediction lies in the annotation.
+        taken: ``(predictions,)`` whether the prediction takes part.
+    """
 
     def free() -> NDArray[np.bool_]:
         return np.array([k == "false" for k in kind], dtype=bool)
@@ -161,7 +180,14 @@ def _name_pieces(
     inside: NDArray[np.bool_],
     over: NDArray[np.bool_],
 ) -> None:
-    """Name the pieces of annotations whose larger piece was matched. ``over`` is ``(predictions, predictions)``."""
+    """Name the other pieces of annotations whose larger piece was matched, in place.
+
+    Args:
+        kind: The kind of each prediction.
+        pairs: ``(prediction, annotation)`` positions.
+        inside: ``(predictions, annotations)`` whether half of the prediction lies in the annotation.
+        over: ``(predictions, predictions)`` whether half of the first lies in the second.
+    """
     for matched, annotation in pairs:
         for prediction in np.flatnonzero(inside[:, annotation] & ~over[:, matched]).tolist():
             kind[prediction] = "splitting" if kind[prediction] == "false" else kind[prediction]
@@ -175,18 +201,19 @@ def _pair(prediction: int, truth: int, iou: float, found: rle.RLE, annotated: rl
 def boundary_f(
     first: Patch, second: Patch, tolerances: Sequence[float] = BOUNDARY_TOLERANCES, threshold: float = 0.5
 ) -> tuple[float, ...]:
-    """F-score of two masks' outlines: harmonic mean of the parts of each that lie near the other.
+    """F-score of two masks' outlines: the harmonic mean of the fractions of each that lie near the other.
 
-    An outline is the mask's pixels with a side neighbour outside the mask; distances are between pixel centres.
+    An outline consists of the mask's pixels that have a side neighbour outside the mask; distances are between pixel
+    centres.
 
     Args:
         first: A mask.
         second: Another mask of the same image.
         tolerances: Largest distances in pixels that count as near.
-        threshold: For masks of probabilities.
+        threshold: Probability from which a pixel belongs to a mask; bool masks are taken as they are.
 
     Returns:
-        One score in [0, 1] per tolerance; 1 if both masks are empty, 0 if one is.
+        One score in [0, 1] per tolerance; 1 if both masks are empty, 0 if only one is.
     """
     windows = np.array([first.window, second.window])
     x0, y0 = windows[:, :2].min(axis=0) - 1
@@ -210,12 +237,15 @@ def boundary_f(
 
 
 def summarise(matches: Sequence[ImageMatch]) -> dict[str, Any]:
-    """Figures over a data set, JSON-able; NaN where there is nothing to average.
+    """Figures of a data set's matchings, as plain values for JSON; NaN where there is nothing to average.
+
+    Args:
+        matches: The matching of each image.
 
     Returns:
         ``annotations`` and ``predictions`` (kind -> number); ``mean_iou`` and ``boundary_f`` (tolerance -> F) of the
-        pairs, in percent; ``overlapped`` and ``isolated``, each with ``annotations``, ``found`` (percent of them
-        matched), ``mean_iou`` and ``boundary_f``.
+        pairs, in percent; ``overlapped`` and ``isolated``, each with ``annotations`` (their number), ``found`` (percent
+        of them matched), ``mean_iou`` and ``boundary_f``.
     """
     pairs = [pair for item in matches for pair in item.pairs]
     flags = np.array([flag for item in matches for flag in item.overlapped], dtype=bool)

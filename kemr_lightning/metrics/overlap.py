@@ -1,4 +1,4 @@
-"""AP of overlapped and of isolated annotations, each with the other kind left out as COCO leaves out other sizes."""
+"""AP of overlapped and of isolated annotations, each ignoring the other kind as COCO ignores other sizes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from kemr_lightning.metrics.average_precision import AveragePrecision, average_p
 from kemr_lightning.metrics.records import Entry, ImageRecord
 
 OVERLAP_PIXELS = 20
-"""Pixels that an annotation shares with another at least to count as overlapped."""
+"""An annotation counts as overlapped if it shares at least this many pixels with another one."""
 
 _CODES = {"overlapped": 1.0, "isolated": 2.0}
+"""The area that stands for each kind in COCO's evaluation."""
 
 
 def overlapped(item: ImageRecord) -> list[bool]:
@@ -28,22 +29,22 @@ def overlapped(item: ImageRecord) -> list[bool]:
 def average_precision_by_overlap(records: Sequence[ImageRecord]) -> dict[str, AveragePrecision]:
     """Mask AP of either kind of annotation.
 
-    As with COCO's small, medium and large objects, annotations of the other kind, and predictions that are matched to
-    one, count neither for nor against; an unmatched prediction counts against the kind of the annotation it shares
-    most pixels with, or against the isolated ones where it shares none.
+    As with COCO's small, medium and large objects, annotations of the other kind and the predictions matched to them
+    count neither for nor against. An unmatched prediction counts against the kind of the annotation with which it
+    shares most pixels, or against the isolated ones if it shares none.
 
     Args:
         records: Every image of the set, with masks.
 
     Returns:
-        ``overlapped`` and ``isolated`` precision; NaN figures for a kind that does not occur.
+        ``overlapped`` and ``isolated``, each with its precision; figures of a kind that does not occur are NaN.
     """
     coded = [_coded(item) for item in records]
     return {name: average_precision(coded, True, (code - 0.5, code + 0.5)) for name, code in _CODES.items()}
 
 
 def _coded(item: ImageRecord) -> ImageRecord:
-    """The record with the kind of each entry in the place of its area, by which COCO's evaluation ignores."""
+    """The record with each entry's kind in place of its area, the quantity by which COCO's evaluation ignores."""
     kinds = [_CODES["overlapped" if flag else "isolated"] for flag in overlapped(item)]
     shared = rle.intersections([item.rle(p) for p in item.predictions], [item.rle(t) for t in item.truth])
     nearest = [

@@ -1,4 +1,4 @@
-"""What is kept of an image for scoring and writing: boxes, scores, labels and RLE, annotated and predicted.
+"""What is kept of an image for scoring and writing: annotated and predicted boxes, scores, labels and RLE.
 
 Records are plain data. They travel between processes as lines of JSON, whose float text is exact for float64.
 """
@@ -24,11 +24,11 @@ class Entry:
     """One instance.
 
     Attributes:
-        label: From 1.
+        label: The class, from 1.
         box: ``(x, y, w, h)`` in pixels: the tight mask box of an annotation with a mask, else the instance's own box.
-        score: In [0, 1]; 1 for annotations.
-        counts: Compressed COCO RLE at the image's size as text, or None where there is only a box.
-        area: Mask pixels of an annotation; box area where there is no mask.
+        score: The confidence, in [0, 1]; 1 for annotations.
+        counts: The mask as compressed COCO RLE at the image's size, or None if there is only a box.
+        area: Number of mask pixels of an annotation with a mask, else the area of the box.
     """
 
     label: int
@@ -43,8 +43,8 @@ class ImageRecord:
     """One image: its annotations and its predictions.
 
     Attributes:
-        image_id: As in `Sample`.
-        size: ``(H, W)``.
+        image_id: The image's id, unique in its data set.
+        size: ``(H, W)`` of the image file.
         name: The file's path relative to its data root; may be empty.
         truth: The annotations.
         predictions: The predictions, in the detector's order.
@@ -62,25 +62,32 @@ class ImageRecord:
         """The RLE of an entry of this image.
 
         Raises:
-            ValueError: The entry is a box only.
+            ValueError: The entry has only a box.
         """
         if entry.counts is None:
             raise ValueError(f"an instance of image {self.image_id} has no mask")
         return rle.RLE(size=list(self.size), counts=entry.counts)
 
     def iou(self, masks: bool) -> NDArray[np.float64]:
-        """``(predictions, annotations)`` IoU of masks, or of boxes."""
+        """``(predictions, annotations)`` IoU of masks, or of boxes.
+
+        Args:
+            masks: Compare masks, else boxes.
+
+        Raises:
+            ValueError: Masks are to be compared and an instance has none.
+        """
         if masks:
             return rle.iou([self.rle(p) for p in self.predictions], [self.rle(t) for t in self.truth])
         return rle.box_iou([p.box for p in self.predictions], [t.box for t in self.truth])
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """The record as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> ImageRecord:
-        """The inverse of `to_json`."""
+        """The record of a line that `to_json` wrote."""
         data: dict[str, Any] = json.loads(line)
         for key in ("truth", "predictions"):
             data[key] = [Entry(**{**entry, "box": tuple(entry["box"])}) for entry in data[key]]
@@ -93,10 +100,10 @@ def record(
     """Encode the annotations and predictions of one image.
 
     Args:
-        predictions: At the image's size.
-        truth: At the image's size; ``patches=None`` (with instances) marks a box-only annotation.
-        image_id: As in `Sample`.
-        name: As in `Sample`.
+        predictions: The instances found, at the image's size.
+        truth: The annotations, at the image's size; ``patches=None`` marks annotations that have only boxes.
+        image_id: The image's id, unique in its data set.
+        name: The file's path relative to its data root.
         threshold: A predicted mask is ``probability >= threshold``.
 
     Returns:
@@ -123,6 +130,7 @@ def record(
 
 
 def _entries(instances: Instances, threshold: float, tight: bool) -> list[Entry]:
+    """Encode instances; ``tight`` gives those with masks the box and the area of their mask."""
     counts: Sequence[str | None] = [None] * len(instances)
     if instances.patches is not None:
         encoded = [rle.encode(patch, instances.image_size, threshold)["counts"] for patch in instances.patches]

@@ -14,31 +14,39 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, AveragePrecision, average_precision
 from kemr_lightning.metrics.overlap import average_precision_by_overlap
 from kemr_lightning.metrics.records import ImageRecord, record
 
 FIGURES = ("BoxAP", "MaskAP", "AP50", "AP75", "IA")
+"""The headline figures, in the order of tables."""
 
 
 class InstanceSegmentationMetric(Metric):
     """BoxAP, MaskAP, AP50, AP75 and IA of a data set, in percent.
 
-    AP is COCO's and equals pycocotools'. AP50, AP75 and IA are of masks. Where the annotations have boxes only, AP50,
+    AP is COCO's and equals pycocotools'. AP50, AP75 and IA are of masks. Where the annotations have only boxes, AP50,
     AP75 and IA are of boxes and MaskAP is NaN. Without any annotation every figure is NaN; with annotations and no
     prediction every figure is 0. With several classes AP is the mean over the annotated ones.
 
     Instance Accuracy is N'/N over the data set: N annotated instances, N' of them found by predictions with
-    ``score >= ia_score``, taken greedily by score, each to the free annotation of its class and image with the highest
-    IoU if that is ``>= ia_iou``.
+    ``score >= ia_score``. By falling score, each prediction takes the free annotation of its class and image with the
+    highest IoU, if that is ``>= ia_iou``.
 
-    Images are known by their id, so an image seen twice (the padding of a distributed sampler) counts once.
+    Images are identified by their id, so an image seen twice (the padding of a distributed sampler) counts once.
+
+    It is an `InstanceMetric`, whose docstring shows how to add figures to it.
 
     Args:
         ia_score: Score threshold of IA, in [0, 1].
         ia_iou: IoU threshold of IA, in (0, 1].
-        threshold: A predicted mask is ``probability >= threshold``.
+        threshold: A predicted mask is ``probability >= threshold``, in (0, 1].
+        kwargs: Options of `torchmetrics.Metric`.
+
+    Raises:
+        SettingError: A threshold is out of its range.
     """
 
     full_state_update: bool = False
@@ -47,11 +55,14 @@ class InstanceSegmentationMetric(Metric):
     lines: list[Tensor] | Tensor
 
     def __init__(self, ia_score: float = 0.5, ia_iou: float = 0.5, threshold: float = 0.5, **kwargs: Any) -> None:
+        _check("ia_score", ia_score, zero=True)
+        _check("ia_iou", ia_iou)
+        _check("threshold", threshold)
         super().__init__(**kwargs)
         self.ia_score = ia_score
         self.ia_iou = ia_iou
         self.threshold = threshold
-        # One record a line, as UTF-8 bytes: concatenating what processes have gathered is all that syncing needs.
+        # One record per line, as UTF-8 bytes: to sync processes is to concatenate what they have.
         self.add_state("lines", default=[], dist_reduce_fx="cat")
 
     def update(
@@ -61,13 +72,13 @@ class InstanceSegmentationMetric(Metric):
         image_ids: Sequence[int],
         names: Sequence[str] | None = None,
     ) -> None:
-        """Take the images of a batch.
+        """Add the images of a batch.
 
         Args:
-            predictions: Instances at the input files' sizes.
-            targets: The annotations at the same sizes.
+            predictions: The instances found in each image, at the size of its file.
+            targets: The annotations of each image, at the same size.
             image_ids: Ids, unique in the data set.
-            names: File names for the files written later.
+            names: The images' file names, for the files written later.
 
         Raises:
             ValueError: The lists differ in length, or an image's predictions and annotations do not fit each other.
@@ -77,7 +88,7 @@ class InstanceSegmentationMetric(Metric):
             self.add(record(prediction, target, image_id, name, self.threshold))
 
     def add(self, item: ImageRecord) -> None:
-        """Take one image that is already encoded."""
+        """Add one image that is already encoded."""
         line = (item.to_json() + "\n").encode()
         held = self.lines if isinstance(self.lines, list) else [self.lines]
         held.append(torch.frombuffer(bytearray(line), dtype=torch.uint8).to(self.device))
@@ -85,7 +96,10 @@ class InstanceSegmentationMetric(Metric):
         self._computed = None
 
     def records(self) -> list[ImageRecord]:
-        """One record per image, by id; those of all processes inside `sync_context` (where `compute` runs)."""
+        """One record per image, ordered by id.
+
+        They are this process's images; in `compute` and elsewhere inside `sync_context`, those of all processes.
+        """
         if not len(self.lines):
             return []
         text = bytes(dim_zero_cat(self.lines).to(torch.uint8).cpu().numpy()).decode()
@@ -93,7 +107,7 @@ class InstanceSegmentationMetric(Metric):
         return [found[image_id] for image_id in sorted(found)]
 
     def gathered(self) -> list[ImageRecord]:
-        """One record per image of all processes, by id. Every process must call it."""
+        """One record per image of all processes, ordered by id. Every process must call it."""
         with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
             return self.records()
 
@@ -101,10 +115,6 @@ class InstanceSegmentationMetric(Metric):
         """The figures named in `FIGURES`, float64 scalars in percent."""
         figures = headline(self.records(), self.ia_score, self.ia_iou)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
-
-    def extended(self) -> dict[str, Any]:
-        """Everything else worth keeping, over all processes; see `extended_figures`."""
-        return extended_figures(self.gathered(), self.ia_score, self.ia_iou)
 
     def _sync_dist(
         self, dist_sync_fn: Callable[..., Any] = gather_all_tensors, process_group: Any | None = None
@@ -115,13 +125,26 @@ class InstanceSegmentationMetric(Metric):
         super()._sync_dist(dist_sync_fn, process_group)
 
 
+def _check(setting: str, value: object, zero: bool = False) -> None:
+    """Refuse a threshold outside [0, 1], or 0 itself unless ``zero`` allows it."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1 or (value == 0 and not zero):
+        bounds = "between 0 and 1" if zero else "above 0 and at most 1"
+        raise SettingError(setting, value, f"is not a number {bounds}", "Choose one, such as 0.5")
+
+
 def have_masks(records: Sequence[ImageRecord]) -> bool:
-    """Whether masks are scored: every image with annotations has them as masks."""
+    """Whether masks are scored: all annotations have them."""
     return all(item.masks for item in records if item.truth)
 
 
 def headline(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
-    """The figures named in `FIGURES` in percent, of image records with unique ids."""
+    """The figures named in `FIGURES`, in percent.
+
+    Args:
+        records: All images of the data set, with unique ids.
+        ia_score: Score threshold of IA.
+        ia_iou: IoU threshold of IA.
+    """
     masks = have_masks(records)
     boxes = average_precision(records, masks=False)
     main = average_precision(records, masks=True) if masks else boxes
@@ -137,20 +160,23 @@ def headline(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: floa
 def extended_figures(
     records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5, label_names: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Figures beyond the headline ones, JSON-able, in percent; NaN where they do not exist.
+    """Figures beyond the headline ones, as plain values for JSON, in percent; NaN where they do not exist.
 
     Args:
-        records: Of images with unique ids.
+        records: All images of the data set, with unique ids.
         ia_score: Score threshold of IA.
         ia_iou: IoU threshold of IA.
         label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
 
     Returns:
-        ``thresholds`` of IA; ``box`` and (with masks) ``mask``, each with ``AP``, ``AP50`` ... ``AP95``, ``AR100``
-        and ``curves`` (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1); ``per_class``, see
-        `class_figures`; with masks ``overlapped`` and ``isolated``, see `average_precision_by_overlap`, each with
-        ``AP``, ``AP50`` ... ``AP95``; ``count`` with the mean absolute and mean signed difference between the number of
-        predictions that reach ``ia_score`` and the number of annotations per image.
+        - ``thresholds``: those of IA;
+        - ``box`` and, with masks, ``mask``: each with ``AP``, ``AP50`` ... ``AP95``, ``AR100`` and ``curves``
+          (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1);
+        - with masks ``overlapped`` and ``isolated``: each with ``AP``, ``AP50`` ... ``AP95``, see
+          `average_precision_by_overlap`;
+        - ``per_class``: see `class_figures`;
+        - ``count``: the mean absolute and the mean signed difference per image between the number of predictions
+          that reach ``ia_score`` and the number of annotations.
     """
     masks = have_masks(records)
     found: dict[str, Any] = {"thresholds": {"ia_score": ia_score, "ia_iou": ia_iou}}
@@ -176,18 +202,19 @@ def class_figures(
     ia_iou: float = 0.5,
     label_names: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
-    """The figures of each class; their means over the annotated classes are the headline ones, but for IA.
+    """The figures of each class. Except for IA, their means over the annotated classes are the headline figures.
 
     Args:
-        records: Of images with unique ids.
-        precisions: Of the same records: ``box`` and, where masks are scored, ``mask``.
+        records: All images of the data set, with unique ids.
+        precisions: Precision of the same records: ``box`` and, where masks are scored, ``mask``.
         ia_score: Score threshold of IA, and of what counts as predicted.
         ia_iou: IoU threshold of IA.
-        label_names: As in `extended_figures`.
+        label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
 
     Returns:
         Class name -> ``annotated`` and ``predicted`` (numbers of instances), ``BoxAP``, ``MaskAP``, ``AP50``, ``AP75``
-        and ``IA`` in percent, NaN for classes without annotations; by label, those without any instance left out.
+        and ``IA`` in percent, NaN for classes without annotations. Classes are in the order of their labels; those
+        without any instance are left out.
     """
     masks = "mask" in precisions
     main = precisions["mask" if masks else "box"]
@@ -215,6 +242,7 @@ def class_figures(
 
 
 def _details(precision: AveragePrecision) -> dict[str, Any]:
+    """AP at all IoU thresholds, AR100 and the curves; see `extended_figures`."""
     annotated = precision.recall[precision.recall > -1]
     return {
         **_levels(precision),
@@ -224,6 +252,7 @@ def _details(precision: AveragePrecision) -> dict[str, Any]:
 
 
 def _levels(precision: AveragePrecision) -> dict[str, float]:
+    """AP, and AP at each IoU threshold."""
     return {
         "AP": precision.at(),
         **{f"AP{round(iou * 100)}": precision.at(iou) for iou in IOU_THRESHOLDS.tolist()},
@@ -233,7 +262,14 @@ def _levels(precision: AveragePrecision) -> dict[str, float]:
 def instance_accuracy(
     records: Sequence[ImageRecord], score: float = 0.5, iou: float = 0.5, masks: bool = True
 ) -> float:
-    """Instance Accuracy in percent, NaN without annotations; see `InstanceSegmentationMetric`."""
+    """Instance Accuracy in percent, NaN without annotations; see `InstanceSegmentationMetric`.
+
+    Args:
+        records: All images of the data set.
+        score: Predictions below this score do not take part.
+        iou: Least IoU of a prediction with its annotation.
+        masks: Compare masks, else boxes.
+    """
     count = sum(len(item.truth) for item in records)
     found = sum(len(greedy_pairs(item, item.iou(masks), score, iou)) for item in records if item.truth)
     return 100 * found / count if count else float("nan")
@@ -247,12 +283,12 @@ def greedy_pairs(
     Args:
         item: An image.
         overlaps: ``(predictions, annotations)`` IoU.
-        score: Predictions below it do not take part.
+        score: Predictions below this score do not take part.
         iou: Least IoU of a pair.
 
     Returns:
-        ``(prediction, annotation)`` positions; each prediction, from the highest score down (ties in their given
-        order), has taken the free annotation of its class with the highest IoU.
+        ``(prediction, annotation)`` positions. From the highest score down (ties in their given order), each
+        prediction takes the free annotation of its class with the highest IoU.
     """
     same = np.array([p.label for p in item.predictions])[:, None] == np.array([t.label for t in item.truth])[None]
     left = np.where(same, overlaps, -1.0) if overlaps.size else overlaps

@@ -1,6 +1,6 @@
-"""COCO files of a run: what was predicted, what it was scored against, and the scores.
+"""The files of a test: predictions and annotations in COCO's formats, and the figures.
 
-pycocotools on these files gives the figures in ``metrics.json``.
+pycocotools computes the figures of ``metrics.json`` from these files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CocoResultsWriter:
     """Writes a test's files into a run directory.
 
     Args:
-        directory: The run directory; made if it is missing.
+        directory: The run directory; it is created if it does not exist.
         label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
     """
 
@@ -45,10 +45,10 @@ class CocoResultsWriter:
         """Write all files of a test.
 
         Args:
-            initial: Images with the detector's own masks.
-            refined: The same images with refined masks, or None without a refiner; then the initial ones are final.
-            figures: ``initial`` and, with a refiner, ``refined``, each name -> percent.
-            extended: Further figures by the same keys.
+            initial: The images with the detector's own masks.
+            refined: The same images with refined masks; None without a refiner, when the initial masks are final.
+            figures: ``initial`` and, with a refiner, ``refined``: name -> figure, those of the metric.
+            extended: Further figures, by the same keys.
         """
         final = initial if refined is None else refined
         write_json(self.directory / PREDICTIONS_INITIAL, results(initial))
@@ -64,11 +64,14 @@ class CocoResultsWriter:
 
 
 def class_rows(extended: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The per-class figures as table rows: every class with its ``initial``, then its ``refined`` masks.
+    """The figures of each class as rows of a table: a row for its ``initial`` and one for its ``refined`` masks.
 
     Args:
-        extended: ``initial`` and, with a refiner, ``refined``, as
-            `kemr_lightning.metrics.segmentation.extended_figures` gives them.
+        extended: ``initial`` and, with a refiner, ``refined``: figures from
+            `kemr_lightning.metrics.segmentation.extended_figures`.
+
+    Yields:
+        Column -> value, see `CLASS_COLUMNS`.
     """
     layers = {name: figures.get("per_class", {}) for name, figures in extended.items()}
     for label in dict.fromkeys(label for layer in layers.values() for label in layer):
@@ -78,7 +81,7 @@ def class_rows(extended: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def results(records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
-    """The predictions of image records in COCO's results format."""
+    """The predictions of images in COCO's results format, in their order."""
     return [
         {
             "image_id": item.image_id,
@@ -93,7 +96,12 @@ def results(records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
 
 
 def ground_truth(records: Sequence[ImageRecord], label_names: Sequence[str] = ()) -> dict[str, Any]:
-    """The annotations of image records as a COCO data set."""
+    """The annotations of images as a COCO data set.
+
+    Args:
+        records: The images.
+        label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
+    """
     highest = max((entry.label for item in records for entry in (*item.truth, *item.predictions)), default=0)
     names = dict(enumerate(label_names, 1))
     annotations: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""``metrics.csv`` in the run directory, continued where a run is continued."""
+"""``metrics.csv`` in the run directory, which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing_extensions import override
 
 
 class ContinuedWriter(ExperimentWriter):
-    """Lightning's writer, but the rows of an earlier part of the run stay."""
+    """Lightning's writer, but it keeps the rows of an earlier part of the run."""
 
     @override
     def _check_log_dir_exists(self) -> None:
@@ -24,9 +24,9 @@ class ContinuedWriter(ExperimentWriter):
 
 
 class ContinuedCSVLogger(CSVLogger):
-    """Lightning's CSV logger, writing ``metrics.csv`` and ``hparams.yaml`` straight into a directory.
+    """Lightning's CSV logger, which writes ``metrics.csv`` and ``hparams.yaml`` directly into a directory.
 
-    Lightning's own deletes an existing file, and with it the curve of a run that is resumed in its directory.
+    Lightning's own deletes an existing file, and with it the curves of a run that is resumed in its directory.
 
     Args:
         save_dir: The run directory.
@@ -39,7 +39,7 @@ class ContinuedCSVLogger(CSVLogger):
     @rank_zero_experiment
     @override
     def experiment(self) -> Any:
-        """The writer, made when first asked for."""
+        """The writer, created on first use."""
         if self._experiment is None:
             self._experiment = ContinuedWriter(log_dir=self.log_dir)
         return self._experiment

@@ -1,4 +1,4 @@
-"""Curves of a run: precision over recall, AP over the IoU threshold, losses and validation over steps."""
+"""Curves of a run: precision over recall, AP over the IoU threshold, losses and validation figures over steps."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def precision_recall(
     names: Mapping[str, str] = NAMES,
     colours: Mapping[str, str] = COLOURS,
 ) -> None:
-    """Draw precision over recall of some sets of predictions, at some IoU thresholds.
+    """Draw precision over recall of one or more sets of predictions, at some IoU thresholds.
 
     Args:
-        extended: By key, as `extended_figures` gives them; of a run, ``initial`` and, if there is one, ``refined``.
+        extended: Key of each set -> its `extended_figures`; for a run the keys are ``initial`` and, with a refiner,
+            ``refined``.
         path: The PNG to write.
-        ious: Thresholds, three at most.
-        names: What each key is called in the legend, in its order.
-        colours: The colour of each key.
+        ious: At most three thresholds.
+        names: Key -> name in the legend, in the order of the legend; other keys are not drawn.
+        colours: Key -> colour.
     """
     figure, axes = _axes()
     dashes: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
@@ -62,7 +63,14 @@ def ap_over_iou(
     names: Mapping[str, str] = NAMES,
     colours: Mapping[str, str] = COLOURS,
 ) -> None:
-    """Draw AP over the IoU threshold; arguments as in `precision_recall`."""
+    """Draw AP over the IoU threshold.
+
+    Args:
+        extended: As in `precision_recall`.
+        path: The PNG to write.
+        names: As in `precision_recall`.
+        colours: As in `precision_recall`.
+    """
     figure, axes = _axes()
     kind = _kind(extended)
     for key in (key for key in names if key in extended):
@@ -76,6 +84,7 @@ def ap_over_iou(
 
 
 def _kind(extended: Mapping[str, Any]) -> str:
+    """Whether the curves are those of masks or, where there are no masks, of boxes."""
     return "mask" if all("mask" in figures for figures in extended.values()) else "box"
 
 
@@ -83,7 +92,7 @@ def training_curves(metrics_csv: Path, path: Path) -> bool:
     """Draw a training's losses and its validation figures over steps.
 
     Args:
-        metrics_csv: As `ContinuedCSVLogger` writes it.
+        metrics_csv: The table that `ContinuedCSVLogger` writes.
         path: The PNG to write.
 
     Returns:
@@ -120,7 +129,7 @@ def training_curves(metrics_csv: Path, path: Path) -> bool:
 def _losses(
     rows: Sequence[Mapping[str, str]], names: Sequence[str]
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Steps and values of each kind of loss, losses of one kind summed; the total first."""
+    """Kind of loss -> steps and values, losses of one kind summed; the total comes first."""
     found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     for name in names:
         kind = kind_of_loss(name)
@@ -133,14 +142,14 @@ def _losses(
 
 
 def _series(rows: Sequence[Mapping[str, str]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values of a column; a step that was run twice, before and after a crash, has its later value."""
+    """Steps and values of a column. A step that was run twice, before and after a crash, has its later value."""
     points = {int(row["step"]): float(row[name]) for row in rows if row.get(name) and row.get("step")}
     steps = sorted(points)
     return np.array(steps, dtype=np.float64), np.array([points[step] for step in steps])
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over a window of a twentieth of the curve, shorter at its ends."""
+    """Running mean over a window of a twentieth of the curve, cut off at the curve's ends."""
     half = len(values) // 40
     sums = np.concatenate([[0.0], np.cumsum(values)])
     position = np.arange(len(values))

@@ -1,4 +1,4 @@
-"""What every picture of a run shares: colours, tidy axes, files that are whole or not there."""
+"""What all pictures of a run share: colours, tidy axes, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from matplotlib.figure import Figure
 
 from kemr_lightning.core.files import whole
 
-# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+# Colours of Okabe and Ito, which people with any kind of colour vision can tell apart.
 TRUTH, INITIAL, REFINED, FRAME = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
 NAMES = {"truth": "ground truth", "initial": "initial", "refined": "refined"}
 COLOURS = {"truth": TRUTH, "initial": INITIAL, "refined": REFINED}
 
 
 def tidy(axes: Axes) -> None:
-    """Leave out what a curve does not need."""
+    """Remove the frame above and to the right of a curve, and put a light grid behind it."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a picture, whole or not at all."""
+    """Write a picture, whole or not at all.
+
+    Args:
+        figure: The picture.
+        path: The PNG to write.
+        dpi: Pixels per inch.
+    """
     FigureCanvasAgg(figure)
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=dpi, pil_kwargs={"compress_level": 3})

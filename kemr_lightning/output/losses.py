@@ -1,19 +1,20 @@
-"""Many losses of a detector as the few that a person follows."""
+"""The many losses of a detector, sorted into the few kinds that a person follows."""
 
 from __future__ import annotations
 
 KINDS = {"rpn": "proposals", "class": "class", "box": "box", "mask": "mask"}
+"""First or last word of a loss's name -> its kind."""
 
 
 def kind_of_loss(name: str) -> str | None:
-    """What a logged value is a loss of.
+    """The kind of loss that a logged value is.
 
     Args:
-        name: Of a logged value, such as ``train/loss_stage2_box``.
+        name: Name of the logged value, such as ``train/loss_stage2_box``.
 
     Returns:
-        ``"total"``, one of the values of `KINDS`, another loss's own name, or None if it is no loss of the training.
-        The losses of the stages of a cascade are of one kind; so are all of the region proposals.
+        ``"total"``, one of the values of `KINDS`, or for any other loss its own name; None if it is no training loss.
+        The losses of all stages of a cascade have one kind, and so have all losses of the region proposals.
     """
     group, _, rest = name.partition("/")
     rest = rest.removesuffix("_step")

@@ -1,4 +1,4 @@
-"""Pictures of masks over an image, with enlarged details, drawn with matplotlib's file backend."""
+"""Pictures of masks over an image, with enlarged details."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
+from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.matching import match
 from kemr_lightning.metrics.records import record
 from kemr_lightning.output.drawing import COLOURS, FRAME, NAMES, save
+
+Window = tuple[float, float, float, float]
+"""``(x0, y0, x1, y1)`` in pixels of the image."""
 
 DPI = 170
 _TAG = {"boxstyle": "square,pad=0.15", "facecolor": FRAME, "edgecolor": "none", "alpha": 0.9}
 
 
 def contours(patch: Patch, threshold: float = 0.5) -> list[NDArray[np.float64]]:
-    """The outline of a mask, between pixels where the probability says so.
+    """The outline of a mask, interpolated between pixels where the mask is one of probabilities.
 
     Args:
-        patch: Probabilities or bool.
-        threshold: Level of the outline.
+        patch: The mask, of probabilities or bool.
+        threshold: Probability on the outline.
 
     Returns:
         Closed lines ``(k, 2)`` of ``(x, y)`` in image pixels, pixel ``(i, j)`` covering ``[j, j+1) x [i, i+1)``.
@@ -39,39 +43,31 @@ def contours(patch: Patch, threshold: float = 0.5) -> list[NDArray[np.float64]]:
     margin = 3
     values = np.pad(patch.values.detach().cpu().numpy().astype(np.float32), margin)
     if patch.values.dtype == torch.bool:
-        # The staircase of a binary mask, smoothed within a pixel.
+        # A binary mask is a staircase: smooth it by less than a pixel.
         values = gaussian_filter(values, 0.7)
     lines: list[NDArray[np.float64]] = find_contours(values, threshold)  # type: ignore[no-untyped-call]
     return [line[:, ::-1] + (patch.x0 + 0.5 - margin, patch.y0 + 0.5 - margin) for line in lines]
 
 
-def mask_picture(
-    sample: Sample,
-    initial: Instances,
-    refined: Instances | None,
-    path: Path,
-    score: float = 0.5,
-    details: int = 4,
-) -> None:
+def mask_picture(sample: Sample, prediction: Prediction, path: Path, score: float = 0.5, details: int = 4) -> None:
     """Draw an image with the outlines of its annotations, initial and refined masks, and enlarged details.
 
-    The details are the instances whose masks refinement has changed the most, or without refinement those that fit
+    The details show the instances whose masks refinement has changed the most, or without refinement those that fit
     their annotation the worst.
 
     Args:
         sample: The image; annotations are drawn if it has them.
-        initial: The detector's instances.
-        refined: The same with refined masks, or None.
+        prediction: What was found in it.
         path: The PNG to write.
-        score: Predictions below it are not drawn.
+        score: Predictions below this score are not drawn.
         details: Number of enlarged details, at most.
     """
     image = sample.image.cpu().numpy()
     height, width = image.shape
-    layers = _layers(sample, initial, refined, score)
-    views = _details(sample, initial, refined, score, details)
+    layers = _layers(sample, prediction, score)
+    views = _details(sample, prediction, score, details)
     columns = (len(views) + 1) // 2
-    # All in inches: the image, then details in two rows that end where the image ends.
+    # All lengths are in inches: the image, and beside it two rows of details as high as the image.
     edge, gap, caption, legend = 0.1, 0.12, 0.26, 0.36
     tall = 8.0
     wide = tall * width / height
@@ -84,9 +80,8 @@ def mask_picture(
 
     main = place(edge, legend, wide, tall)
     show(main, image, layers, (0, 0, width, height), 0.9, round(tall * DPI))
-    main.set_title(
-        f"{sample.name}{_verdict(sample, refined or initial, score)}", loc="left", pad=5, fontsize=9, color="#222222"
-    )
+    title = f"{sample.name}{_verdict(sample, prediction.final, score)}"
+    main.set_title(title, loc="left", pad=5, fontsize=9, color="#222222")
     for number, (window, label) in enumerate(views):
         x0, y0, x1, y1 = window
         for colour, style in (("#222222", "-"), (FRAME, (0, (4, 4)))):
@@ -102,11 +97,10 @@ def mask_picture(
     save(figure, path, DPI)
 
 
-def _layers(
-    sample: Sample, initial: Instances, refined: Instances | None, score: float
-) -> dict[str, list[NDArray[np.float64]]]:
+def _layers(sample: Sample, prediction: Prediction, score: float) -> dict[str, list[NDArray[np.float64]]]:
+    """The outlines of the annotations, initial and refined masks, by their name in `COLOURS`; of boxes, nothing."""
     layers = {}
-    for name, instances in (("truth", sample.instances), ("initial", initial), ("refined", refined)):
+    for name, instances in (("truth", sample.instances), *prediction.layers()):
         if instances is None or instances.patches is None:
             continue
         chosen = instances[instances.scores.cpu() >= score] if name != "truth" else instances
@@ -115,6 +109,7 @@ def _layers(
 
 
 def _verdict(sample: Sample, final: Instances, score: float) -> str:
+    """How many instances are annotated, found and wrong, for the picture's title."""
     if sample.instances is None or sample.instances.patches is None or final.patches is None:
         return f"    {int((final.scores >= score).sum())} found"
     found = match(record(final, sample.instances, sample.image_id), score, boundaries=False)
@@ -126,22 +121,22 @@ def show(
     axes: Axes,
     image: NDArray[np.uint8],
     layers: Mapping[str, list[NDArray[np.float64]]],
-    window: tuple[float, float, float, float],
+    window: Window,
     linewidth: float,
     pixels: int,
 ) -> None:
     """Draw a window of an image and the lines in it.
 
     Args:
-        axes: Where.
+        axes: The axes to draw on.
         image: ``(H, W)`` uint8.
-        layers: Lines ``(k, 2)`` of ``(x, y)`` by their name in `COLOURS`.
-        window: ``(x0, y0, x1, y1)`` in pixels of the image.
-        linewidth: In points.
-        pixels: Height in pixels of the picture.
+        layers: Lines ``(k, 2)`` of ``(x, y)`` in image pixels, by their name in `COLOURS`.
+        window: The part of the image to draw.
+        linewidth: Width of the lines in points.
+        pixels: Height of the drawn window in pixels of the picture.
     """
     x0, y0, x1, y1 = window
-    # Pillow resamples a window to the pixels of the picture many times faster than matplotlib the whole image.
+    # Pillow resamples a window to the picture's pixels many times faster than matplotlib resamples the whole image.
     enlarged = Image.fromarray(image).resize(
         (round(pixels * (x1 - x0) / (y1 - y0)), pixels), Image.Resampling.BICUBIC, box=window
     )
@@ -152,7 +147,7 @@ def show(
             for line in lines
             if line[:, 0].max() > x0 and line[:, 0].min() < x1 and line[:, 1].max() > y0 and line[:, 1].min() < y1
         ]
-        # The annotation lies beneath, broader, so that it shows on both sides of a line that fits it.
+        # Annotations are drawn first and broader, so that they show on both sides of a line that fits them.
         broad = linewidth * (1.9 if name == "truth" else 1.0)
         collection = LineCollection(near, colors=COLOURS[name], linewidths=broad, alpha=0.85 if name == "truth" else 1)
         collection.set_joinstyle("round")
@@ -166,11 +161,9 @@ def show(
         spine.set_linewidth(0.5)
 
 
-def _details(
-    sample: Sample, initial: Instances, refined: Instances | None, score: float, count: int
-) -> list[tuple[tuple[float, float, float, float], str]]:
-    """Windows of the instances worth a closer look, with their captions."""
-    truth = sample.instances
+def _details(sample: Sample, prediction: Prediction, score: float, count: int) -> list[tuple[Window, str]]:
+    """Windows about the instances worth a closer look, each with its caption."""
+    truth, initial, refined = sample.instances, prediction.initial, prediction.refined
     if truth is None or truth.patches is None or initial.patches is None:
         return []
     before = match(record(initial, truth, sample.image_id), score, boundaries=False)
@@ -185,7 +178,7 @@ def _details(
                 change = other.iou - pair.iou
                 ranked.append((abs(change), pair.truth, f"IoU {pair.iou:.2f} \N{RIGHTWARDS ARROW} {other.iou:.2f}"))
     ranked.sort(key=lambda entry: -entry[0])
-    views: list[tuple[tuple[float, float, float, float], str]] = []
+    views: list[tuple[Window, str]] = []
     for _, index, caption in ranked:
         window = square_about(truth.boxes[index].tolist(), sample.image_size)
         if all(apart(window, other) for other, _ in views):
@@ -195,8 +188,13 @@ def _details(
     return views
 
 
-def square_about(box: Sequence[float], image_size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A square window of an image about a box ``(x0, y0, x1, y1)``, a third larger and inside the image."""
+def square_about(box: Sequence[float], image_size: tuple[int, int]) -> Window:
+    """A square window about a box, inside the image and about a third larger than the box's longer side.
+
+    Args:
+        box: ``(x0, y0, x1, y1)`` in pixels.
+        image_size: ``(H, W)`` of the image.
+    """
     height, width = image_size
     x0, y0, x1, y1 = box
     side = min(max(x1 - x0, y1 - y0, 24) * 1.35, width, height)

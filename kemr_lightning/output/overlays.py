@@ -1,4 +1,4 @@
-"""An image with what was annotated and found in it as layers that W&B can show and hide."""
+"""An image with its annotations and predictions as layers that W&B can show and hide."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes
 from kemr_lightning.metrics.records import record
@@ -16,23 +17,28 @@ KINDS = (
     *("matched", "mislabelled", "merged", "split", "missed"),
     *("merging", "splitting", "duplicate", "false"),
 )
+"""Kinds of annotations and predictions, see `kemr_lightning.metrics.matching.match`; ``unsure`` ones are not shown."""
+
 SEVERAL = len(KINDS) + 1
+"""The number in a label map of pixels that belong to several masks."""
+
 CLASSES = {number: "found" if kind == "matched" else kind for number, kind in enumerate(KINDS, 1)} | {
     SEVERAL: "in several masks"
 }
-"""Number in a label map -> what became of the instance; one numbering for annotations and predictions."""
+"""Number in a label map -> its name in W&B; one numbering for annotations and predictions."""
 
 
 def label_map(instances: Instances, kinds: Sequence[str], threshold: float = 0.5) -> NDArray[np.uint8]:
-    """All masks of an image in one map, coloured by what became of them.
+    """All masks of an image in one map of numbers, which W&B shows as colours.
 
     Args:
-        instances: With patches.
-        kinds: One of `KINDS` for each of them; ``unsure`` ones are left out.
-        threshold: For masks of probabilities.
+        instances: Instances with patches.
+        kinds: The kind of each instance: one of `KINDS`, or ``unsure`` to leave it out.
+        threshold: Probability from which a pixel belongs to a mask.
 
     Returns:
-        ``(H, W)``: 0 where no mask is, `SEVERAL` where masks overlap, else the number in `CLASSES`.
+        ``(H, W)`` uint8: 0 outside all masks, `SEVERAL` where masks overlap, else the number of the mask's kind in
+        `CLASSES`.
     """
     labels = np.zeros(instances.image_size, dtype=np.uint8)
     for patch, kind in zip(instances.patches or [], kinds, strict=True):
@@ -45,30 +51,24 @@ def label_map(instances: Instances, kinds: Sequence[str], threshold: float = 0.5
 
 
 def layered_image(
-    sample: Sample,
-    initial: Instances,
-    refined: Instances | None,
-    score: float = 0.5,
-    iou: float = 0.5,
-    threshold: float = 0.5,
+    sample: Sample, prediction: Prediction, score: float = 0.5, iou: float = 0.5, threshold: float = 0.5
 ) -> Any:
-    """An image for W&B, with masks and boxes that can be shown and hidden, by layer and by what became of them.
+    """An image for W&B, with masks and boxes that can be shown and hidden by layer and by kind.
 
     Args:
         sample: The image and its annotations, if it has any.
-        initial: The detector's instances.
-        refined: The same with refined masks, or None.
-        score: Predictions below it are left out.
+        prediction: What was found in it.
+        score: Predictions below this score are left out.
         iou: Least IoU of a prediction with its annotation.
-        threshold: For masks of probabilities.
+        threshold: Probability from which a pixel belongs to a mask.
 
     Returns:
         A ``wandb.Image``. Mask layers: ``ground truth``, ``initial``, ``refined``; box layers: ``ground truth``,
-        ``predicted``. The kinds of the annotations are those under the final masks.
+        ``predicted``. The kinds of the annotations are those that result from the final masks.
     """
     import wandb  # late: only runs that log to W&B wait for it
 
-    found = {"initial": initial} | ({} if refined is None else {"refined": refined})
+    found = dict(prediction.layers())
     matches = {name: _match(sample, instances, score, iou, threshold) for name, instances in found.items()}
     final = matches[list(matches)[-1]]
     masks = {
@@ -91,6 +91,7 @@ def layered_image(
 
 
 def _match(sample: Sample, found: Instances, score: float, iou: float, threshold: float) -> ImageMatch:
+    """The matching of an image's predictions; without annotations all that reach the score count as matched."""
     if sample.instances is None:
         kinds = ["matched" if each >= score else "unsure" for each in found.scores.tolist()]
         return ImageMatch([], [], kinds, [])  # type: ignore[arg-type]
@@ -99,6 +100,7 @@ def _match(sample: Sample, found: Instances, score: float, iou: float, threshold
 
 
 def _boxes(instances: Instances, kinds: Sequence[str]) -> list[dict[str, Any]]:
+    """The boxes of instances in W&B's format, ``unsure`` ones left out."""
     rows = zip(instances.boxes.tolist(), instances.scores.tolist(), instances.labels.tolist(), kinds, strict=True)
     return [
         {

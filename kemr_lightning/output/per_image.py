@@ -1,4 +1,4 @@
-"""``per_image.csv``, what a test found in each image, and ``precision_recall.csv``, its curves."""
+"""Tables of a test: ``per_image.csv`` (what was found in each image) and ``precision_recall.csv`` (its curves)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kemr_lightning.metrics.matching import ImageMatch
 from kemr_lightning.metrics.records import ImageRecord
 
 ANNOTATED = ("found", "missed", "merged", "split", "mislabelled")
-"""What becomes of annotations; they add up to ``annotated``."""
+"""Numbers of annotations of each kind; they add up to ``annotated``."""
 
 WRONG = ("false", "duplicate", "merging", "splitting")
-"""What is wrong with predictions; with ``found`` and ``mislabelled`` they add up to ``count``."""
+"""Numbers of wrong predictions of each kind; with ``found`` and ``mislabelled`` they add up to ``count``."""
 
 FOUND = (*ANNOTATED, *WRONG, "mean_iou")
 IMAGE = ("image_id", "file_name", "width", "height", "annotated", "count")
@@ -21,19 +21,25 @@ CURVE_COLUMNS = ("masks", "iou", "recall", "precision")
 
 
 def image_columns(refined: bool) -> list[str]:
-    """The columns of ``per_image.csv``: final masks, then with refinement the initial ones as ``initial_NAME``."""
+    """The columns of ``per_image.csv``.
+
+    Args:
+        refined: Whether there was a refiner; then columns ``initial_NAME`` on the initial masks follow those on the
+            final ones.
+    """
     return [*IMAGE, *FOUND, *(f"initial_{name}" for name in FOUND if refined)]
 
 
 def image_rows(records: Sequence[ImageRecord], matches: Mapping[str, Sequence[ImageMatch]]) -> Iterator[dict[str, Any]]:
-    """A row per image.
+    """The rows of ``per_image.csv``, one per image.
 
     Args:
         records: The images, with their annotations.
-        matches: ``initial`` and, with a refiner, ``refined``: the matching of each of the images, in the same order.
+        matches: ``initial`` and, with a refiner, ``refined``: the matching of each image, in the same order.
 
     Yields:
-        `image_columns` -> value. ``mean_iou`` is that of the pairs, in [0, 1], None without any.
+        Column -> value, see `image_columns`. ``mean_iou`` is the mean over the image's pairs, in [0, 1], or None if
+        there are none.
     """
     final = matches.get("refined", matches["initial"])
     for position, item in enumerate(records):
@@ -52,7 +58,7 @@ def image_rows(records: Sequence[ImageRecord], matches: Mapping[str, Sequence[Im
 
 
 def found_in(match: ImageMatch) -> dict[str, Any]:
-    """The columns named in `FOUND`, of one matching."""
+    """The columns named in `FOUND`, for one matching."""
     return {
         "found": len(match.pairs),
         **{kind: match.truth.count(kind) for kind in ("missed", "merged", "split", "mislabelled")},
@@ -62,14 +68,14 @@ def found_in(match: ImageMatch) -> dict[str, Any]:
 
 
 def curve_rows(extended: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The precision-recall curves, of masks, or of boxes where the annotations have nothing else.
+    """The rows of ``precision_recall.csv``: curves of masks, or of boxes where the annotations have only boxes.
 
     Args:
-        extended: ``initial`` and, with a refiner, ``refined``, as
-            `kemr_lightning.metrics.segmentation.extended_figures` gives them.
+        extended: ``initial`` and, with a refiner, ``refined``: figures from
+            `kemr_lightning.metrics.segmentation.extended_figures`.
 
     Yields:
-        `CURVE_COLUMNS` -> value; recall and interpolated precision in [0, 1].
+        Column -> value, see `CURVE_COLUMNS`; recall and interpolated precision are in [0, 1].
     """
     kind = "mask" if "mask" in extended["initial"] else "box"
     for name, figures in extended.items():

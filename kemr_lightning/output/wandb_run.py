@@ -1,7 +1,7 @@
 """The W&B run of a task: offline unless asked otherwise, and never a reason to stop or to wait.
 
-Lightning's `WandbLogger` takes ``offline=True`` as an order to overwrite ``WANDB_MODE`` for the whole process and
-refuses to log checkpoints with it. Here the mode is an argument of the run, so both work.
+With ``offline=True``, Lightning's `WandbLogger` overwrites ``WANDB_MODE`` for the whole process and refuses to log
+checkpoints. Here the mode is an argument of the run, which avoids both.
 """
 
 from __future__ import annotations
@@ -33,26 +33,31 @@ MODES: dict[str, Mode] = {
     **dict.fromkeys(("offline", "dryrun"), "offline"),
     "disabled": "disabled",
 }
-"""What ``WANDB_MODE`` may say."""
+"""Values of ``WANDB_MODE`` and what they mean."""
 
 SECONDS_TO_REACH = 10.0
-"""How long a server may take to answer at all."""
+"""Time that a server may take to answer at all."""
 
 NO_MESSAGE = "<no message>"
-"""All that W&B has to say where a server answers with an error and no text, as for a key that it does not know."""
+"""W&B's own text for a server's error without one, such as that for an unknown key."""
 
 _DATA_DIR = "WANDB_DATA_DIR"
+"""Environment variable: the folder where files wait for their upload."""
+
+_ours: list[str] = []
+"""Environment variables that were set for the current run."""
 
 
 def wanted_mode(offline: bool | None, environment: Mapping[str, str]) -> Mode:
-    """What the configuration and the environment ask for.
+    """The mode that the configuration and the environment ask for.
 
     Args:
-        offline: ``logger.wandb.offline``; None leaves it to the environment.
-        environment: Of the process; ``WANDB_MODE`` counts where ``offline`` says nothing, and ``disabled`` always.
+        offline: The configured choice; None leaves it to the environment.
+        environment: The process's environment. Its ``WANDB_MODE`` counts if ``offline`` is None; ``disabled`` always
+            counts.
 
     Returns:
-        The mode; offline where nobody asked for anything.
+        The mode; offline if nothing is asked for.
 
     Raises:
         UserError: ``WANDB_MODE`` has an unknown value.
@@ -67,15 +72,15 @@ def wanted_mode(offline: bool | None, environment: Mapping[str, str]) -> Mode:
 
 
 class RunLogger(WandbLogger):
-    """Lightning's W&B logger with a mode that gives way: online, else offline, else nothing, each said in one line.
+    """Lightning's W&B logger that falls back, online to offline to nothing, and says so in one line.
 
-    Without an API key or a server that answers, an online run becomes an offline one; nothing is ever asked on the
-    terminal. Files of tables and artifacts that wait for an upload are kept in the run's own ``wandb/`` folder instead
-    of the user's home directory, so that they are copied and deleted with the run.
+    Without an API key or a server that answers, an online run becomes an offline one; it never asks anything on the
+    terminal. Tables and artifacts that wait for their upload are kept in the run's own ``wandb/`` folder and not in the
+    user's home directory, so that they are copied and deleted with the run.
 
     Args:
-        offline: True, False, or None for what ``WANDB_MODE`` says, offline without it.
-        options: As for `WandbLogger` and ``wandb.init``; ``log_model`` works offline too.
+        offline: True, False, or None for what ``WANDB_MODE`` says, which is offline if it is not set.
+        options: Options of `WandbLogger` and ``wandb.init``; ``log_model`` works offline too.
 
     Raises:
         UserError: ``WANDB_MODE`` has an unknown value.
@@ -84,7 +89,7 @@ class RunLogger(WandbLogger):
     def __init__(self, offline: bool | None = None, **options: Any) -> None:
         super().__init__(offline=False, **options)
         self.mode = wanted_mode(offline, os.environ)
-        # Lightning always passes these on; the first is deprecated, the second means nothing without an id.
+        # Lightning always passes these two; the first is deprecated, the second is meaningless without an id.
         self._wandb_init.pop("anonymous", None)
         if self._wandb_init.get("id") is None:
             self._wandb_init.pop("resume", None)
@@ -93,7 +98,7 @@ class RunLogger(WandbLogger):
     @rank_zero_experiment
     @override
     def experiment(self) -> Any:
-        """The run, started when first asked for."""
+        """The run, started on first use."""
         import wandb  # late: it takes a second, and not every task logs
 
         attached = getattr(self, "_attach_id", None) is not None
@@ -110,11 +115,11 @@ class RunLogger(WandbLogger):
 
 
 def start_run(options: Mapping[str, Any], mode: Mode) -> Any:
-    """Start a run, in a lesser mode where the wanted one cannot be had.
+    """Start a run; where it cannot have the wanted mode, in a lesser one.
 
     Args:
-        options: For ``wandb.init``; ``dir`` is the run directory.
-        mode: The wanted one.
+        options: Options of ``wandb.init``; ``dir`` is the run directory.
+        mode: The wanted mode.
 
     Returns:
         The ``wandb.Run``.
@@ -141,12 +146,8 @@ def start_run(options: Mapping[str, Any], mode: Mode) -> Any:
     return wandb.init(**options, mode="disabled")
 
 
-_ours: list[str] = []
-"""Environment variables that were set for the present run."""
-
-
 def why_not_online() -> str | None:
-    """Why a run cannot be streamed to the server, in a few words; None if it can, as far as one can tell beforehand."""
+    """Why a run cannot be streamed to the server, in a few words; None if nothing speaks against it."""
     import wandb
 
     settings = wandb.setup().settings
@@ -172,11 +173,11 @@ def _key_elsewhere(host: str, environment: Mapping[str, str]) -> bool:
 
 
 def reachable(host: str, seconds: float = SECONDS_TO_REACH) -> bool:
-    """Whether a server answers in time, whatever it says.
+    """Whether a server answers in time, whatever its answer is.
 
     Args:
-        host: Its address, as ``https://api.wandb.ai``.
-        seconds: To wait. Looking up a name has no time limit of its own, so all of it happens in a thread.
+        host: The server's address, such as ``https://api.wandb.ai``.
+        seconds: Time to wait. Looking up a name has no time limit of its own, so a thread does all of it.
     """
     answered = threading.Event()
 
@@ -196,7 +197,7 @@ def reachable(host: str, seconds: float = SECONDS_TO_REACH) -> bool:
 
 
 def finish_run(summary: Mapping[str, Any] | None = None, failed: bool = False) -> None:
-    """Finish the process's run, if there is one, or the next job of a sweep would go on writing to it.
+    """Finish the process's run, if there is one, so that the next job of a sweep does not continue it.
 
     Args:
         summary: Values to add to the run's summary.
@@ -220,7 +221,7 @@ def run_of(trainer: pl.Trainer) -> Any | None:
 
 
 def attempt(do: Callable[[], object]) -> None:
-    """Log something; a failure is reported and costs nothing but itself."""
+    """Log something; if that fails, report it and go on."""
     try:
         do()
     except Exception:
@@ -228,10 +229,10 @@ def attempt(do: Callable[[], object]) -> None:
 
 
 def log_checkpoint(trainer: pl.Trainer, file: Path) -> None:
-    """Log a checkpoint that was not trained here as an artifact, where ``log_model`` asks for it.
+    """Log a checkpoint that this run has not trained as an artifact, if ``log_model`` asks for it.
 
     Args:
-        trainer: With the loggers. Those of a training log its checkpoints by themselves.
+        trainer: The trainer with the loggers, which log the checkpoints that it trains by themselves.
         file: The checkpoint.
     """
     for each in trainer.loggers:
@@ -252,11 +253,11 @@ def log_files(
 
     Args:
         run: The W&B run.
-        files: The files, each under its own name.
-        name: Of the artifact; equal content under one name makes no second version.
-        kind: Its type.
-        description: In words.
-        metadata: Plain values.
+        files: The files, each of which keeps its name.
+        name: The artifact's name; the same content under the same name makes no second version.
+        kind: The artifact's type.
+        description: The artifact's description.
+        metadata: Plain values to store with the artifact.
     """
     import wandb
 
@@ -267,6 +268,7 @@ def log_files(
 
 
 def _one_line(error: BaseException) -> str:
+    """The message of an error on one line, without a full stop."""
     if NO_MESSAGE in str(error):
         return "the server refused the key or did not accept the run"
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

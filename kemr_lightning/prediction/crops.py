@@ -1,4 +1,4 @@
-"""Chromosomes cut out for karyotyping: upright, on a clean background, all at one scale, with their measurements."""
+"""Chromosomes cut out for karyotyping: upright, on a clean background, all at one scale, and measured."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.prediction.medial import medial_axis, resample
 
 PROFILE_POINTS = 64
-"""Positions along the axis at which the index gives the band profile."""
+"""Number of positions along the axis at which the index gives the band profile."""
 
 MARGIN = 4
-"""Pixels of background left about a chromosome."""
+"""Pixels of background around a chromosome."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Measurement:
         angle: Degrees by which the image was turned counter-clockwise to set the chromosome upright, in (-90, 90].
         x: Column of the mask's centre of gravity.
         y: Row of it.
-        profile: Mean intensity across the chromosome at `PROFILE_POINTS` positions along its axis, from the crop's top.
+        profile: Mean intensity across the chromosome, in [0, 255], at `PROFILE_POINTS` positions along its axis, from
+            the crop's top.
     """
 
     area: int
@@ -42,16 +43,16 @@ class Measurement:
     profile: tuple[int, ...]
 
     def row(self) -> dict[str, str | int | float]:
-        """The columns of the index; the profile as numbers with blanks between."""
+        """The columns of the index; the profile as numbers separated by spaces."""
         return {**asdict(self), "profile": " ".join(map(str, self.profile))}
 
 
-def background(image: npt.NDArray[np.uint8], instances: Instances) -> int:
-    """What crops are laid on: white for dark chromosomes, black for bright ones.
+def background_intensity(image: npt.NDArray[np.uint8], instances: Instances) -> int:
+    """The background of the crops: white for dark chromosomes, black for bright ones.
 
     Args:
         image: ``(H, W)`` uint8.
-        instances: On that image.
+        instances: The image's instances, with masks.
 
     Returns:
         255 or 0.
@@ -65,7 +66,7 @@ def background(image: npt.NDArray[np.uint8], instances: Instances) -> int:
     return 255 if np.median(image[covered]) < np.median(image[~covered]) else 0
 
 
-def measure(image: npt.NDArray[np.uint8], patch: Patch) -> Measurement | None:
+def measure_chromosome(image: npt.NDArray[np.uint8], patch: Patch) -> Measurement | None:
     """Measure a chromosome.
 
     Args:
@@ -97,20 +98,20 @@ def measure(image: npt.NDArray[np.uint8], patch: Patch) -> Measurement | None:
     )
 
 
-def upright(
+def upright_crop(
     image: npt.NDArray[np.uint8], patch: Patch, angle: float, ground: int, scale: float = 1.0
 ) -> npt.NDArray[np.uint8]:
     """Cut a chromosome out, its long axis upright.
 
     Args:
         image: ``(H, W)`` uint8, the whole image.
-        patch: The chromosome's mask: probabilities give a smooth rim, bool one the turn alone smooths.
+        patch: The chromosome's mask.
         angle: Degrees to turn it by, as in `Measurement`.
         ground: Intensity of the background.
         scale: Crop pixels per image pixel.
 
     Returns:
-        ``(h, w)`` uint8, as small as the mask allows, with `MARGIN` about it.
+        ``(h, w)`` uint8, as small as the turned mask allows, with `MARGIN` pixels around it.
     """
     x0, y0, x1, y1 = patch.window
     mask = patch.binary().numpy()
@@ -128,7 +129,7 @@ def upright(
     offset = turn @ np.array([0.5, 0.5]) - low - 0.5
     affine = np.concatenate([turn, offset[:, None]], axis=1)
     cut = image[y0:y1, x0:x1]
-    # Outside the mask its own rim goes on, so that interpolation brings nothing of the neighbours in.
+    # The mask's own rim is continued outside, so that interpolation brings in nothing of the neighbours.
     filled = _fill(cut, mask)
     moved = cv2.warpAffine(filled, affine, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     cover = cv2.warpAffine(
@@ -151,13 +152,13 @@ def _fill(cut: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArra
 
 
 def shared_pixels(instances: Instances) -> tuple[int, list[int]]:
-    """How many pixels of an image lie in several masks, and how many of each instance's do.
+    """Count the pixels that lie in several masks.
 
     Args:
-        instances: With masks.
+        instances: The instances of an image, with masks.
 
     Returns:
-        The image's number, and one per instance.
+        How many pixels of the image do, and how many of each instance's pixels.
     """
     height, width = instances.image_size
     total = np.zeros((height, width), dtype=np.uint8)

@@ -1,8 +1,8 @@
-"""What is remembered of each predicted image: one small file, written last, so that an interrupted run can go on.
+"""What is remembered of each predicted image: a small file, written last, so that an interrupted run can go on.
 
-A whole state file means that every other file of its image is whole. The files about all images are made from states
-alone. Before a Labelme file or its image is put into place, a stub says what it will be: a file that no state or stub
-knows, or knows otherwise, is somebody's work and is not replaced.
+If the state file is complete, so is every other file of its image. The files about all images are made from the states
+alone. Before a Labelme file or its image is put into place, a stub of the state records its digest. A file whose digest
+no state or stub has recorded is somebody's work, and is not replaced.
 """
 
 from __future__ import annotations
@@ -32,25 +32,27 @@ class ImageState:
     """One finished image.
 
     Attributes:
-        key: Of the settings it was made with.
-        version: Of the files it was made from.
+        key: Digest of what it was made with: model, refinement, settings, version of the program.
+        version: Sizes and times of the files it was made from, see `Input.version`.
         initial: All predictions with the detector's masks, and the annotations.
         refined: The same with refined masks, or None without a refiner.
-        annotated: Whether the image has annotations (there may be none on it).
-        written: Positions of the predictions that are in Labelme files, crops and counts.
-        areas: Mask pixels of the written instances.
-        disagreement: Of the mask heads on the written instances, or None.
-        border: Whether each written instance touches the image's border.
+        annotated: Whether the image is annotated, be it with no instance at all.
+        written: Positions of the predictions that are in Labelme files, crops and counts. What follows about instances
+            is about these, in this order.
+        areas: Mask pixels of each.
+        disagreement: As in `Instances`, or None.
+        border: Whether each touches the image's border.
         review: See `kemr_lightning.prediction.review`.
-        shared: Pixels that lie in several written masks.
-        crops: Columns of the crop index for each written instance; empty without crops.
-        outlines: SVG paths in tenths of a pixel: ``initial`` and ``refined`` (written instances), ``truth``.
+        shared: Number of pixels that lie in several masks.
+        crops: Columns of the crop index for each that was cut out; empty without crops.
+        outlines: SVG paths in tenths of a pixel under ``initial`` and ``refined``, and of the annotations under
+            ``truth``.
         labelme: The Labelme file.
-        digest: Of the Labelme file as it was written; None where another file stood in the way and was kept.
-        image: The image that the Labelme file is about, or None where there is none.
-        digests: Of the Labelme file and the image as they were written, by their places (see `StateFolder.place`).
+        digest: SHA-256 of the Labelme file as it was written; None if another file was there and was kept.
+        image: The image that the Labelme file is about, or None if there is none.
+        digests: SHA-256 of the Labelme file and the image as they were written, by `StateFolder.place`.
         source: See `Source`.
-        seconds: What predicting and refining took.
+        seconds: How long predicting and refining took.
     """
 
     key: str
@@ -75,11 +77,11 @@ class ImageState:
 
     @property
     def final(self) -> ImageRecord:
-        """The record that counts."""
+        """The record with the final masks."""
         return self.initial if self.refined is None else self.refined
 
     def numbered(self, image_id: int, name: str) -> ImageState:
-        """The same under another id and name: they depend on the other images of the folder."""
+        """The same state with the id and name that the image has now; both depend on the folder's other images."""
         refined = None if self.refined is None else replace(self.refined, image_id=image_id, name=name)
         return replace(self, initial=replace(self.initial, image_id=image_id, name=name), refined=refined)
 
@@ -121,12 +123,12 @@ def _record(content: Mapping[str, Any]) -> ImageRecord:
 
 @dataclass(frozen=True)
 class Memory:
-    """What all states of a run directory say about files.
+    """What the states of a run directory, taken together, say about inputs and files.
 
     Attributes:
         folder: The states.
-        stems: The stem that each input had.
-        digests: Of the files that were written, by their places.
+        stems: The stem of each input.
+        digests: SHA-256 of the files that were written, by `StateFolder.place`.
     """
 
     folder: StateFolder
@@ -134,7 +136,7 @@ class Memory:
     digests: Mapping[str, list[str]]
 
     def wrote(self, path: Path) -> bool:
-        """Whether a file is as this run directory's runs have written it."""
+        """Whether a file is still as a run in this directory has written it."""
         known = self.digests.get(self.folder.place(path), ())
         return bool(known) and path.is_file() and file_digest(path) in known
 
@@ -144,7 +146,7 @@ class StateFolder:
 
     Args:
         directory: The run directory.
-        key: Of the run's settings.
+        key: The run's key, see `ImageState`.
     """
 
     def __init__(self, directory: Path, key: str) -> None:
@@ -157,16 +159,16 @@ class StateFolder:
         return self.folder / f"{stem}.json"
 
     def picture(self, stem: str) -> Path:
-        """The small picture of an input that the report shows."""
+        """The JPEG of an input that the report shows."""
         return self.folder / f"{stem}.jpg"
 
     def place(self, path: Path) -> str:
-        """What states call a file: its path in the run directory, which may be moved, or else the whole path."""
+        """The name of a file in the states: relative to the run directory, which may be moved, if it lies in there."""
         whole, directory = Path(os.path.abspath(path)), Path(os.path.abspath(self.directory))  # noqa: PTH100
         return (whole.relative_to(directory) if whole.is_relative_to(directory) else whole).as_posix()
 
     def last(self, stem: str) -> ImageState | None:
-        """What is remembered of an input, whatever the settings were; None if nothing of this version is."""
+        """The state of an input, whatever its key; None if there is none that this version can read."""
         try:
             return ImageState.parse(self.path(stem).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -176,7 +178,7 @@ class StateFolder:
             return None
 
     def digests(self, stem: str) -> dict[str, list[str]]:
-        """Digests of the files that were written for an input, by their places; from states of any version."""
+        """Digests of the files that were written for an input, by `place`; from a state of any version, or a stub."""
         content = self._content(stem)
         labelme, digest, stored = content.get("labelme"), content.get("digest"), content.get("digests")
         found = {self.place(Path(labelme)): [digest]} if isinstance(labelme, str) and isinstance(digest, str) else {}
@@ -193,12 +195,12 @@ class StateFolder:
         return content if isinstance(content, dict) else {}
 
     def wrote(self, stem: str, path: Path) -> bool:
-        """Whether a file of an input is as it was written: nobody has worked on it."""
+        """Whether a file of an input is still as it was written: nobody has worked on it."""
         known = self.digests(stem).get(self.place(path), ())
         return bool(known) and path.is_file() and file_digest(path) in known
 
     def memory(self) -> Memory:
-        """What all states say, of whatever version and settings, about inputs and files."""
+        """What all states, of any version and key, say about inputs and files."""
         stems: dict[Source, str] = {}
         digests: dict[str, list[str]] = {}
         for path in sorted(self.folder.rglob("*.json")):
@@ -211,23 +213,23 @@ class StateFolder:
         return Memory(self, stems, digests)
 
     def announce(self, stem: str, source: Source, path: Path, digest: str) -> None:
-        """Remember a file right before it is put into place; the input counts as unfinished from now on.
+        """Record a file right before it is put into place; the input counts as unfinished from now on.
 
         Args:
-            stem: Of the input.
+            stem: The input's stem.
             source: The input.
-            path: The file to be.
-            digest: Of its content.
+            path: Where the file will be.
+            digest: SHA-256 of its content.
         """
         digests = self.digests(stem)
-        # Until the file is there, the one that it replaces is known too.
+        # Until the file is in place, the one that it replaces is the run's own too.
         before = file_digest(path) if path.is_file() else None
         known = [value for value in digests.get(self.place(path), ()) if value == before != digest]
         digests[self.place(path)] = [*known, digest]
         write_text(self.path(stem), json.dumps({"source": source, "digests": digests}))
 
     def finished(self, stem: str, version: list[list[str | int]]) -> ImageState | None:
-        """The state of an input that needs not be done again: same settings, same file, and its outputs are there."""
+        """The state of an input that need not be done again: same key, same files, and all outputs are there."""
         state = self.last(stem)
         if state is None or state.key != self.key or state.version != version:
             return None
@@ -236,5 +238,5 @@ class StateFolder:
         return state if all(file.is_file() for file in files) else None
 
     def save(self, stem: str, state: ImageState) -> None:
-        """Remember an input, whole or not at all."""
+        """Write the state of a finished input, whole or not at all."""
         write_text(self.path(stem), state.dump())

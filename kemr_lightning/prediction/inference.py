@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from kemr_lightning.core.contracts import MaskRefiner, Prediction
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.image import read_image, to_intensity
 from kemr_lightning.prediction.tiling import Tiling, predict_tiles
@@ -27,30 +27,10 @@ from kemr_lightning.training.module import SegmentationModule
 logger = logging.getLogger(__name__)
 
 UNLIKELY = 0.3
-"""Scores below which a detection is hardly ever a chromosome."""
+"""Detections with lower scores are hardly ever chromosomes."""
 
 ARRAY_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "F")
 """PIL modes whose arrays are intensities or RGB; others (palettes, CMYK, ...) are converted first."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model finds in one image, at the image's size and on the CPU.
-
-    Attributes:
-        initial: The detector's instances, by falling score.
-        refined: The same with refined masks, or None without a refiner.
-        cut: ``(N,)`` bool: probably cut by the border of a tile.
-    """
-
-    initial: Instances
-    refined: Instances | None
-    cut: Tensor
-
-    @property
-    def final(self) -> Instances:
-        """The refined instances, or the initial ones without a refiner."""
-        return self.initial if self.refined is None else self.refined
 
 
 class Model:
@@ -58,14 +38,14 @@ class Model:
 
     Args:
         module: A trained module.
-        refiner: Refines its masks, ``(image (H, W) uint8, instances) -> instances``; None leaves them as they are.
-        tiling: How large images are cut; None never does.
+        refiner: Refines its masks; None leaves them as they are.
+        tiling: How large images are cut into tiles; None never cuts them.
     """
 
     def __init__(
         self,
         module: SegmentationModule,
-        refiner: Callable[[Tensor, Instances], Instances] | None = None,
+        refiner: MaskRefiner | None = None,
         tiling: Tiling | None = None,
     ) -> None:
         self.module = module.eval()
@@ -80,7 +60,7 @@ class Model:
         """See `kemr_lightning.load`."""
         module = load_module(checkpoint)
         module.look_in(views)
-        refiner: Callable[[Tensor, Instances], Instances] | None = None
+        refiner: MaskRefiner | None = None
         if knowledge is not None:
             known = Knowledge.load(knowledge)
             known.warn_unless_from(checkpoint)
@@ -111,7 +91,7 @@ class Model:
         Raises:
             UserError: The image cannot be read.
         """
-        return self(torch.from_numpy(np.array(read(image)))).final
+        return self(torch.from_numpy(np.array(to_pixels(image)))).final
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, name: str = "image") -> Prediction:
@@ -119,35 +99,40 @@ class Model:
 
         Args:
             pixels: ``(H, W)`` uint8, on any device.
-            name: What to call it in messages.
+            name: The image's name in messages.
+
+        Returns:
+            The prediction, on the CPU.
         """
         limit = getattr(self.module.detector, "max_detections", None)
-        full: list[Instances] = []
-        detect = functools.partial(self._detect, name)
-        initial, cut = predict_tiles(detect, pixels, self.tiling, limit, full.append)
-        if full:
-            self._warn_at_limit(name, full)
+        found = predict_tiles(functools.partial(self._detect, name), pixels, self.tiling, limit)
+        if found.full:
+            self._warn_at_limit(name, found.full)
         refined = None
         if self.refiner is not None:
             device = self.module.device
-            refined = self.refiner(pixels.to(device), initial.to(device)).to("cpu")
-        return Prediction(initial.to("cpu"), refined, cut)
+            refined = self.refiner(pixels.to(device), found.instances.to(device)).to("cpu")
+        return Prediction(found.instances.to("cpu"), refined, found.cut)
 
     def _detect(self, name: str, pixels: Tensor) -> Instances:
         (instances,) = self.module.find([Sample(pixels.to(self.module.device), name, 1)])
         return instances
 
     def _warn_at_limit(self, name: str, full: Sequence[Instances]) -> None:
-        """Say that an image, or a tile that is not cut further, has as many instances as the model gives at most.
+        """Warn that an image, or a tile of it, has as many instances as the model gives at most.
 
-        The model gives those of the highest scores, so whatever it left out is below the lowest. Where that is too low
-        to matter it is said once.
+        These are the instances with the highest scores, so whatever was left out scores below the lowest of them. Where
+        that is too low to matter, one warning is enough for all images.
+
+        Args:
+            name: The image's name.
+            full: The instances of each such image or tile.
         """
         lowest = max(float(instances.scores.min()) for instances in full)
         if lowest < UNLIKELY and self._limit_told:
             return
         self._limit_told = True
-        cure = ". A smaller predict.tile, or a model built with a higher `detections`, shows them"
+        cure = ". Smaller tiles, or a model built with a higher `detections`, would show it"
         logger.warning(
             "%s: the model has given as many detections as it can (%d); what it left out has scores below %.2f%s",
             *(name, len(full[0]), lowest, cure if lowest >= UNLIKELY else ""),
@@ -159,11 +144,17 @@ def usual_tiling(module: SegmentationModule) -> Tiling | None:
     return Tiling() if module.input_size is None else None
 
 
-def read(image: str | Path | Image.Image | npt.NDArray[Any] | Tensor) -> npt.NDArray[np.uint8]:
-    """``(H, W)`` uint8 intensity of a file, a PIL image or an array, by the same rules as the data module's.
+def to_pixels(image: str | Path | Image.Image | npt.NDArray[Any] | Tensor) -> npt.NDArray[np.uint8]:
+    """The intensities of a file, a PIL image or an array, by the same rules as those of a data set's images.
+
+    Args:
+        image: As in `Model.predict`.
+
+    Returns:
+        ``(H, W)`` uint8.
 
     Raises:
-        UserError: The file cannot be read, or the array is no image.
+        UserError: The file cannot be read, or the array is not an image.
     """
     if isinstance(image, str | Path):
         return read_image(image).pixels

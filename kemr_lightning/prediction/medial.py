@@ -1,7 +1,7 @@
 """A chromosome's medial axis: its length, width, direction and the band profile along it.
 
-The axis is the longest path through the skeleton of the mask (`skimage.morphology.skeletonize`), smoothed and led on to
-the mask's ends, from which a skeleton stays away by about half a width.
+The axis is the longest path through the skeleton of the mask (`skimage.morphology.skeletonize`), smoothed, and extended
+to the ends of the mask, since a skeleton stops about half a width before them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skimage.morphology import skeletonize
 Points = npt.NDArray[np.float64]
 
 SMOOTHING = 2.0
-"""Standard deviation in pixels of the Gaussian that smooths the axis: skeletons go in whole pixels."""
+"""Standard deviation in pixels of the Gaussian that smooths the axis, since a skeleton runs in whole pixels."""
 
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -48,7 +48,8 @@ def medial_axis(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> Me
     """Measure a mask along its medial axis.
 
     Args:
-        mask: ``(h, w)`` bool, not empty. Of several parts the largest is measured for length and profile.
+        mask: ``(h, w)`` bool, not empty. Of several parts only the largest is measured; all of them count for the
+            direction.
         image: ``(h, w)`` uint8 intensities on the same window.
 
     Returns:
@@ -76,10 +77,18 @@ def medial_axis(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> Me
 
 
 def resample(profile: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """A profile at ``count`` evenly spread positions from end to end; where it is shortened, means of equal parts."""
+    """Give a profile another number of positions.
+
+    Args:
+        profile: ``(K,)``.
+        count: Number of positions.
+
+    Returns:
+        ``(count,)``: interpolated linearly from end to end, or the means of equal parts where ``count`` is below K.
+    """
     if len(profile) <= count:
         return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(profile)), profile)
-    # Means over equal parts, through the integral: thin bands are averaged, not skipped.
+    # Means of equal parts, by way of the integral, so that thin bands are averaged and not skipped.
     integral = np.concatenate([[0.0], np.cumsum(profile)])
     edges = np.interp(np.linspace(0, len(profile), count + 1), np.arange(len(profile) + 1), integral)
     means: npt.NDArray[np.float64] = np.diff(edges) * (count / len(profile))
@@ -97,7 +106,7 @@ def _largest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _direction(mask: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """The first principal axis of the mask's pixels."""
+    """The first principal axis of the mask's pixels, as in `MedialAxis`."""
     rows, columns = np.nonzero(mask)
     if len(rows) < 3:
         return 0.0, 1.0
@@ -150,7 +159,7 @@ def _smoothed(path: Points) -> Points:
 
 
 def _prolonged(path: Points, mask: npt.NDArray[np.bool_]) -> Points:
-    """Lead both ends on in their direction to the mask's rim."""
+    """Extend both ends, each in its direction, to the mask's rim."""
     if len(path) < 2:
         path = _through_centre(path[0], mask)
     half_width = float(ndimage.distance_transform_edt(mask).max())
@@ -183,14 +192,14 @@ def _inside(point: Points, mask: npt.NDArray[np.bool_]) -> bool:
 
 
 def _spaced(path: Points) -> Points:
-    """The path at points about a pixel apart."""
+    """The same path with points about a pixel apart."""
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
     at = np.linspace(0, along[-1], max(2, round(along[-1]) + 1))
     return np.stack([np.interp(at, along, path[:, axis]) for axis in (0, 1)], axis=1)
 
 
 def _profile(points: Points, mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Mean intensity on the part of each point's perpendicular that lies in the mask about the point."""
+    """Mean intensity at each point, along the stretch of its perpendicular that lies in the mask around the point."""
     tangents = np.gradient(points, axis=0)
     tangents = ndimage.gaussian_filter1d(tangents, SMOOTHING, axis=0, mode="nearest")
     tangents /= np.maximum(np.hypot(tangents[:, 0], tangents[:, 1]), 1e-9)[:, None]
@@ -201,7 +210,7 @@ def _profile(points: Points, mask: npt.NDArray[np.bool_], image: npt.NDArray[np.
     at = [places[..., 1] - 0.5, places[..., 0] - 0.5]
     values = ndimage.map_coordinates(image.astype(np.float64), at, order=1, mode="nearest")
     inside = ndimage.map_coordinates(mask.astype(np.uint8), at, order=0, mode="constant") > 0
-    # Only the stretch that holds the axis: a bent mask may be met twice by one line.
+    # Only the stretch around the axis: one line may cross a bent mask twice.
     centre = 2 * reach
     inside[:, centre] = True
     outward = np.logical_and.accumulate(inside[:, centre:], axis=1)

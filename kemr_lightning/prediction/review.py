@@ -1,13 +1,14 @@
 """Which images a person should look at first, and why. A flag, never a filter: 45,X and 47,+21 are real.
 
-Each reason has a weight in [0, 1]; the review score is 100 (1 - the product of (1 - weight)), so that reasons add up
-without any of them, or their number, going beyond 100.
+Each reason has a weight in [0, 1]; the review score is 100 (1 - product of (1 - weight)), so that every further reason
+raises the score and none takes it beyond 100.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,25 +16,26 @@ import numpy.typing as npt
 from torch import Tensor
 
 from kemr_lightning.core import rle
-from kemr_lightning.core.instances import Instances, Patch
+from kemr_lightning.core.contracts import Prediction
+from kemr_lightning.core.instances import Patch
 
 LOW_SCORE = 0.7
-"""Instances below it are of low confidence ..."""
+"""Instances with lower scores are of low confidence."""
 
 NEARLY = 0.3
-"""... and so is what was left out, but not below this."""
+"""An instance that was left out may be a chromosome from this score on."""
 
 DISAGREEMENT = 0.02
 """Mean standard deviation between the mask heads' probabilities from which on they disagree: one chromosome in 20."""
 
 CHANGED = 0.9
-"""IoU of the initial with the refined mask below which refinement has changed a lot: one chromosome in 70."""
+"""IoU of initial and refined mask below which refinement has changed a lot: one chromosome in 70."""
 
 LARGE = 2.4
-"""Area in medians of the image's instances from which on one may be two: the largest chromosome has 2.0 to 2.3."""
+"""Area, in medians of the image's instances, from which on one may be two: the largest chromosome has 2.0 to 2.3."""
 
-SPREAD, LARGER = 0.55, 1.5
-"""Also one whose area is less than this part of its convex hull's, and this many medians: two that cross.
+RAGGED, LARGER = 0.55, 1.5
+"""One may also be two that cross if its solidity is below the first and its area at least the second, in medians.
 
 The union of two annotated chromosomes that overlap is flagged in 57 % (Q-banded) to 67 % (DAPI) of cases; single ones
 are in 0.3 to 0.8 cases an image.
@@ -42,7 +44,8 @@ are in 0.3 to 0.8 cases an image.
 SAME = 0.6
 """Part of the smaller of two masks that lies in the other if they are on the same pixels."""
 
-KINDS = ("low confidence", "heads disagree", "changed", "as large as two", "same pixels", "cut by a tile")
+Mark = Literal["low confidence", "heads disagree", "changed", "as large as two", "same pixels", "cut by a tile"]
+"""What is remarkable about an instance, as Labelme files, the crop index and the report name it."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +53,26 @@ class Review:
     """What is remarkable about the prediction of one image.
 
     Attributes:
-        score: In [0, 100], higher for what to look at first.
+        score: In [0, 100], higher for images to look at first.
         reasons: In words, the weightiest first.
-        marks: One set of `KINDS` per instance.
+        marks: One set per instance.
     """
 
     score: float
     reasons: list[str] = field(default_factory=list)
-    marks: list[set[str]] = field(default_factory=list)
+    marks: list[set[Mark]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of the written instances of an image, one entry each.
+class InstanceFacts:
+    """What a review is based on: one entry for each written instance of an image.
 
     Attributes:
-        scores: Confidence.
+        scores: Confidence, in [0, 1].
         areas: Pixels of the final masks.
-        solidity: Area over the area of the convex hull.
+        solidity: Area over the area of the convex hull, in [0, 1].
         stability: IoU of initial and final mask; ones without refinement.
-        disagreement: Of the mask heads, or None.
+        disagreement: As in `Instances`; None for models with one mask head.
         twin: Position of another instance on the same pixels, else -1.
         border: Whether it touches the image's border.
         cut: Whether it was probably cut by a tile's border.
@@ -87,19 +90,18 @@ class Facts:
     left_out: list[float]
 
 
-def facts(initial: Instances, final: Instances, cut: Tensor, written: Tensor) -> Facts:
+def instance_facts(prediction: Prediction, written: Tensor) -> InstanceFacts:
     """Collect what a review is based on.
 
     Args:
-        initial: All of an image's instances with the detector's masks.
-        final: The same with the masks that are written.
-        cut: ``(N,)`` bool, as `kemr_lightning.prediction.tiling.predict_tiles` gives it.
-        written: ``(N,)`` bool: which are written.
+        prediction: All of an image's instances, with masks.
+        written: ``(N,)`` bool: which of them are written.
 
     Returns:
-        Facts about the instances that are written, in their order.
+        Facts about the written instances, in their order.
     """
-    kept, before = final[written], initial[written]
+    final = prediction.final
+    kept, before = final[written], prediction.initial[written]
     patches, previous = kept.patches or [], before.patches or []
     codes = [rle.encode(patch, final.image_size) for patch in patches]
     shared = rle.intersections(codes, codes).astype(np.float64)
@@ -108,15 +110,15 @@ def facts(initial: Instances, final: Instances, cut: Tensor, written: Tensor) ->
     inside = shared / np.maximum(np.minimum.outer(areas, areas), 1) if areas else shared
     height, width = final.image_size
     boxes = [rle.tight_box(code) for code in codes]
-    return Facts(
+    return InstanceFacts(
         scores=[float(value) for value in kept.scores],
         areas=areas,
         solidity=[solidity(patch.binary().numpy()) for patch in patches],
-        stability=[overlap(a, b) for a, b in zip(previous, patches, strict=True)],
+        stability=[patch_iou(a, b) for a, b in zip(previous, patches, strict=True)],
         disagreement=None if kept.disagreement is None else [float(value) for value in kept.disagreement],
         twin=[int(row.argmax()) if row.max() >= SAME else -1 for row in inside],
         border=[x <= 0 or y <= 0 or x + w >= width or y + h >= height for x, y, w, h in boxes],
-        cut=cut[written].tolist(),
+        cut=[False] * len(kept) if prediction.cut is None else prediction.cut[written].tolist(),
         left_out=[float(value) for value in final.scores[~written]],
     )
 
@@ -131,7 +133,7 @@ def solidity(mask: npt.NDArray[np.bool_]) -> float:
     return min(1.0, len(rows) / max(float(cv2.contourArea(hull)), 1.0))
 
 
-def overlap(first: Patch, second: Patch) -> float:
+def patch_iou(first: Patch, second: Patch) -> float:
     """IoU of two masks of one image; 1 if both are empty."""
     windows = np.array([first.window, second.window])
     x0, y0 = windows[:, :2].min(axis=0)
@@ -144,43 +146,42 @@ def overlap(first: Patch, second: Patch) -> float:
     return int((frames[0] & frames[1]).sum()) / union if union else 1.0
 
 
-def review(found: Facts, expected: int | None) -> Review:
+def review_image(facts: InstanceFacts, expected: int | None) -> Review:
     """Judge the prediction of one image.
 
     Args:
-        found: See `facts`.
-        expected: Number of chromosomes that is usual, or None.
+        facts: See `instance_facts`.
+        expected: Usual number of chromosomes, or None.
 
     Returns:
         The review.
     """
-    count = len(found.scores)
-    marks: list[set[str]] = [set() for _ in range(count)]
+    count = len(facts.scores)
+    marks: list[set[Mark]] = [set() for _ in range(count)]
     weighed: list[tuple[float, str]] = []
     if expected is not None and count != expected:
         off = abs(count - expected)
         weighed.append((min(0.15 + 0.1 * off, 0.9), f"{count} instead of {expected}"))
 
-    def note(kind: str, positions: Sequence[int], each: float, text: str) -> None:
+    def note(mark: Mark, positions: Sequence[int], each: float, text: str) -> None:
         for position in positions:
-            marks[position].add(kind)
+            marks[position].add(mark)
         if positions:
             weighed.append((1 - (1 - each) ** len(positions), text.format(len(positions))))
 
-    note("low confidence", [i for i, s in enumerate(found.scores) if s < LOW_SCORE], 0.06, "{} of low confidence")
-    unsure = sum(s >= NEARLY for s in found.left_out)
+    note("low confidence", [i for i, s in enumerate(facts.scores) if s < LOW_SCORE], 0.06, "{} of low confidence")
+    unsure = sum(s >= NEARLY for s in facts.left_out)
     if unsure:
         weighed.append((1 - 0.96**unsure, f"{unsure} left out that may be one"))
-    if found.disagreement is not None:
-        apart = [i for i, value in enumerate(found.disagreement) if value >= DISAGREEMENT]
+    if facts.disagreement is not None:
+        apart = [i for i, value in enumerate(facts.disagreement) if value >= DISAGREEMENT]
         note("heads disagree", apart, 0.1, "{} where the mask heads disagree")
-    note("changed", [i for i, v in enumerate(found.stability) if v < CHANGED], 0.06, "{} changed a lot by refinement")
-    note("as large as two", _large(found), 0.3, "{} as large as two")
-    twins = [i for i, other in enumerate(found.twin) if other >= 0]
-    # Two instances are marked for each such case.
-    note("same pixels", twins, 0.15, "{} on the same pixels as another")
-    note("cut by a tile", [i for i, value in enumerate(found.cut) if value], 0.2, "{} perhaps cut by a tile's border")
-    border = sum(found.border)
+    note("changed", [i for i, v in enumerate(facts.stability) if v < CHANGED], 0.06, "{} changed a lot by refinement")
+    note("as large as two", _large(facts), 0.3, "{} as large as two")
+    # Both instances of a pair are marked.
+    note("same pixels", [i for i, j in enumerate(facts.twin) if j >= 0], 0.15, "{} on the same pixels as another")
+    note("cut by a tile", [i for i, value in enumerate(facts.cut) if value], 0.2, "{} perhaps cut by a tile's border")
+    border = sum(facts.border)
     if border:
         weighed.append((1 - 0.97**border, f"{border} at the image's border"))
     weighed.sort(key=lambda item: -item[0])
@@ -188,13 +189,13 @@ def review(found: Facts, expected: int | None) -> Review:
     return Review(round(100 * (1 - clear), 1), [text for _, text in weighed], marks)
 
 
-def _large(found: Facts) -> list[int]:
-    """Positions of the instances that may be two."""
-    if len(found.areas) < 5:
+def _large(facts: InstanceFacts) -> list[int]:
+    """Positions of the instances that may be two; none where there are too few for a median."""
+    if len(facts.areas) < 5:
         return []
-    median = float(np.median(found.areas))
+    median = float(np.median(facts.areas))
     return [
         i
-        for i, (area, solid) in enumerate(zip(found.areas, found.solidity, strict=True))
-        if area >= LARGE * median or (area >= LARGER * median and solid < SPREAD)
+        for i, (area, solid) in enumerate(zip(facts.areas, facts.solidity, strict=True))
+        if area >= LARGE * median or (area >= LARGER * median and solid < RAGGED)
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,69 +18,59 @@ from kemr_lightning.core.run_directory import (
 )
 from kemr_lightning.metrics.matching import ImageMatch
 from kemr_lightning.output.coco_results import results
-from kemr_lightning.prediction.image_files import WriterOptions
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.report import ReportImage, write_report
-from kemr_lightning.prediction.summary import matched, write_crop_index, write_summary
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be done.
-
-    Attributes:
-        name: As in `Input`.
-        reason: One line.
-    """
-
-    name: str
-    reason: str
+from kemr_lightning.prediction.result import PredictionResult
+from kemr_lightning.prediction.settings import PredictSettings
+from kemr_lightning.prediction.summary import match_annotations, write_crop_index, write_summary
 
 
 def write_run_files(
     directory: Path,
-    done: Sequence[tuple[str, ImageState]],
-    failures: Sequence[Failure],
-    label_names: Sequence[str],
-    options: WriterOptions,
-    title: str,
+    result: PredictionResult,
     states: StateFolder,
+    label_names: Sequence[str],
+    settings: PredictSettings,
+    title: str,
 ) -> None:
     """Write COCO results, tables and the report.
 
     Args:
         directory: The run directory.
-        done: Stem and state of each finished image, by number.
-        failures: The others.
+        result: The images, by number.
+        states: Where the images' pictures are.
         label_names: Names of labels 1, 2, ...
-        options: Of the run.
-        title: What the report is about, in a line.
-        states: Where the pictures are.
+        settings: The prediction's settings.
+        title: The report's title, one line.
+
+    Raises:
+        OSError: A file cannot be written.
     """
-    finals = [state.final for _, state in done]
-    write_json(directory / PREDICTIONS, results(finals))
-    write_json(directory / PREDICTIONS_INITIAL, results([state.initial for _, state in done]))
-    write_json(directory / IMAGES, [_image(state) for _, state in done], indent=1)
-    matches = [_matches(state, options.score) for _, state in done]
-    evaluated = any(state.annotated for _, state in done)
-    pairs = ((state, found[1]) for (_, state), found in zip(done, matches, strict=True))
-    write_summary(directory / SUMMARY, pairs, options.expected, evaluated)
-    if options.crops:
-        write_crop_index(directory / CROPS / CROP_INDEX, (state for _, state in done), label_names)
+    all_states = [image.state for image in result.finished]
+    write_json(directory / PREDICTIONS, results([state.final for state in all_states]))
+    write_json(directory / PREDICTIONS_INITIAL, results([state.initial for state in all_states]))
+    write_json(directory / IMAGES, [_image_entry(state) for state in all_states], indent=1)
+    matches = [_matches(state, settings.score) for state in all_states]
+    evaluated = any(state.annotated for state in all_states)
+    pairs = ((state, final) for state, (_, final) in zip(all_states, matches, strict=True))
+    write_summary(directory / SUMMARY, pairs, settings.expected, evaluated)
+    if settings.crops:
+        write_crop_index(directory / CROPS / CROP_INDEX, all_states, label_names)
     images = [
-        ReportImage(state, states.picture(stem), *found) for (stem, state), found in zip(done, matches, strict=True)
+        ReportImage(image.state, states.picture(image.stem), *found)
+        for image, found in zip(result.finished, matches, strict=True)
     ]
-    unread = [(failure.name, failure.reason) for failure in failures]
-    write_report(directory / REPORT, images, unread, label_names, options.expected, title)
+    write_report(directory / REPORT, images, result.failures, label_names, settings.expected, title)
 
 
 def _matches(state: ImageState, score: float) -> tuple[ImageMatch | None, ImageMatch | None]:
-    """Initial and final predictions against the annotations."""
-    final = matched(state, score)
-    return (final if state.refined is None else matched(state, score, initial=True)), final
+    """The matching of an image's initial and of its final predictions to the annotations."""
+    final = match_annotations(state.final, state.annotated, score)
+    return (final if state.refined is None else match_annotations(state.initial, state.annotated, score)), final
 
 
-def _image(state: ImageState) -> dict[str, Any]:
+def _image_entry(state: ImageState) -> dict[str, Any]:
+    """An image as ``images.json`` has it."""
     height, width = state.initial.size
     entry: dict[str, Any] = {
         "id": state.initial.image_id,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kemr_lightning.core.files import write_csv
 from kemr_lightning.metrics.matching import ImageMatch, match
+from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.prediction.image_state import ImageState
 
 COLUMNS = (
@@ -27,19 +28,20 @@ def write_summary(
     """Write a row for each image.
 
     Args:
-        path: The file.
-        states: Images by number, each with its matching to annotations with masks, if it has any.
+        path: The CSV file.
+        states: The images by number, each with the matching of its final masks (`match_annotations`).
         expected: Usual number of chromosomes, or None.
-        evaluated: Add the columns about annotations.
+        evaluated: Whether to add the columns about annotations.
     """
     rows = (
-        {**summary_row(state, expected), **(evaluation(state, found) if evaluated else {})} for state, found in states
+        summary_columns(state, expected) | (evaluation_columns(state, found) if evaluated else {})
+        for state, found in states
     )
     write_csv(path, [*COLUMNS, *(EVALUATED if evaluated else ())], rows)
 
 
-def summary_row(state: ImageState, expected: int | None) -> dict[str, Any]:
-    """The columns of one image."""
+def summary_columns(state: ImageState, expected: int | None) -> dict[str, Any]:
+    """The columns of an image that do not depend on annotations."""
     record = state.final
     scores = [record.predictions[index].score for index in state.written]
     return {
@@ -61,15 +63,22 @@ def summary_row(state: ImageState, expected: int | None) -> dict[str, Any]:
     }
 
 
-def matched(state: ImageState, score: float, initial: bool = False) -> ImageMatch | None:
-    """The matching of an image's predictions to its annotations; None where there are no annotated masks."""
-    if not state.annotated or not state.initial.masks:
-        return None
-    return match(state.initial if initial else state.final, score, boundaries=False)
+def match_annotations(record: ImageRecord, annotated: bool, score: float) -> ImageMatch | None:
+    """Match the predictions of an image to its annotations.
+
+    Args:
+        record: The image, with initial or final masks.
+        annotated: Whether it has annotations.
+        score: Predictions below it take no part.
+
+    Returns:
+        The matching; None where there are no annotated masks.
+    """
+    return match(record, score, boundaries=False) if annotated and record.masks else None
 
 
-def evaluation(state: ImageState, found: ImageMatch | None) -> dict[str, Any]:
-    """The columns that compare one image with its annotations."""
+def evaluation_columns(state: ImageState, found: ImageMatch | None) -> dict[str, Any]:
+    """The columns that compare an image with its annotations; none if it has none."""
     if not state.annotated:
         return {}
     row: dict[str, Any] = {"annotated": len(state.initial.truth)}
@@ -86,14 +95,14 @@ def write_crop_index(path: Path, states: Iterable[ImageState], label_names: Sequ
     """Write a row for each crop.
 
     Args:
-        path: The file.
-        states: Images by number.
+        path: The CSV file.
+        states: The images by number.
         label_names: Names of labels 1, 2, ...
     """
     write_csv(path, CROP_COLUMNS, (row for state in states for row in _crop_rows(state, label_names)))
 
 
-def _crop_rows(state: ImageState, label_names: Sequence[str]) -> Iterable[dict[str, Any]]:
+def _crop_rows(state: ImageState, label_names: Sequence[str]) -> Iterator[dict[str, Any]]:
     record = state.final
     for crop in state.crops:
         position = crop["instance"] - 1

@@ -1,1 +1,1 @@
-"""Sweeps (``python run.py -m ...``): jobs that can be taken up again, their table, heat maps and best job."""
+"""Sweeps (``python run.py -m ...``): jobs that can be resumed, their table, heat maps and best job."""

@@ -1,4 +1,4 @@
-"""Know in the launching process which sweep is running, whatever launcher runs its jobs."""
+"""Let the launching process know which sweep it runs, whatever launcher runs the jobs."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from kemr_lightning.core.locks import lock
 from kemr_lightning.core.overrides import override
-from kemr_lightning.sweep.table import conclude
+from kemr_lightning.sweep.conclusion import conclude
 
 LAUNCH_LOCK = ".launched"
+"""Locked by the process that runs a sweep."""
 
 _started: list[Path] = []
+"""Directories of the sweeps that this process is running."""
+
 _held: dict[Path, int] = {}
-"""Locks of the sweeps that this process is running."""
+"""The locks of these sweeps, by their directory."""
 
 
 class SweepCallback(Callback):
-    """Pins the sweep's directory and remembers it.
+    """Fixes the sweep's directory and remembers it.
 
-    Hydra tells of a sweep's end only if no job failed; see `conclude_sweeps`.
+    Hydra calls `on_multirun_end` only if no job has failed; `conclude_sweeps` does what has to be done at the end.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Called once, before the first job.
 
         Raises:
-            SystemExit: Another process of this machine is running the sweep: both would do the same jobs.
+            SystemExit: Another process of this machine is running the same sweep; both would do the same jobs.
         """
         sweep = Path(to_absolute_path(config.hydra.sweep.dir))
         held = lock(sweep / LAUNCH_LOCK, wait=False)
         if held is None:
-            # Hydra turns a callback's exceptions into warnings, but not this one.
+            # Hydra turns the exceptions of a callback into warnings, but not this one.
             sys.stderr.write(
                 f"error: a sweep is running in {sweep}. Wait for its end, or give another hydra.sweep.dir=DIR\n"
             )
@@ -48,14 +51,14 @@ class SweepCallback(Callback):
 
 
 def pin_directory(config: DictConfig, sweep: Path) -> None:
-    """Give all jobs of a sweep one directory.
+    """Give all jobs of a sweep the same directory.
 
-    Hydra composes each job's configuration anew. A directory with ``${name}`` in it would be another one for every
-    job where the jobs differ in ``name`` or ``experiment``.
+    Hydra composes the configuration of each job anew. A directory with ``${name}`` in it would differ between jobs
+    that differ in ``name`` or ``experiment``.
 
     Args:
-        config: The sweep's configuration, changed in place; what it has in ``hydra.overrides.hydra`` goes to every job.
-        sweep: The directory.
+        config: The sweep's configuration, changed in place. Every job is given its ``hydra.overrides.hydra``.
+        sweep: The sweep's directory.
     """
     with read_write(config), open_dict(config):
         config.hydra.sweep.dir = str(sweep)

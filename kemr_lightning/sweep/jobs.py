@@ -1,18 +1,16 @@
-"""One job of a sweep: what it varies, whether it is done already, and the record it leaves.
+"""One job of a sweep: what it varies, whether it is done already, and how it runs.
 
-Every job writes ``job.json`` into its directory, when it starts and when it ends, and then the sweep's table anew.
-Whatever happens to other jobs, or to the process, what is done stays done and is in the table.
+Every job writes ``job.json`` into its directory, when it starts and when it ends, and then rewrites the sweep's table.
+Whatever happens to other jobs or to the process, what is done stays done and is in the table.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,14 @@ from hydra.types import RunMode
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kemr_lightning.core.digests import remembered_digest
+from kemr_lightning.core.digests import data_digest, remembered_digest
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.files import write_json
 from kemr_lightning.core.locks import locked
 from kemr_lightning.core.overrides import number_or_text, split
-from kemr_lightning.core.run_directory import CONFIG, JOB, LAST, METRICS
+from kemr_lightning.core.run_directory import LAST, METRICS
+from kemr_lightning.sweep.records import JobRecord, read_records
+from kemr_lightning.sweep.table import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -35,56 +34,13 @@ MULTIRUN_FILE = "multirun.yaml"
 """Hydra's own copy of the sweep's configuration, written before its first job."""
 
 LOCK = ".jobs"
-"""Held by a job while it finds its place among the others."""
+"""Locked by a job while it finds its place among the others."""
 
 FILES = ("knowledge", "init")
-"""Keys that name a file which decides, beside the checkpoint, what a job does."""
+"""Keys that name a file on which, besides the checkpoint, the outcome of a job depends."""
 
 TAG_LENGTH = 64
 """W&B's limit."""
-
-
-@dataclass
-class JobRecord:
-    """What is known of a job; the content of ``job.json``.
-
-    Attributes:
-        number: Hydra's number, or the next free one if an earlier command's job has that.
-        overrides: All of them, as on the command line.
-        varied: Those that differ between the jobs, key -> value. In a file what the job's own command varied; in
-            `read_records` what differs between all records.
-        identity: Digest of the overrides and of the content of the files they name: jobs of one identity do the same.
-        status: ``running``, ``done``, ``failed`` or ``interrupted``.
-        score: What the task returned.
-        seconds: Wall-clock time.
-        cpu_seconds: Processor time of the process that ran it.
-        metrics: ``initial`` and ``refined`` of the job's ``metrics.json``.
-        error: One line.
-        directory: Name of its directory in the sweep's.
-        checkpoint: The file that ``ckpt`` meant, where it was not a training's to resume.
-    """
-
-    number: int
-    overrides: list[str]
-    varied: dict[str, str]
-    identity: str
-    status: str = "running"
-    score: float | None = None
-    seconds: float | None = None
-    cpu_seconds: float | None = None
-    metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    error: str | None = None
-    directory: str = ""
-    checkpoint: str | None = None
-
-    def save(self, sweep: Path) -> None:
-        """Write ``job.json``."""
-        write_json(sweep / self.directory / JOB, asdict(self), indent=1)
-
-    @property
-    def final(self) -> dict[str, float | None]:
-        """The figures of the final masks."""
-        return self.metrics.get("refined") or self.metrics.get("initial") or {}
 
 
 @dataclass(frozen=True)
@@ -95,7 +51,7 @@ class Job:
         number: Hydra's number.
         sweep: The sweep's directory.
         overrides: As in `JobRecord`.
-        varied: As in `JobRecord`.
+        varied: The overrides that the sweep's command varies, key -> value.
     """
 
     number: int
@@ -105,7 +61,7 @@ class Job:
 
     @property
     def group(self) -> str:
-        """The sweep's name: that of its directory, with the experiment's for directories named by the time."""
+        """The sweep's name: that of its directory, with the experiment's name before it if it is named by the time."""
         inside = self.sweep.parent
         return f"{inside.parent.name} {self.sweep.name}" if inside.name == "sweeps" else self.sweep.name
 
@@ -130,7 +86,7 @@ def current() -> Job | None:
 
 
 def _varied(sweep: Path, overrides: list[str]) -> dict[str, str]:
-    """The overrides that the sweep's command does not have in this form: those it has lists or ranges for."""
+    """The overrides that are not in the sweep's command in this form: those for which it has lists or ranges."""
     try:
         common = {str(item) for item in OmegaConf.load(sweep / MULTIRUN_FILE).hydra.overrides.task}
     except (OSError, AttributeError):
@@ -139,6 +95,7 @@ def _varied(sweep: Path, overrides: list[str]) -> dict[str, str]:
 
 
 def _given_file(config: DictConfig) -> Path | None:
+    """The file that ``ckpt`` names, if it is one."""
     given = config.get("ckpt")
     return Path(str(given)) if given is not None and Path(str(given)).is_file() else None
 
@@ -154,72 +111,68 @@ def run(
 
     Args:
         job: The job.
-        config: Its configuration; its run directory is changed if another job's results are there, ``ckpt`` to the
-            file it means, and ``ckpt`` and ``init`` where a training has been begun.
+        config: The job's configuration, which is changed: its run directory, if the usual one has another job's
+            results; ``ckpt``, to the file it means; ``ckpt`` and ``init``, to resume a training that was begun.
         task: Does the work.
-        explain: The one line that tells a user what to mend, or None where an error is not the user's.
+        explain: For an error that a user can mend, one line that says how; None for others.
         find: The file that ``ckpt`` means.
 
     Returns:
         The task's score.
 
     Raises:
-        Exception: Whatever the task raised; it is in the job's record and the table then.
+        Exception: Whatever the task raised; by then it is in the job's record and in the table.
     """
-    from kemr_lightning.sweep.table import write_table
-
     checkpoint = _checkpoint(config, find)
-    identity = _identity(job, config, checkpoint)
+    record = _claim(job, Path(config.paths.run_dir), _identity(job, config, checkpoint), checkpoint)
     what = " ".join(job.tags)
+    directory = job.sweep / record.directory
+    if record.status == "done":
+        logger.info("job %d (%s) is done already (%s): skipped", record.number, what, directory)
+        write_table(job.sweep)
+        return record.score
+    with open_dict(config):
+        config.paths.run_dir = str(directory)
+        if checkpoint is not None:
+            config.ckpt = str(checkpoint)
+        if config.get("ckpt") is None and _trains(config) and (directory / LAST).is_file():
+            logger.info("job %d (%s) was interrupted: it goes on from %s", record.number, what, directory / LAST)
+            config.ckpt, config.init = str(directory / LAST), None
+    if not is_first():
+        return task(config)
+    return _run_recorded(job, record, lambda: task(config), explain)
+
+
+def _claim(job: Job, usual: Path, identity: str, checkpoint: Path | None) -> JobRecord:
+    """Find a job's place in the sweep, one job at a time.
+
+    Args:
+        job: The job.
+        usual: The run directory that Hydra has chosen for it.
+        identity: See `JobRecord`.
+        checkpoint: See `JobRecord`.
+
+    Returns:
+        The record of the job that has done the same already, or a new one, which has been saved.
+    """
     with locked(job.sweep / LOCK):
         records = read_records(job.sweep)
         done = next((item for item in records if item.identity == identity and item.status == "done"), None)
-        if done is None:
-            record = _begin(job, Path(config.paths.run_dir), identity, records)
-            record.checkpoint = None if checkpoint is None else str(checkpoint)
-            own = job.sweep / record.directory
-            if is_first():  # of several processes of the job, the first keeps the record
-                (own / METRICS).unlink(missing_ok=True)
-                record.save(job.sweep)
-    if done is not None:
-        logger.info("job %d (%s) is done already (%s): skipped", done.number, what, job.sweep / done.directory)
-        write_table(job.sweep)
-        return done.score
-    with open_dict(config):
-        config.paths.run_dir = str(own)
-        if checkpoint is not None:
-            config.ckpt = str(checkpoint)
-        if config.get("ckpt") is None and _trains(config) and (own / LAST).is_file():
-            logger.info("job %d (%s) was interrupted: it goes on from %s", record.number, what, own / LAST)
-            config.ckpt, config.init = str(own / LAST), None
-    if not is_first():
-        return task(config)
-    start, start_cpu = time.perf_counter(), time.process_time()
-    try:
-        record.score = task(config)
-        record.status = "done"
-        record.metrics = _metrics(own)
-        return record.score
-    except Exception as error:
-        said = " ".join(str(error).split())
-        record.status, record.error = "failed", explain(error) or f"{type(error).__name__}: {said}"
-        logger.error("job %d (%s) failed: %s", record.number, what, record.error)
-        raise
-    except BaseException:
-        record.status = "interrupted"
-        raise
-    finally:
-        record.seconds = round(time.perf_counter() - start, 2)
-        record.cpu_seconds = round(time.process_time() - start_cpu, 2)
-        record.save(job.sweep)
-        write_table(job.sweep)
+        if done is not None:
+            return done
+        record = _new_record(job, usual, identity, records)
+        record.checkpoint = None if checkpoint is None else str(checkpoint)
+        if is_first():  # of several processes of the job, the first keeps the record
+            (job.sweep / record.directory / METRICS).unlink(missing_ok=True)
+            record.save(job.sweep)
+        return record
 
 
-def _begin(job: Job, usual: Path, identity: str, records: Sequence[JobRecord]) -> JobRecord:
-    """A job's new record, with the number and the directory it had if it was begun before.
+def _new_record(job: Job, usual: Path, identity: str, records: Sequence[JobRecord]) -> JobRecord:
+    """A job's new record; a job that was begun before keeps its number and directory.
 
-    Otherwise these are the usual ones unless they are another job's: a sweep that is started again with more values
-    counts its jobs differently.
+    Otherwise they are the usual ones unless another job has them: a sweep that is started again with more values
+    numbers its jobs differently.
     """
     begun = next((item for item in records if item.identity == identity), None)
     if begun is not None:
@@ -231,21 +184,54 @@ def _begin(job: Job, usual: Path, identity: str, records: Sequence[JobRecord]) -
     return JobRecord(number, job.overrides, job.varied, identity, directory=directory)
 
 
+def _run_recorded(
+    job: Job, record: JobRecord, work: Callable[[], float | None], explain: Callable[[BaseException], str | None]
+) -> float | None:
+    """Do a job's work; however it ends, complete the job's record and rewrite the table.
+
+    Args:
+        job: The job.
+        record: Its record.
+        work: What to do.
+        explain: As in `run`.
+    """
+    start, start_cpu = time.perf_counter(), time.process_time()
+    try:
+        record.score = work()
+        record.status = "done"
+        record.metrics = _metrics(job.sweep / record.directory)
+        return record.score
+    except Exception as error:
+        said = " ".join(str(error).split())
+        record.status, record.error = "failed", explain(error) or f"{type(error).__name__}: {said}"
+        logger.error("job %d (%s) failed: %s", record.number, " ".join(job.tags), record.error)
+        raise
+    except BaseException:
+        record.status = "interrupted"
+        raise
+    finally:
+        record.seconds = round(time.perf_counter() - start, 2)
+        record.cpu_seconds = round(time.process_time() - start_cpu, 2)
+        record.save(job.sweep)
+        write_table(job.sweep)
+
+
 def _trains(config: DictConfig) -> bool:
     return "task" in config and config.task.name == "train"
 
 
 def _checkpoint(config: DictConfig, find: Callable[[DictConfig], Path | None]) -> Path | None:
-    """The checkpoint that the job works with, None if that is not decided beforehand.
+    """The checkpoint that the job works with; None if that is not decided beforehand.
 
-    A training resumes from what ``last`` and ``best`` mean when it starts, which may be its own: they stay names there.
+    What ``last`` and ``best`` mean to a training is decided when it starts, for it may be a checkpoint of its own: for
+    a training they remain names.
     """
     if _trains(config):
         return _given_file(config)
     try:
         return find(config)
     except UserError:
-        return None  # the task finds out for itself, and its record says so
+        return None  # the task will raise it again, and the job's record will have it
 
 
 def _identity(job: Job, config: DictConfig, checkpoint: Path | None) -> str:
@@ -257,59 +243,13 @@ def _identity(job: Job, config: DictConfig, checkpoint: Path | None) -> str:
         given = config.get(key)
         if given is not None and Path(str(given)).is_file():
             parts.append(f"{key} {remembered_digest(str(given))}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return data_digest("\n".join(parts).encode())
 
 
 def _metrics(directory: Path) -> dict[str, dict[str, float | None]]:
+    """``initial`` and ``refined`` of a run's ``metrics.json``, as far as there are any."""
     file = directory / METRICS
     if not file.is_file():
         return {}
     content = json.loads(file.read_text(encoding="utf-8"))
     return {name: content[name] for name in ("initial", "refined") if name in content}
-
-
-def read_records(sweep: Path) -> list[JobRecord]:
-    """The records of all jobs of a sweep, by number; unreadable ones are reported and left out.
-
-    What they vary follows from all of them together: a sweep that is started again may vary other keys than before.
-    """
-    records = []
-    for file in sweep.glob(f"*/{JOB}"):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            records.append(JobRecord(**{**content, "directory": file.parent.name}))
-        except (OSError, ValueError, TypeError) as error:
-            logger.warning("%s cannot be read (%s): the job is run again", file, error)
-    _compare(sweep, records)
-    return sorted(records, key=lambda item: (item.number, item.directory))
-
-
-def _compare(sweep: Path, records: Sequence[JobRecord]) -> None:
-    """Set what each job varies: all keys that any two jobs differ in, or that a command had a list for."""
-    given = [dict(map(split, item.overrides)) for item in records]
-    listed = {key for item in records for key in item.varied}
-    varied = []
-    for key in dict.fromkeys(key for own in given for key in own):
-        values = {number_or_text(own[key]) if key in own else None for own in given}
-        if len(values) > 1 or key in listed:
-            varied.append(key)
-    for item, own in zip(records, given, strict=True):
-        item.varied = {key: own[key] if key in own else _configured(sweep / item.directory, key) for key in varied}
-
-
-def _configured(directory: Path, key: str) -> str:
-    """The value of a key that a job was not given: its configuration's, or nothing if that is not a single value."""
-    file = directory / CONFIG
-    try:
-        value = OmegaConf.select(_read_config(file, file.stat().st_mtime_ns), key)
-    except Exception:  # no such file or key, or a damaged file, of which a cell of a table is not the place to tell
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    return str(value) if isinstance(value, str | int | float) else ""
-
-
-@lru_cache(maxsize=4096)
-def _read_config(file: Path, changed: int) -> Any:
-    del changed
-    return OmegaConf.load(file)

@@ -1,8 +1,8 @@
-"""``hydra/launcher=submitit_slurm``: the plug-in's launcher with this project's values, or one line on what it lacks.
+"""``hydra/launcher=submitit_slurm``: the plug-in's launcher with this project's values, or one line on what is missing.
 
-The values are in ``conf/hydra/launcher/slurm.yaml``. Under the plug-in's own name Hydra would warn in every run that a
-file is checked against a schema of its name, and drop the plug-in's values in its next version. So the name is
-replaced before Hydra sees it; `slurm` means the same.
+The values are in ``conf/hydra/launcher/slurm.yaml``. If that file had the plug-in's own name, Hydra would warn in every
+run that it is checked against a schema of the same name, and its next version would drop the plug-in's values. So the
+name is replaced before Hydra sees it; `slurm` means the same.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 
 
 def with_our_launcher(arguments: Sequence[str]) -> list[str]:
-    """The command line as Hydra is to see it.
+    """The command line as Hydra has to see it.
 
     Args:
         arguments: The words after the program's name.
 
     Returns:
-        The same, with the Slurm launcher under the name of its configuration.
+        The same words, with the Slurm launcher under the name of its configuration.
 
     Raises:
-        UserError: The plug-in is not installed, or a sweep is to be started where there is no Slurm.
+        UserError: The plug-in is not installed, or a sweep is started where there is no Slurm.
     """
     names = {f"{GROUP}={name}" for name in (DOCUMENTED, OURS)}
     if not names & set(arguments):
@@ -48,5 +48,5 @@ def with_our_launcher(arguments: Sequence[str]) -> list[str]:
 def _installed() -> bool:
     try:
         return importlib.util.find_spec(f"hydra_plugins.{PLUGIN}") is not None
-    except ModuleNotFoundError:  # no plug-in of Hydra at all
+    except ModuleNotFoundError:  # Hydra has no plug-in at all
         return False

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kemr_lightning.core.distributed import quieten_others
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import cause_of
 from kemr_lightning.sweep import jobs
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def _call(config: DictConfig) -> float | None:
 
 
 def _quieten() -> None:
-    """Drop Lightning's notes on devices and its advice on workers, which in every run hide what a user should read."""
+    """Silence Lightning's notes on devices and workers, which would hide in every run what a user should read."""
     import lightning.pytorch  # noqa: F401  (sets its own levels and handlers when it is first imported)
 
     warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -71,11 +71,9 @@ def user_message(error: BaseException) -> str | None:
     A `UserError` from a constructor comes wrapped by Hydra, so the chain of causes is searched. A wrong value in the
     configuration itself (a missing key, a bad interpolation) is the user's as well.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return " ".join(str(cause).split())
-        cause = cause.__cause__
+    cause = cause_of(error)
+    if cause is not None:
+        return " ".join(str(cause).split())
     if isinstance(error, OmegaConfBaseException):
         return f"configuration: {str(error).splitlines()[0]}"
     return None

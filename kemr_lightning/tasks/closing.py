@@ -1,14 +1,19 @@
-"""What a task prints at its end."""
+"""What a task prints at its end: the results, where everything is and how to go on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.overrides import override
-from kemr_lightning.output.closing import next_after, print_summary
+from kemr_lightning.output.run_summary import print_summary
+from kemr_lightning.tasks.next_steps import Finished, next_steps
+
+DEFAULT_DATA = "labelme"
+"""The option of ``data`` that a command line need not name."""
 
 
 def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes: int = 1) -> None:
@@ -18,15 +23,15 @@ def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes
         config: The composed configuration.
         directory: The run directory.
         checkpoint: The model to go on with, or None if the run has left none.
-        classes: How many the model has.
+        classes: Number of classes that the model knows.
     """
     if not is_first():
         return
     # Without an experiment the configuration's model is the small one.
     experiment = config.name if config.name not in ("run", "demo") else "kemr_tiny"
-    root = config.data.get("root")
-    commands = next_after(config.task.name, directory, checkpoint, root, experiment, classes, data_words(config.data))
-    print_summary(directory, commands)
+    root, words = config.data.get("root"), data_words(config.data)
+    finished = Finished(config.task.name, directory, checkpoint, root, experiment, classes, words)
+    print_summary(directory, next_steps(finished))
 
 
 def data_words(data: DictConfig) -> list[str]:
@@ -35,8 +40,12 @@ def data_words(data: DictConfig) -> list[str]:
     Args:
         data: The resolved ``data`` node.
     """
-    if data.get("root") is not None:
-        return [*(["data=coco"] if data.get("format") == "coco" else []), override("data.root", data.root)]
-    named = {key: data.get(key) for key in ("look", "size", "count", "train_images", "val_images", "test_images")}
-    given = {key: value for key, value in named.items() if value is not None}
-    return ["data=synthetic", *(f"data.{key}={str(value).replace(' ', '')}" for key, value in given.items())]
+    if data.get("root") is None:
+        named = {key: data.get(key) for key in ("look", "size", "count", "train_images", "val_images", "test_images")}
+        given = {key: value for key, value in named.items() if value is not None}
+        return ["data=synthetic", *(f"data.{key}={str(value).replace(' ', '')}" for key, value in given.items())]
+    chosen = HydraConfig.get().runtime.choices.get("data") if HydraConfig.initialized() else data.get("format")
+    words = [f"data={chosen}"] if chosen not in (None, DEFAULT_DATA) else []
+    if data.get("format") not in (chosen, DEFAULT_DATA):
+        words.append(override("data.format", data.format))
+    return [*words, override("data.root", data.root)]

@@ -1,4 +1,4 @@
-"""Look at the command line before Hydra does, whose own messages on a mistyped key advise to add it with ``+``."""
+"""Checks the command line before Hydra does, whose own message about a mistyped key advises to add it with ``+``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.overrides import override
 
-OWN_BUSINESS = {"--help", "-h", "--hydra-help", "--version", "--info", "-i", "--config-dir", "-cd", "--config-path"}
-"""Flags with which nothing is run, or other configurations than ours are."""
+OTHER_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--info", "-i", "--config-dir", "-cd", "--config-path"}
+"""Flags with which nothing is run, or that bring other configurations: nothing is checked then."""
 
 
 def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
@@ -30,7 +31,7 @@ def check_arguments(arguments: Sequence[str], config_dir: Path) -> None:
     Raises:
         UserError: One of them is wrong; says which, and what was probably meant.
     """
-    if any(word.split("=")[0] in OWN_BUSINESS for word in arguments):
+    if any(word.split("=")[0] in OTHER_FLAGS for word in arguments):
         return
     overrides = [_parsed(word) for word in arguments if not word.startswith("-") and "=" in word]
     overrides = [each for each in overrides if each.is_add() is False and each.is_delete() is False]
@@ -58,16 +59,16 @@ def _parsed(word: str) -> Override:
     except (OverrideParseException, HydraException) as error:
         key, value = word.split("=", 1)
         if "=" in value:
-            quoted = shlex.quote(f"{key}='{value}'")
             raise UserError(
-                f"{word}: Hydra reads no value with “=” in it as it stands. Write {quoted}, or rename the file"
+                f"{word}: Hydra reads no value with “=” in it as it stands. Write {shlex.quote(override(key, value))}, "
+                "or rename the file"
             ) from error
         if value.startswith("~"):
-            home = shlex.quote(f"{key}={Path(value).expanduser()}")
+            home = shlex.quote(override(key, Path(value).expanduser()))
             raise UserError(f"{word}: neither the shell nor Hydra knows “~” here. Write {home}") from error
         raise UserError(
             f"{word} cannot be read ({str(error).splitlines()[0]}). Put quotes around what has special characters: "
-            + shlex.quote(f"{key}='{value}'")
+            + shlex.quote(override(key, value))
         ) from error
 
 
@@ -83,12 +84,12 @@ def _composed(chosen: Sequence[Override], config_dir: Path) -> DictConfig:
         raise UserError(f"{group}={name} is not known. Choose one of {', '.join(options)}") from error
 
 
-def _values(override: Override) -> list[Any]:
-    """What an override sets, all of them in a sweep; nothing where that depends on more than itself."""
-    if not override.is_sweep_override():
-        return [_plain(override.value())]
+def _values(parsed: Override) -> list[Any]:
+    """The values that an override sets, several in a sweep; none where they depend on more than the override."""
+    if not parsed.is_sweep_override():
+        return [_plain(parsed.value())]
     try:
-        return [_plain(value) for value in override.sweep_iterator()]
+        return [_plain(value) for value in parsed.sweep_iterator()]
     except HydraException:
         return []
 

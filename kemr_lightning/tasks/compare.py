@@ -5,30 +5,42 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kemr_lightning.assembly.build import build_loggers, build_metric, logging_closed
+from kemr_lightning.assembly.build import (
+    DataModule,
+    build_data,
+    build_loggers,
+    build_metric,
+    logging_closed,
+    whole_samples,
+)
 from kemr_lightning.assembly.device import device_of
+from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.comparison.experiments import REFINING, compose_experiments, train_missing
-from kemr_lightning.comparison.fairness import check_same_test, notes
-from kemr_lightning.comparison.models import Models
-from kemr_lightning.comparison.report import draw_cases, log_to_wandb, pairs_to_show, print_report, write_report
+from kemr_lightning.comparison.fairness import check_same_test, origins_of, warnings_for
+from kemr_lightning.comparison.models import Models, times_of
+from kemr_lightning.comparison.pictures import draw_cases, pairs_to_show
+from kemr_lightning.comparison.report import Comparison, log_to_wandb, print_report, write_report
 from kemr_lightning.comparison.runs import FinishedRun, read_run
-from kemr_lightning.comparison.scores import Settings, score_systems
+from kemr_lightning.comparison.scores import score_systems
+from kemr_lightning.comparison.settings import CompareSettings
 from kemr_lightning.comparison.systems import System, baselines_of, systems_of
-from kemr_lightning.comparison.table import Comparison
-from kemr_lightning.comparison.times import times_of
+from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.distributed import is_first
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import is_one_of, key_of
+from kemr_lightning.core.run_directory import FIGURES
 from kemr_lightning.data.split import GROUP_PATTERN, group_of
 from kemr_lightning.metrics.segmentation import have_masks
-from kemr_lightning.output.closing import print_summary
+from kemr_lightning.output.run_summary import print_summary
 from kemr_lightning.tasks.start import start
 from kemr_lightning.tasks.train import train
 
@@ -46,6 +58,7 @@ def compare(config: DictConfig) -> None:
     """
     if bool(config.experiments) == bool(config.runs):
         raise UserError("task=compare needs experiments=[NAME,...] to train or runs=[DIR,...] to read, one of the two")
+    settings = _settings(config)
     if config.experiments:
         directory = start(config)
         trained = _trained(config, directory)
@@ -56,14 +69,15 @@ def compare(config: DictConfig) -> None:
         runs = _given(config)
         directory = start(config)
     check_same_test(runs)
-    systems = systems_of(runs, str(config.compare.cascade_from_kemr))
-    comparison, models = _compared(config, runs, systems)
+    systems = systems_of(runs, settings.cascade_from_kemr)
+    models = Models(runs, FromConfigurations(config), config.paths.get("store"))
+    comparison = _compared(config, systems, models, settings)
     for line in comparison.warnings:
         logger.warning("not alike: %s", line)
     write_report(comparison, directory)
     if have_masks(systems[0].records):
         pairs = pairs_to_show(systems, baselines_of(systems))
-        draw_cases(pairs, comparison, models.test_images, int(config.compare.crops), directory / "figures")
+        draw_cases(pairs, settings, models.test_images, directory / FIGURES)
     with logging_closed():
         for each in build_loggers(config):
             if isinstance(each, WandbLogger):
@@ -73,15 +87,50 @@ def compare(config: DictConfig) -> None:
     print_summary(directory)
 
 
+class FromConfigurations:
+    """The `kemr_lightning.comparison.models.Workshop` of a comparison; it reads data once.
+
+    Args:
+        config: The composed configuration of the comparison, for the device.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self.device = device_of(config)
+        self._read: dict[str, DataModule] = {}
+
+    def samples(self, config: DictConfig, part: Literal["val", "test"], label_names: list[str]) -> Samples:
+        """Whole images of a run's data; a test takes all of a folder without parts."""
+        stage = "test" if part == "test" and config.task.name != "train" else "fit"
+        key = f"{stage} {label_names} {OmegaConf.to_yaml(config.data)}"
+        if key not in self._read:
+            self._read[key] = build_data(config, stage, label_names)
+        if part == "test" and stage == "fit":
+            self._read[key].setup("test")
+        return whole_samples(self._read[key], part)
+
+    def refiner(self, config: DictConfig, checkpoint: Path) -> MaskRefiner | None:
+        """The refiner of a run."""
+        return build_refiner(config, checkpoint)
+
+
+def _settings(config: DictConfig) -> CompareSettings:
+    metric = build_metric(config)
+    with settings_under("compare"):
+        return CompareSettings.of(config.compare, metric.ia_score, metric.ia_iou, int(config.seed))
+
+
 def _trained(config: DictConfig, directory: Path) -> list[Path]:
-    """The run directories of the experiments, trained as far as they were not."""
+    """The run directories of the experiments, those trained that were not finished."""
     hydra_config = HydraConfig.get()
-    trainings = compose_experiments(
-        [str(name) for name in config.experiments],
-        list(hydra_config.overrides.task),
-        lambda overrides: hydra.compose(hydra_config.job.config_name, overrides),
-        directory,
-    )
+
+    def compose(overrides: list[str]) -> DictConfig:
+        try:
+            return hydra.compose(hydra_config.job.config_name, overrides)
+        except HydraException as error:
+            raise UserError(str(error)) from error
+
+    names = [str(name) for name in config.experiments]
+    trainings = compose_experiments(names, list(hydra_config.overrides.task), compose, directory)
     try:
         train_missing(trainings, train)
     except KeyboardInterrupt:
@@ -91,7 +140,7 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
 
 
 def _given(config: DictConfig) -> list[FinishedRun]:
-    """The finished runs; without ``data.root`` they know best where their data are."""
+    """The finished runs, with their images in ``data.root``; without it they know best where their data are."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
     for override in given:
         if is_one_of(key_of(override), REFINING):
@@ -103,42 +152,25 @@ def _given(config: DictConfig) -> list[FinishedRun]:
     if OmegaConf.is_missing(config.data, "root"):
         with open_dict(config):
             config.data = runs[0].config.data.copy()
-    else:
-        root = config.data.get("root")
-        for run in runs:
-            for node in (run.config.data, run.training.data):
-                if root is not None and "root" in node:
-                    node.root = root
-    return runs
+        return runs
+    root = config.data.get("root")
+    return runs if root is None else [run.with_data_root(str(root)) for run in runs]
 
 
-def _compared(config: DictConfig, runs: Sequence[FinishedRun], systems: Sequence[System]) -> tuple[Comparison, Models]:
-    models = Models(runs, config.paths.get("store"), device_of(config))
-    metric = build_metric(config)
-    settings = Settings(
-        metric.ia_score,
-        metric.ia_iou,
-        int(config.compare.resamples),
-        float(config.compare.level),
-        int(config.seed),
-    )
-    thresholds = {row.name: models.threshold(row, settings.ia_iou) for row in systems}
-    measured = models.measured(int(config.compare.time_images))
+def _compared(config: DictConfig, systems: Sequence[System], models: Models, settings: CompareSettings) -> Comparison:
     records = systems[0].records
     pattern = str(config.data.get("group_pattern", GROUP_PATTERN))
-    groups = [group_of(item.name, pattern) if item.name else str(item.image_id) for item in records]
+    with settings_under("data"):
+        groups = [group_of(item.name, pattern) if item.name else str(item.image_id) for item in records]
+    thresholds = {row.name: models.threshold(row, settings.ia_iou) for row in systems}
+    measured = models.measured(settings.time_images)
     logger.info("%d resamples of %d images in %d slides", settings.resamples, len(records), len(set(groups)))
-    scores = score_systems(systems, baselines_of(systems), groups, thresholds, settings)
-    warnings, facts = notes(systems, remembered_digest)
-    comparison = Comparison(
-        scores,
+    return Comparison(
+        score_systems(systems, baselines_of(systems), groups, thresholds, settings),
         {row.name: times_of(row, measured.get(row.run.directory)) for row in systems},
-        {row.name: models.parameters[row.run.directory] for row in systems},
         settings,
-        len(records),
-        sum(len(item.truth) for item in records),
         len(set(groups)),
-        warnings,
-        facts,
+        warnings_for(systems),
+        origins_of(systems, remembered_digest),
+        "compare.time_images=N measures the inference of N images",
     )
-    return comparison, models

@@ -1,15 +1,15 @@
-"""Score one CRF setting after another on the same images: refine, encode, compare; nothing else is done twice."""
+"""Score one CRF setting after another on the same images; only refining, encoding and comparing are repeated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.average_precision import average_precision
@@ -18,14 +18,6 @@ from kemr_lightning.metrics.segmentation import instance_accuracy
 
 SCORES = ("MaskAP", "AP50", "AP75", "IA")
 """Figures that refinement can change."""
-
-
-class Samples(Protocol):
-    """A data set of whole images."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
 
 
 @dataclass(frozen=True)
@@ -43,20 +35,20 @@ class Scored:
     record: ImageRecord
 
     def bytes(self) -> int:
-        """Memory that it takes, about."""
+        """Memory that the image and the patches take."""
         patches = self.initial.patches or []
         return self.image.nbytes + sum(patch.values.nbytes for patch in patches)
 
 
 class ScoredImages:
-    """The images of a data set in a seeded order, kept in memory as far as that goes.
+    """The images of a data set in a random order, kept in memory as far as there is room.
 
     Args:
         samples: The data set.
-        predict: Initial instances of an image; called again for images that are not kept.
-        seed: Of the order: parts of the images are then alike.
-        memory_mb: How much is kept.
-        threshold: Of masks, see `record`.
+        predict: Gives the initial instances of an image; called again for images that are not kept.
+        seed: Seed of the order. Parts of the images are alike, as it is random.
+        memory_mb: MiB of images and instances that are kept.
+        threshold: Probability from which a pixel belongs to a mask, see `record`.
     """
 
     def __init__(
@@ -87,7 +79,7 @@ class ScoredImages:
             return self._kept[position]
         sample = self.samples[self.order[position]]
         if sample.instances is None or sample.instances.patches is None:
-            raise UserError(f"{sample.name} has no masks to score against. task=tune needs outlines, not boxes")
+            raise UserError(f"{sample.name} has no masks to score against. Annotate outlines, not boxes")
         initial = self.predict(sample).to("cpu")
         item = record(initial, sample.instances, sample.image_id, sample.name, self.threshold)
         made = Scored(sample.image.cpu(), initial, item)
@@ -98,7 +90,16 @@ class ScoredImages:
 
 
 def mask_figures(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
-    """The figures named in `SCORES`, in percent, NaN without annotations; the same as `headline`'s."""
+    """The figures named in `SCORES`, as `kemr_lightning.metrics.segmentation.headline` gives them.
+
+    Args:
+        records: The images, with unique ids.
+        ia_score: Score threshold of Instance Accuracy.
+        ia_iou: IoU threshold of Instance Accuracy.
+
+    Returns:
+        Name -> percent, NaN without annotations.
+    """
     found = average_precision(records, masks=True)
     accuracy = instance_accuracy(records, ia_score, ia_iou)
     return {"MaskAP": found.at(), "AP50": found.at(0.5), "AP75": found.at(0.75), "IA": accuracy}
@@ -109,16 +110,16 @@ class Scorer:
 
     Args:
         images: The images.
-        chunks: Number of parts, at most one per image.
-        ia_score: Of Instance Accuracy.
-        ia_iou: Of Instance Accuracy.
+        chunks: Number of parts, >= 1; there are fewer if there are fewer images.
+        ia_score: Score threshold of Instance Accuracy.
+        ia_iou: IoU threshold of Instance Accuracy.
     """
 
     def __init__(self, images: ScoredImages, chunks: int = 4, ia_score: float = 0.5, ia_iou: float = 0.5) -> None:
         self.images = images
         count = len(images)
-        ends = {-(-count * part // max(chunks, 1)) for part in range(1, max(chunks, 1) + 1)}
-        self.ends = sorted(ends - {0})
+        self.ends = sorted({-(-count * part // chunks) for part in range(1, chunks + 1)} - {0})
+        """Number of images up to the end of each part."""
         self.ia_score = ia_score
         self.ia_iou = ia_iou
 
@@ -127,11 +128,11 @@ class Scorer:
         return mask_figures([self.images[i].record for i in range(len(self.images))], self.ia_score, self.ia_iou)
 
     @torch.no_grad()
-    def parts(self, refiner: Callable[[Tensor, Instances], Instances]) -> Iterator[dict[str, float]]:
-        """The figures of the images so far, after each part; the last ones are those of all images.
+    def parts(self, refiner: MaskRefiner) -> Iterator[dict[str, float]]:
+        """Yield the figures of the images so far after each part; the last ones are those of all images.
 
         Args:
-            refiner: As in `RefinementCallback`.
+            refiner: Refines the initial masks.
         """
         records: list[ImageRecord] = []
         for end in self.ends:
@@ -143,9 +144,10 @@ class Scorer:
                 records.append(replace(one.record, predictions=found.predictions))
             yield mask_figures(records, self.ia_score, self.ia_iou)
 
-    def all(self, refiner: Callable[[Tensor, Instances], Instances]) -> dict[str, float]:
-        """The figures of all images."""
-        figures: dict[str, float] = {}
-        for figures in self.parts(refiner):  # noqa: B007  (the last one is wanted)
-            pass
-        return figures
+    def all(self, refiner: MaskRefiner) -> dict[str, float]:
+        """The figures of all images.
+
+        Args:
+            refiner: Refines the initial masks.
+        """
+        return list(self.parts(refiner))[-1]

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kemr_lightning.callbacks.ema import EMACallback
+from kemr_lightning.core.errors import SettingError
 from tests.callbacks.helpers import FakeModule, loader, samples, trainer
 
 
@@ -81,5 +82,5 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_decay_has_a_range(decay: float) -> None:
-    with pytest.raises(ValueError, match="decay"):
+    with pytest.raises(SettingError, match=rf"^decay={decay} is not at least 0 and below 1\. Choose a value"):
         EMACallback(decay)

@@ -20,7 +20,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Paths of pictures, which are not drawn: they have their own test."""
     paths: list[Path] = []
 
-    def draw(sample: Any, initial: Any, refined: Any, path: Path, score: float) -> None:
+    def draw(sample: Any, prediction: Any, path: Path, score: float) -> None:
         paths.append(path)
 
     monkeypatch.setattr(mask_figures, "mask_picture", draw)

@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.segmentation import FIGURES, InstanceSegmentationMetric
+from kemr_lightning.output.run_summary import results_table
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
 
@@ -101,19 +101,6 @@ def test_validation_logs_early_enough_to_be_monitored(tmp_path: Path, monitor: s
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_predict_returns_refined_instances_without_annotations(tmp_path: Path) -> None:
-    items, found = samples(2)
-    for sample in items:
-        sample.instances = None
-    batches = trainer(tmp_path, [RefinementCallback(eroding)]).predict(FakeModule(found), loader(items))
-    assert batches is not None
-    (batch,) = batches
-    assert isinstance(batch[0], Instances)
-    assert batch[0].patches is not None
-    assert not batch[0].patches[0].values[:, 0].any()
-    assert torch.equal(batch[0].boxes, found[1].boxes)
-
-
 def test_images_without_annotations_give_no_figures(tmp_path: Path) -> None:
     items, found = samples(2)
     for sample in items:
@@ -122,3 +109,45 @@ def test_images_without_annotations_give_no_figures(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["initial"] == dict.fromkeys(FIGURES)
     assert metrics["instances"] == 0
+
+
+class WithCounts(InstanceSegmentationMetric):
+    """A metric from outside the package that adds a figure."""
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        found = sum(len(item.predictions) for item in self.records())
+        return super().compute() | {"Found": torch.tensor(float(found))}
+
+
+def test_a_figure_that_a_metric_adds_is_logged_monitored_and_written_beside_the_others(tmp_path: Path) -> None:
+    items, found = samples()
+    count = sum(len(found[item.image_id]) for item in items)
+    checkpoint = ModelCheckpoint(tmp_path, "best", monitor="val/Found", save_weights_only=True)
+    callbacks = [checkpoint, RefinementCallback(eroding, WithCounts(ia_score=0.3))]
+    run = trainer(tmp_path, callbacks, enable_checkpointing=True)
+    module = FakeModule(found)
+    run.fit(module, loader(items), loader(items))
+    assert checkpoint.best_model_score == count
+    for name, value in (("initial/Found", count), ("refined/Found", count), ("gain/Found", 0), ("Found", count)):
+        assert run.callback_metrics[f"val/{name}"] == value
+    run.test(module, loader(items), verbose=False)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    for group in ("initial", "refined"):
+        assert list(metrics[group]) == [*FIGURES, "Found"]
+        assert metrics[group]["Found"] == count
+    assert list(results_table(metrics).columns[0].cells) == [*FIGURES, "Found"]
+    extended = json.loads((tmp_path / "metrics_extended.json").read_text())
+    assert extended["initial"]["thresholds"]["ia_score"] == 0.3
+
+
+def test_the_last_batch_is_there_for_later_callbacks(tmp_path: Path) -> None:
+    items, found = samples(3)
+    callback = RefinementCallback(eroding)
+    trainer(tmp_path, [callback]).test(FakeModule(found), loader(items), verbose=False)
+    ((sample, prediction),) = callback.latest  # three images in batches of two
+    assert (sample.image_id, prediction.initial) == (3, found[3])
+    assert prediction.refined is not None
+    assert prediction.refined.patches is not None
+    assert not any(patch.values[:, 0].any() for patch in prediction.refined.patches)
+    assert len(callback.seconds) == 3
+    assert callback.seconds_per_image == pytest.approx(sum(callback.seconds) / 3)

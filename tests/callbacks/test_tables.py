@@ -1,4 +1,4 @@
-"""Tables of a test are on disk, and in W&B with images whose layers can be switched."""
+"""Tables of a test are on disk, and in W&B with images whose layers can be shown and hidden."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ from typing import Any
 
 import pytest
 
-from kemr_lightning.callbacks.keep_knowledge import KnowledgeCallback
-from kemr_lightning.callbacks.log_interval import LogIntervalCallback
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.callbacks.tables import TablesCallback
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
-from kemr_lightning.refinement.dense_crf import CRFParams
-from kemr_lightning.refinement.knowledge import Knowledge
-from kemr_lightning.refinement.refiner import Refiner
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 from tests.helpers import Run, read_run
 
@@ -58,13 +53,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     directory = tmp_path_factory.mktemp("logged")
     items, found = samples(5)
     logger = RunLogger(offline=True, project="test", save_dir=directory)
-    callbacks = [
-        LogIntervalCallback(),
-        RefinementCallback(Refiner(CRFParams(2, 9, 3, 3, 0, 2))),
-        TablesCallback(images=2, val_images=1),
-        KnowledgeCallback(),
-    ]
-    options: dict[str, Any] = {"logger": logger, "max_epochs": 2, "log_every_n_steps": 50}
+    callbacks = [RefinementCallback(eroding), TablesCallback(images=2, val_images=1)]
+    options: dict[str, Any] = {"logger": logger, "max_epochs": 2}
     run = trainer(directory, callbacks, **options)  # type: ignore[arg-type]
     module = FakeModule(found)
     try:
@@ -73,10 +63,6 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     finally:
         finish_run()
     return directory, read_run(directory)
-
-
-def test_short_trainings_log_every_step(logged: tuple[Path, Run]) -> None:
-    assert len(logged[1].values("train/loss")) == 6
 
 
 def test_the_table_has_every_image_and_shows_some(logged: tuple[Path, Run]) -> None:
@@ -103,21 +89,3 @@ def test_curves_are_a_chart(logged: tuple[Path, Run]) -> None:
     assert {row[table["columns"].index("lineKey")] for row in table["data"]} == {
         f"{masks}, IoU {iou}" for masks in ("initial", "refined") for iou in ("0.50", "0.75", "0.85")
     }
-
-
-def test_the_knowledge_is_an_artifact_and_a_file_to_go_on_with(logged: tuple[Path, Run]) -> None:
-    directory, run = logged
-    (artifact,) = run.artifact("knowledge")
-    assert {entry.path for entry in artifact.manifest.contents} == {"knowledge.safetensors", "knowledge.txt"}
-    knowledge = Knowledge.load(directory / "knowledge.safetensors")
-    (action,) = knowledge.actions
-    assert action.params == CRFParams(2, 9, 3, 3, 0, 2)
-
-
-def test_what_no_file_can_hold_is_left_out(tmp_path: Path) -> None:
-    items, found = samples(2)
-    for number, refiner in enumerate((None, eroding, Refiner(CRFParams(2, 9, 3, 3, 0, 2), outside=0.3))):
-        directory = tmp_path / str(number)
-        callbacks = [RefinementCallback(refiner), KnowledgeCallback()]
-        trainer(directory, callbacks).test(FakeModule(found), loader(items), verbose=False)  # type: ignore[arg-type]
-        assert not (directory / "knowledge.safetensors").exists()

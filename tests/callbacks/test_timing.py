@@ -12,8 +12,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.callbacks.timing import TIMING, TimingCallback, read_timing
+from kemr_lightning.callbacks.timing import TimingCallback
 from kemr_lightning.core.instances import Instances, Sample
+from kemr_lightning.core.run_directory import TIMING
+from kemr_lightning.output.timing import read_timing
 from kemr_lightning.training.store import PredictionStore
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
@@ -104,9 +106,3 @@ def test_images_from_the_store_are_not_timed(tmp_path: Path) -> None:
     assert test["images"] == 4
     assert test["seconds_per_image"] > IMAGE
     assert test["refinement_seconds_per_image"] is None
-
-
-def test_a_missing_or_broken_file_is_no_timing(tmp_path: Path) -> None:
-    assert read_timing(tmp_path) == {}
-    (tmp_path / TIMING).write_text("[1")
-    assert read_timing(tmp_path) == {}

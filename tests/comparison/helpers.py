@@ -3,26 +3,71 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor, nn
 
+from kemr_lightning.assembly.build import build_module
 from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
-from kemr_lightning.core.instances import Instances
+from kemr_lightning.core.instances import Detections, Instances
+from kemr_lightning.core.run_directory import BEST, CONFIG, TIMING
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.coco_results import CocoResultsWriter
+from kemr_lightning.training.module import SegmentationModule
+from tests.conftest import compose
 from tests.metrics.helpers import instances as make_instances
-from tests.metrics.helpers import rod, scene
+from tests.metrics.helpers import scene
 
 SIZE = (48, 64)
-MASK_RCNN = {"_target_": "kemr_lightning.models.build.two_stage", "heads": {"variant": None}}
-CASCADE = {"_target_": "kemr_lightning.models.build.two_stage", "heads": {"variant": "mmdetection"}}
-BLENDMASK = {"_target_": "kemr_lightning.models.blendmask.blendmask"}
+EXPERIMENTS = {"mask_rcnn": "mask_rcnn_tiny", "cascade": "cascade_mask_rcnn_tiny", "blendmask": "blendmask_tiny"}
+
+
+class Fixed(nn.Module):
+    """A detector that finds the same full rectangles in every image.
+
+    Args:
+        kind: Its kind.
+        boxes: ``(x0, y0, x1, y1)`` of the rectangles, by falling score.
+        scores: Their scores.
+        parameters: Number of parameters.
+    """
+
+    max_detections, max_views = 100, 1
+
+    def __init__(
+        self, kind: str, boxes: Sequence[Sequence[float]] = (), scores: Sequence[float] = (), parameters: int = 0
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        self.scores = torch.tensor(scores)
+        self.weight = nn.Parameter(torch.empty(parameters))
+        self.calls = 0
+
+    def forward(self, images: list[Tensor], targets: object = None) -> list[Detections]:
+        self.calls += len(images)
+        count = len(self.boxes)
+        labels, grids = torch.ones(count, dtype=torch.long), torch.ones(count, 2, 2)
+        return [Detections(self.boxes, self.scores, labels, grids, self.boxes.clone()) for _ in images]
+
+    def detect_in_views(self, image: Tensor, views: int) -> Detections:
+        raise AssertionError("it looks once")
+
+
+@lru_cache
+def checkpoint(kind: str) -> dict[str, Any]:
+    """The content of a checkpoint of the tiny model of a kind, with the weights that it starts with."""
+    module = build_module(compose(f"experiment={EXPERIMENTS[kind]}"), ["chromosome"], pretrained=False)
+    hyper = {"model": module.config, "label_names": module.label_names}
+    return {"state_dict": module.state_dict(), "hyper_parameters": hyper}
 
 
 def names(count: int) -> list[str]:
@@ -55,7 +100,8 @@ def config(seed: int = 0, steps: int = 100, refine: dict[str, Any] | None = None
         "scheduler": {"warmup_fraction": 0.05},
         "data": {"root": "somewhere", "resize": None, "batch_size": 2, "num_workers": 0, **data},
         "refine": refine,
-        "callbacks": {"refinement": {"metric": {"threshold": 0.5}}, "checkpoint": {"monitor": "val/MaskAP"}},
+        "metric": {"threshold": 0.5},
+        "callbacks": {"checkpoint": {"monitor": "val/MaskAP"}},
         "trainer": {"max_steps": steps, "max_epochs": -1},
         "paths": {"store": None},
     }
@@ -65,29 +111,32 @@ def write_run(
     directory: Path,
     initial: list[ImageRecord],
     refined: list[ImageRecord] | None = None,
-    model: dict[str, Any] | None = None,
+    kind: str | None = None,
     timing: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
-    """The directory of a finished training."""
+    """The directory of a finished training; without a kind its checkpoint is an empty file."""
     refine = None if refined is None else {"sigma_alpha": 2.0}
     figures = {"initial": headline(initial)} | ({} if refined is None else {"refined": headline(refined)})
     CocoResultsWriter(directory, ["chromosome"]).write(initial, refined, figures)
-    (directory / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config(refine=refine, **settings))))
-    (directory / "checkpoints").mkdir()
-    hyper = {"model": model or MASK_RCNN, "label_names": ["chromosome"]}
-    torch.save({"state_dict": {}, "hyper_parameters": hyper}, directory / "checkpoints" / "best.ckpt")
+    OmegaConf.save(OmegaConf.create(config(refine=refine, **settings)), directory / CONFIG)
+    (directory / BEST).parent.mkdir()
+    if kind is None:
+        (directory / BEST).touch()
+    else:
+        torch.save(checkpoint(kind), directory / BEST)
     if timing is not None:
-        (directory / "timing.json").write_text(json.dumps(timing))
+        (directory / TIMING).write_text(json.dumps(timing))
     return directory
 
 
 def made_run(
     initial: list[ImageRecord],
     refined: list[ImageRecord] | None = None,
-    model: dict[str, Any] | None = None,
-    directory: str = "runs/made",
+    kind: str = "mask_rcnn",
+    directory: str | Path = "runs/made",
     timing: dict[str, Any] | None = None,
+    detector: nn.Module | None = None,
     **settings: Any,
 ) -> FinishedRun:
     """A run that was never written."""
@@ -97,8 +146,8 @@ def made_run(
         path,
         settled,
         settled,
-        path / "checkpoints" / "best.ckpt",
-        model or MASK_RCNN,
+        path / BEST,
+        SegmentationModule(detector or Fixed(kind)),
         initial,
         initial if refined is None else refined,
         refined is not None,
@@ -109,17 +158,6 @@ def made_run(
 def system(name: str, records: list[ImageRecord], kind: str = "mask_rcnn") -> System:
     """A row with given predictions."""
     return System(kind, name, made_run(records), refined=False)
-
-
-def rods(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Masks ``(48, 64)``."""
-    rng = np.random.default_rng(seed)
-    return [rod(rng, SIZE) for _ in range(count)]
-
-
-def shifted(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """A mask some columns to the right."""
-    return np.roll(mask, pixels, axis=1)
 
 
 def one_image(

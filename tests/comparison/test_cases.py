@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from kemr_lightning.comparison.cases import (
@@ -19,16 +20,16 @@ from tests.comparison.helpers import box_mask, one_image, system
 TRUTH = [box_mask(0, 0, 20, 5), box_mask(30, 0, 50, 5), box_mask(0, 20, 20, 25), box_mask(30, 20, 50, 25)]
 
 
-def cut(index: int, columns: int) -> object:
-    """An annotation less its first columns: IoU 1 - columns / 20."""
+def cut(index: int, columns: int) -> np.ndarray:
+    """An annotation without its first columns: its IoU with the annotation is 1 - columns / 20."""
     mask = TRUTH[index].copy()
     mask[:, mask.any(axis=0).argmax() : mask.any(axis=0).argmax() + columns] = False
     return mask
 
 
 # IoU of the first: 0.9, 0.8, not found, 0.7; of the second: 0.95, 0.6, 0.9, not found (its score is too low).
-FIRST = [one_image(TRUTH, [cut(0, 2), cut(1, 4), cut(3, 6)], [0.9, 0.9, 0.9])]  # type: ignore[list-item]
-SECOND = [one_image(TRUTH, [cut(0, 1), cut(1, 8), cut(2, 2), cut(3, 0)], [0.9, 0.9, 0.9, 0.4])]  # type: ignore[list-item]
+FIRST = [one_image(TRUTH, [cut(0, 2), cut(1, 4), cut(3, 6)], [0.9, 0.9, 0.9])]
+SECOND = [one_image(TRUTH, [cut(0, 1), cut(1, 8), cut(2, 2), cut(3, 0)], [0.9, 0.9, 0.9, 0.4])]
 CASES = cases_of(system("A", FIRST), system("B", SECOND))
 
 
@@ -57,14 +58,14 @@ def test_what_one_found_alone() -> None:
 def test_the_largest_come_first_and_places_are_not_repeated() -> None:
     near = [box_mask(0, 0, 20, 5), box_mask(2, 6, 22, 11), box_mask(30, 30, 50, 35)]
 
-    def less(mask: object, columns: int) -> object:
-        made = mask.copy()  # type: ignore[attr-defined]
+    def less(mask: np.ndarray, columns: int) -> np.ndarray:
+        made = mask.copy()
         start = made.any(axis=0).argmax()
         made[:, start : start + columns] = False
         return made
 
-    first = [one_image(near, [less(m, 8) for m in near], [0.9] * 3)]  # type: ignore[misc]
-    second = [one_image(near, [less(near[0], 3), less(near[1], 1), less(near[2], 5)], [0.9] * 3)]  # type: ignore[list-item]
+    first = [one_image(near, [less(m, 8) for m in near], [0.9] * 3)]
+    second = [one_image(near, [less(near[0], 3), less(near[1], 1), less(near[2], 5)], [0.9] * 3)]
     cases = cases_of(system("A", first), system("B", second))
     # The second annotation gains the most; the first lies in its window.
     assert [c.truth for c in choose_masks(cases, first, 4).wins] == [1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.comparison.experiments import compose_experiments, train_missing
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.run_directory import BEST, CONFIG, LAST, METRICS
 from tests.comparison.helpers import config, noisy_records, write_run
 from tests.conftest import compose
+from tests.test_old_runs import FIXTURE, MODEL, WRITTEN_IN
 
 TINY = ["mask_rcnn_tiny", "blendmask_tiny", "cascade_mask_rcnn_tiny", "kemr_tiny"]
 
@@ -46,9 +49,9 @@ def test_refinement_is_for_those_that_refine(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="ckpt"):
+    with pytest.raises(UserError, match=r"^ckpt=last has no use here"):
         composed(tmp_path, "ckpt=last")
-    with pytest.raises(UserError, match="twice"):
+    with pytest.raises(UserError, match=r"^experiments=\['kemr_tiny', 'kemr_tiny'\] names one twice"):
         composed(tmp_path, names=["kemr_tiny", "kemr_tiny"])
 
 
@@ -61,8 +64,8 @@ def settled(**settings: object) -> DictConfig:
 def test_finished_ones_are_read_half_finished_ones_go_on(tmp_path: Path) -> None:
     done = write_run(tmp_path / "done", noisy_records(0, 2))
     half = write_run(tmp_path / "half", noisy_records(0, 2))
-    (half / "metrics.json").unlink()
-    (half / "checkpoints" / "best.ckpt").rename(half / "checkpoints" / "last.ckpt")
+    (half / METRICS).unlink()
+    (half / BEST).rename(half / LAST)
     seen: dict[str, str | None] = {}
     trainings = {done: settled(), half: settled(), tmp_path / "new": settled()}
 
@@ -70,7 +73,7 @@ def test_finished_ones_are_read_half_finished_ones_go_on(tmp_path: Path) -> None
         seen[next(path.name for path, item in trainings.items() if item is one)] = one.ckpt
 
     train_missing(trainings, train)
-    assert seen == {"half": str(half / "checkpoints" / "last.ckpt"), "new": None}
+    assert seen == {"half": str(half / LAST), "new": None}
 
 
 def test_a_training_with_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> None:
@@ -79,3 +82,22 @@ def test_a_training_with_other_settings_is_not_taken_for_this_one(tmp_path: Path
         with pytest.raises(UserError, match="other settings"):
             train_missing({done: other}, lambda one: None)
     train_missing({done: settled(num_workers=3)}, lambda one: None)
+
+
+def test_a_training_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(FIXTURE / "run", half)
+    (half / METRICS).unlink()
+    (half / BEST).rename(half / LAST)
+    asked = compose(
+        *("experiment=kemr_tiny", *MODEL, f"data.root={WRITTEN_IN}/folder", "data.augmentation.crop_size=[96,96]"),
+        *("trainer.max_steps=600", "trainer.val_check_interval=200", "paths.run_dir=x", "paths.runs=x"),
+    )
+    assert OmegaConf.load(half / CONFIG).scheduler._target_ != asked.scheduler._target_  # it has moved since
+    other = asked.copy()
+    other.scheduler.warmup_fraction = 0.3
+    with pytest.raises(UserError, match=r"other settings: scheduler.warmup_fraction differs"):
+        train_missing({half: other}, lambda one: None)
+    seen: list[DictConfig] = []
+    train_missing({half: asked}, seen.append)
+    assert [one.ckpt for one in seen] == [str(half / LAST)]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from omegaconf import OmegaConf
 
-from kemr_lightning.comparison.fairness import check_same_test, differences, notes, settings_of
+from kemr_lightning.comparison.fairness import check_same_test, differences, origins_of, settings_of, warnings_for
 from kemr_lightning.comparison.systems import systems_of
 from kemr_lightning.core.errors import UserError
-from tests.comparison.helpers import CASCADE, config, made_run, noisy_records
+from tests.comparison.helpers import config, made_run, noisy_records
 
 
 def test_the_same_test_passes() -> None:
@@ -55,20 +55,41 @@ def test_budget_seed_scale_and_machine_are_told() -> None:
     second = made_run(
         noisy_records(0),
         noisy_records(1),
-        CASCADE,
+        "cascade",
         "runs/kemr",
         {"training": {"steps": 90}, "machine": machine | {"threads": 1}},
         seed=1,
         steps=200,
         resize=[1280, 1024],
     )
-    warnings, facts = notes(systems_of([first, second], "never"), lambda path: f"{path}" * 9)
-    assert warnings == [
+    rows = systems_of([first, second], "never")
+    assert warnings_for(rows) == [
         "data.resize differs: none (Mask R-CNN), [1280, 1024] (KEMR-Net)",
         "seed differs: 0 (Mask R-CNN), 1 (KEMR-Net)",
         "trainer.max_steps differs: 100 (Mask R-CNN), 200 (KEMR-Net)",
         "steps trained differs: 100 (Mask R-CNN), 90 (KEMR-Net)",
         "timing: threads differs: 2 (Mask R-CNN), 1 (KEMR-Net)",
     ]
-    assert "CRF sigma_alpha=2.0" in facts[1]
-    assert facts[0].startswith("Mask R-CNN: seed 0, checkpoint runs/made")
+
+
+def test_views_and_mask_threshold_of_the_tests_are_told() -> None:
+    plain, other = made_run(noisy_records(0)), made_run(noisy_records(0), kind="blendmask", directory="runs/b")
+    other.config.views, other.config.metric.threshold = 4, 0.4
+    assert warnings_for(systems_of([plain, other])) == [
+        "metric.threshold differs: 0.5 (Mask R-CNN), 0.4 (BlendMask)",
+        "views differs: 1 (Mask R-CNN), 4 (BlendMask)",
+    ]
+
+
+def test_where_rows_come_from() -> None:
+    kemr = made_run(noisy_records(0), noisy_records(1), "cascade", "runs/kemr", seed=1)
+    knowing = made_run(noisy_records(0), noisy_records(1), "cascade", "runs/knowing")
+    knowing.config.knowledge = "some/where/knowledge.safetensors"
+    lines = origins_of(systems_of([kemr, knowing]), lambda path: f"{path.parts[1]:-<16}and more")
+    checkpoint = "checkpoint kemr------------ (SHA-256), chosen by val/MaskAP"
+    assert lines[0] == (
+        f"Cascade Mask R-CNN (seed 1): seed 1, {checkpoint}; the KEMR-Net run before its refinement, chosen by its "
+        "refined masks"
+    )
+    assert f"KEMR-Net (seed 1): seed 1, {checkpoint}, refined by CRF sigma_alpha=2.0" in lines
+    assert lines[-1].endswith("refined by knowledge knowledge.safetensors")

@@ -1,72 +1,146 @@
-"""Pictures of cases for every baseline, and what a W&B run is sent."""
+"""The report of runs made by hand: cells, footnotes, files, terminal, and what a W&B run is sent."""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from torch import Tensor
 
-from kemr_lightning.comparison.report import JSON, draw_cases, log_to_wandb, pairs_to_show, write_report
-from kemr_lightning.comparison.systems import baselines_of
+from kemr_lightning.comparison.models import Times, times_of
+from kemr_lightning.comparison.report import (
+    Comparison,
+    difference_tables,
+    footnotes,
+    log_to_wandb,
+    main_rows,
+    markdown,
+    print_report,
+    write_report,
+)
+from kemr_lightning.comparison.scores import OWN, Score, Threshold, score_systems
+from kemr_lightning.comparison.settings import CompareSettings
+from kemr_lightning.comparison.systems import System, baselines_of, systems_of
+from kemr_lightning.core.run_directory import COMPARISON, COMPARISON_TABLE, COMPARISON_TEXT, FIGURES, INSTANCES
+from kemr_lightning.metrics.bootstrap import Difference
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
-from tests.comparison.helpers import SIZE, one_image, system
-from tests.comparison.test_cases import TRUTH, cut
-from tests.comparison.test_table import compared
+from tests.comparison.helpers import Fixed, made_run, noisy_records
 from tests.helpers import read_run
 
-# Annotations less some columns each, so that each system is better at one than another and finds one that it does not.
-MASK_RCNN = system("Mask R-CNN", [one_image(TRUTH, [cut(0, 2), cut(1, 4), cut(3, 6)], [0.9] * 3)])  # type: ignore[list-item]
-BLENDMASK = system("BlendMask", [one_image(TRUTH, [cut(0, 1)], [0.9])], "blendmask")  # type: ignore[list-item]
-CASCADE = system("Cascade Mask R-CNN", [one_image(TRUTH, [cut(0, 6), cut(1, 1), cut(3, 9)], [0.9] * 3)], "cascade")  # type: ignore[list-item]
-KEMR = system("KEMR-Net", [one_image(TRUTH, [cut(0, 1), cut(3, 8), cut(2, 2)], [0.9] * 3)], "kemr")  # type: ignore[list-item]
+TIMING = {
+    "training": {"seconds": 600.0, "cpu_seconds": 900.0, "steps": 100},
+    "test": {"seconds_per_image": 0.5, "refinement_seconds_per_image": 0.25},
+}
+SETTINGS = CompareSettings(resamples=20, crops=7)
 
 
-def test_kemr_is_shown_beside_both_baselines() -> None:
-    rows = [MASK_RCNN, BLENDMASK, CASCADE, KEMR]
-    assert pairs_to_show(rows, baselines_of(rows)) == [(MASK_RCNN, KEMR), (CASCADE, KEMR)]
-    # Without a KEMR-Net it is the last row, and never beside itself; without a baseline, the first and the last.
-    rows = [MASK_RCNN, BLENDMASK, CASCADE]
-    assert pairs_to_show(rows, baselines_of(rows)) == [(MASK_RCNN, CASCADE)]
-    assert pairs_to_show([BLENDMASK, KEMR], []) == [(BLENDMASK, KEMR)]
+def rows() -> list[System]:
+    detector = Fixed("mask_rcnn", parameters=1_234_567)
+    plain = made_run(
+        noisy_records(0, quality=0.6), directory="runs/m", timing={**TIMING, "test": {}}, detector=detector
+    )
+    return systems_of([plain, made_run(noisy_records(0), noisy_records(1, quality=0.9), "cascade", "runs/k", TIMING)])
 
 
-def test_two_pictures_of_every_pair(tmp_path: Path) -> None:
-    asked: list[set[str]] = []
-
-    def images(wanted: set[str]) -> Mapping[str, Tensor]:
-        asked.append(wanted)
-        return {name: torch.full(SIZE, 90, dtype=torch.uint8) for name in wanted}
-
-    rows = [MASK_RCNN, CASCADE, KEMR]
-    drawn = draw_cases(pairs_to_show(rows, baselines_of(rows)), compared(), images, 2, tmp_path)
-    names = [f"kemr_vs_{base}_{about}.png" for base in ("mask_rcnn", "cascade") for about in ("masks", "found")]
-    assert [path.name for path in drawn] == names
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
-    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in drawn]
-    assert all(picture.std() > 10 for picture in pictures)
-    # Each pair has its own cases: a win and a loss in one row, but two wins, in two rows, against the cascade.
-    assert pictures[2].shape[0] > pictures[0].shape[0]
-    assert pictures[1].shape == pictures[3].shape == pictures[0].shape
-    assert asked == [{"a.png"}] * 4
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    systems = rows()
+    thresholds = {row.name: Threshold(0.4, 88.0, 3) for row in systems[:2]}
+    return Comparison(
+        score_systems(systems, baselines_of(systems), [0, 0, 1, 1, 2, 2], thresholds, SETTINGS),
+        {row.name: times_of(row) for row in systems},
+        SETTINGS,
+        3,
+        ["seed differs: 0 (Mask R-CNN), 1 (KEMR-Net)"],
+        ["KEMR-Net: seed 0"],
+        "ask for it",
+    )
 
 
-def test_no_picture_where_an_image_is_gone(tmp_path: Path) -> None:
-    rows = [MASK_RCNN, KEMR]
-    assert not draw_cases(pairs_to_show(rows, baselines_of(rows)), compared(), lambda wanted: {}, 2, tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_main_table(comparison: Comparison) -> None:
+    table = main_rows(comparison)
+    assert [row[0] for row in table] == ["Mask R-CNN", "Cascade Mask R-CNN", "KEMR-Net"]
+    assert [row[-3] for row in table] == ["1.23 M", "0.00 M", "0.00 M"]
+    assert [row[-2] for row in table] == ["10.0 min"] * 3
+    assert [row[-1] for row in table] == ["–", "0.50 s", "0.75 s"]
+    assert table[2][6] == "–"  # no threshold of its own
+    assert table[0][2] == f"{comparison.scores[0].figures['MaskAP']:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (-0.5, 2.0, "+1.50 [-0.50, +2.00]"),
+        (0.5, 2.0, "**+1.50 [+0.50, +2.00]**"),
+        (-2.0, -0.5, "**+1.50 [-2.00, -0.50]**"),
+        (float("nan"), float("nan"), "–"),
+    ],
+)
+def test_differences_are_bold_where_zero_is_left_out(low: float, high: float, shown: str) -> None:
+    found = Difference(1.0, 2.5, 1.5, low, high, 0.9, 20)
+    score = Score(rows()[0], {}, None, 0.0, {"X": {"MaskAP": found}})
+    cells = difference_tables(Comparison([score], {}, CompareSettings(), 1))["X"][0]
+    assert cells == ["Mask R-CNN", "–", shown, "–", "–", "–", "–"]
+
+
+def test_footnotes_begin_with_what_is_not_alike(comparison: Comparison) -> None:
+    lines = footnotes(comparison)
+    assert lines[0] == "**Not alike:** seed differs: 0 (Mask R-CNN), 1 (KEMR-Net)."
+    assert "3 slides" in lines[1]
+    assert any(line.startswith(f"{OWN} of Mask R-CNN: score ≥ 0.40 (validation F1 88.00, 3 images)") for line in lines)
+    assert any(line.startswith(f"{OWN} of KEMR-Net: no threshold") for line in lines)
+    assert lines[-2] == "–: not recorded by the run; ask for it."
+    assert lines[-1] == "KEMR-Net: seed 0."
+
+
+def test_many_slides_and_all_times_need_no_footnote() -> None:
+    row = rows()[0]
+    found = Comparison([Score(row, {})], {row.name: Times(1, 1, 1, None, True)}, CompareSettings(), 15)
+    lines = footnotes(found)
+    assert not any("Few slides" in line or line.startswith("–") for line in lines)
+    assert any("measured side by side" in line for line in lines)
+
+
+def test_files(comparison: Comparison, tmp_path: Path) -> None:
+    write_report(comparison, tmp_path)
+    text = (tmp_path / COMPARISON_TEXT).read_text()
+    assert text == markdown(comparison)
+    assert "## Difference to Mask R-CNN" in text
+    assert "## Difference to Cascade Mask R-CNN" in text
+    with (tmp_path / COMPARISON_TABLE).open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["system"] for row in table] == ["Mask R-CNN", "Cascade Mask R-CNN", "KEMR-Net"]
+    found = comparison.scores[2].differences["Mask R-CNN"]["MaskAP"]
+    assert float(table[2]["MaskAP"]) == comparison.scores[2].figures["MaskAP"]
+    assert float(table[2]["MaskAP - Mask R-CNN"]) == found.difference
+    assert float(table[2]["MaskAP - Mask R-CNN low"]) == found.low
+    assert table[0]["MaskAP - Mask R-CNN"] == ""
+    assert table[0]["parameters"] == "1234567"
+    assert table[2]["inference seconds per image"] == "0.75"
+    assert list(table[0])[-2:] == ["run", "checkpoint"]
+    content = json.loads((tmp_path / COMPARISON).read_text())
+    assert content["settings"] == {"ia_score": 0.5, "ia_iou": 0.5, "resamples": 20, "level": 0.95, "seed": 0}
+    assert content["systems"][2]["differences"]["Mask R-CNN"]["MaskAP"]["high"] == found.high
+    assert content["systems"][2]["own_threshold"] is None
+    with (tmp_path / INSTANCES).open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == content["instances"] == 36
+    assert sorted(path.name for path in (tmp_path / FIGURES).iterdir()) == ["ap_over_iou.png", "precision_recall.png"]
+
+
+def test_the_terminal_shows_all_of_it(comparison: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(comparison)
+    shown = capsys.readouterr().out
+    assert "difference to Cascade Mask R-CNN" in shown
+    assert "Not alike: seed" in shown
+    assert "**" not in shown
 
 
 def test_a_wandb_run_has_the_table_the_pictures_and_the_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    write_report(compared(), tmp_path)
+    write_report(comparison, tmp_path)
     logger = RunLogger(project="test", save_dir=tmp_path)
     log_to_wandb(logger.experiment, tmp_path)
     finish_run({})
@@ -77,7 +151,7 @@ def test_a_wandb_run_has_the_table_the_pictures_and_the_figures(
     content = json.loads(media.read_text())
     place = {name: position for position, name in enumerate(content["columns"])}
     assert [row[place["system"]] for row in content["data"]] == ["Mask R-CNN", "Cascade Mask R-CNN", "KEMR-Net"]
-    systems = json.loads((tmp_path / JSON).read_text())["systems"]
+    systems = json.loads((tmp_path / COMPARISON).read_text())["systems"]
     for row, expected in zip(content["data"], systems, strict=True):
         assert float(row[place["MaskAP"]]) == expected["figures"]["MaskAP"]
         for name, value in expected["figures"].items():

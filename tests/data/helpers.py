@@ -15,6 +15,9 @@ from kemr_lightning.core.instances import Instances, Patch
 
 TRIANGLE = [[10.0, 10.0], [30.0, 12.0], [20.0, 30.0]]
 
+CLEAR: dict[str, Any] = {"brightness": 0, "contrast": (1, 1), "gamma": (1, 1), "shading": 0, "noise": 0, "blur_p": 0}
+"""Settings of an `Augmentation` that leaves the light as it is."""
+
 
 def frame(patch: Patch | None, size: tuple[int, int]) -> np.ndarray:
     """A patch on its whole image, ``(H, W)`` bool."""

@@ -13,7 +13,9 @@ from kemr_lightning.data.annotation import (
     polygon_area,
     rasterise,
     scale_annotation,
+    tight_patch,
     to_instances,
+    turn_annotation,
     unite,
 )
 from kemr_lightning.data.labelme import parse_labelme
@@ -126,6 +128,62 @@ def test_polygon_and_bitmap_scale_alike(factors: tuple[float, float]) -> None:
     by_polygon = annotation_patch(scale_annotation(Annotation("a", polygons=(outline,)), factors), size)
     by_bitmap = annotation_patch(scale_annotation(Annotation("a", patches=(bitmap,)), factors), size)
     assert iou(frame(by_polygon, size), frame(by_bitmap, size)) > 0.92
+
+
+def test_boxes_are_scaled() -> None:
+    assert scale_annotation(Annotation("a", box=(2.0, 4.0, 6.0, 8.0)), (2.0, 0.5)).box == (4, 2, 12, 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_annotations_are_turned_as_their_image_is(orientation: int) -> None:
+    """The EXIF standard's eight orientations, by numpy: outline, bitmap and box must follow the pixels."""
+    stored = np.zeros((30, 50), dtype=bool)
+    stored[4:11, 8:20] = True
+    upright = {
+        1: stored,
+        2: np.fliplr(stored),
+        3: np.rot90(stored, 2),
+        4: np.flipud(stored),
+        5: stored.T,
+        6: np.rot90(stored, -1),
+        7: np.rot90(stored, 2).T,
+        8: np.rot90(stored, 1),
+    }[orientation]
+    size = (upright.shape[0], upright.shape[1])
+    outline = np.array([[8.0, 4.0], [20.0, 4.0], [20.0, 11.0], [8.0, 11.0]])
+    bitmap = tight_patch(stored, 0, 0)
+    assert bitmap is not None
+    for annotation in (Annotation("a", polygons=(outline,)), Annotation("a", patches=(bitmap,))):
+        assert np.array_equal(
+            frame(annotation_patch(turn_annotation(annotation, orientation, size), size), size), upright
+        )
+    box = turn_annotation(Annotation("a", box=(8.0, 4.0, 20.0, 11.0)), orientation, size).box
+    rows, columns = np.nonzero(upright)
+    assert box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_bounds_lie_around_all_parts() -> None:
+    outline = np.array([[10.5, 8.0], [40.0, 12.0], [44.0, 30.0]])
+    bitmap = Patch(2, 20, torch.ones((15, 3), dtype=torch.bool))
+    assert Annotation("a", polygons=(outline,), patches=(bitmap,)).bounds() == (2, 8, 44, 35)
+    assert Annotation("a", box=(1.0, 2.0, 3.5, 4.0)).bounds() == (1, 2, 3.5, 4)
+
+
+def test_box_only_annotations_have_nothing_else() -> None:
+    box = (0.0, 0.0, 2.0, 2.0)
+    assert Annotation("a", box=box).box_only
+    assert not Annotation("a", box=box, patches=(Patch(0, 0, torch.ones((1, 1), dtype=torch.bool)),)).box_only
+    assert not Annotation("a").box_only
+
+
+def test_masks_are_cropped_to_their_foreground() -> None:
+    mask = np.zeros((6, 8), dtype=bool)
+    assert tight_patch(mask, 0, 0) is None
+    mask[2, 3] = mask[4, 5] = True
+    patch = tight_patch(mask, 10, 20)
+    assert patch is not None
+    assert patch.window == (13, 22, 16, 25)
+    assert patch.values.tolist() == [[True, False, False], [False, False, False], [False, False, True]]
 
 
 def test_real_polygons_equal_pycocotools() -> None:

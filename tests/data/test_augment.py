@@ -1,25 +1,17 @@
 """Pixels and outlines must move together: exactly for turns and flips, closely for free turns and scales."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.data.annotation import Annotation, rasterise
 from kemr_lightning.data.augment import Augmentation
-from kemr_lightning.data.paste import CopyPaste
-from kemr_lightning.data.warp import (
-    background_level,
-    clip_polygon,
-    resize_image,
-    resize_scale,
-    warp_image,
-    warp_patch,
-    warp_polygon,
-)
-from tests.data.helpers import frame, iou
+from kemr_lightning.data.warp import background_level
+from tests.data.helpers import CLEAR, frame, iou
 
-CLEAR = {"brightness": 0, "contrast": (1, 1), "gamma": (1, 1), "shading": 0, "noise": 0, "blur_p": 0}
 SIZE = (120, 160)
 
 
@@ -43,23 +35,6 @@ def scene(seed: int, count: int = 8, size: tuple[int, int] = SIZE) -> tuple[np.n
 def bitmaps(annotations: list[Annotation], size: tuple[int, int]) -> list[Annotation]:
     patches = [rasterise(annotation.polygons, size) for annotation in annotations]
     return [Annotation("chr", patches=(patch,)) for patch in patches if patch is not None]
-
-
-SYMMETRIES = [
-    np.array(m, dtype=float) for m in ([[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, 1]], [[0, 1], [1, 0]])
-]
-
-
-@pytest.mark.parametrize("linear", SYMMETRIES)
-def test_turns_and_flips_of_images_are_exact(linear: np.ndarray) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8)
-    corner = linear @ [50, 30]
-    affine = np.concatenate([linear, np.maximum(-corner, 0)[:, None]], axis=1)
-    size = tuple(np.abs(corner).astype(int)[::-1].tolist())
-    expected = {0: image, 1: np.rot90(image), 2: np.fliplr(image), 3: image.T}[
-        next(i for i, m in enumerate(SYMMETRIES) if np.array_equal(m, linear))
-    ]
-    assert np.array_equal(warp_image(image, affine, size, 0), expected)
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -163,18 +138,6 @@ def test_outlines_beyond_the_image_are_cut_at_its_border() -> None:
     assert moved.shape == (90, 90)
 
 
-def test_clip_polygon_equals_the_raster_of_the_whole() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        polygon = np.round(rng.uniform(-20, 60, (int(rng.integers(3, 7)), 2)))
-        clipped = clip_polygon(polygon, (40, 40))
-        one, two = frame(rasterise([polygon], (40, 40)), (40, 40)), frame(rasterise([clipped], (40, 40)), (40, 40))
-        assert (one ^ two).sum() <= 12  # slanted edges are redrawn between new corners
-        if len(clipped):
-            assert clipped.min() >= 0
-            assert clipped.max() <= 40
-
-
 def test_small_images_are_padded_with_background() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(88, 93, (50, 50)).astype(np.uint8)
@@ -258,33 +221,6 @@ def test_labels_follow_and_unknown_ones_are_left_out() -> None:
     assert instances.labels.tolist() == [4, 2]
 
 
-def test_warps_agree_with_each_other() -> None:
-    affine = np.array([[0.9, -0.4, 60.0], [0.4, 0.9, -10.0]])
-    outline = np.array([[30.0, 20.0], [90.0, 30.0], [80.0, 60.0], [35.0, 50.0]])
-    patch = rasterise([outline], SIZE)
-    assert patch is not None
-    by_bitmap = frame(warp_patch(patch, affine, SIZE), SIZE)
-    by_outline = frame(rasterise([warp_polygon(outline, affine)], SIZE), SIZE)
-    by_image = warp_image(frame(patch, SIZE).astype(np.uint8) * 255, affine, SIZE, 0) >= 128
-    assert iou(by_bitmap, by_outline) > 0.97
-    assert np.array_equal(by_bitmap, by_image)
-    away = affine.copy()
-    away[:, 2] += 1000
-    assert warp_patch(patch, away, SIZE) is None
-
-
-def test_resize() -> None:
-    assert resize_scale((1024, 1280), [1280, 1024]) == 1
-    assert resize_scale((576, 768), [1280, 1024]) == pytest.approx(5 / 3)
-    assert resize_scale((2200, 3200), [1280, 1024]) == 0.4
-    assert resize_scale((10, 10), None) == 1
-    image = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
-    assert resize_image(image, 0.5).shape == (20, 30)
-    assert abs(float(resize_image(image, 0.5).mean()) - float(image.mean())) < 2
-    assert resize_image(image, 2.0).shape == (80, 120)
-    assert np.array_equal(resize_image(image, 1.0), image)
-
-
 def test_it_is_fast_enough() -> None:
     image, annotations = scene(0, count=46, size=(576, 768))
     augmentation = Augmentation((384, 384))
@@ -296,80 +232,23 @@ def test_it_is_fast_enough() -> None:
     assert (time.process_time() - start) / 10 < 0.1  # about 0.02 on a quiet core
 
 
-def paste_scene(dark: bool) -> tuple[np.ndarray, list[Annotation], np.ndarray]:
-    """Three bars that stand alone and two that cross, on a ground of 60 (or 200, the bars dark)."""
-    centres = [(40, 40), (120, 40), (40, 120), (130, 130), (130, 130)]
-    ground, level = (200, 120) if dark else (60, 110)
-    image = np.full((180, 180), ground, dtype=np.uint8)
-    annotations = []
-    for number, (x, y) in enumerate(centres):
-        half = np.array([18, 5] if number != 4 else [5, 18])
-        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half + (x, y)
-        annotations.append(Annotation("chr", polygons=(corners.astype(float),)))
-        image[frame(rasterise([corners.astype(float)], (180, 180)), (180, 180))] = level
-    return image, annotations, np.array([[1.0, 0, 0], [0, 1, 0]])
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_copies_lie_where_their_masks_say(dark: bool) -> None:
-    image, annotations, affine = paste_scene(dark)
-    ground, level = (200, 120) if dark else (60, 110)
-    added = 0
-    for seed in range(30):
-        before = image.copy()
-        laid, everything = CopyPaste(p=1, most=1, near=0)(
-            image, annotations, affine, (180, 180), np.random.default_rng(seed)
-        )
-        assert np.array_equal(image, before)
-        assert everything[:5] == annotations
-        if len(everything) == 5:
-            assert np.array_equal(laid, image)
-            continue
-        copy = frame(rasterise([clip_polygon(p, (180, 180)) for p in everything[5].polygons], (180, 180)), (180, 180))
-        changed = np.abs(laid.astype(int) - image) > abs(level - ground) * 0.3
-        if copy.sum() > 100:
-            added += 1
-            assert iou(changed, copy) > 0.8
-        alone = copy & (image == ground)
-        if alone.sum() > 100:
-            assert abs(float(np.median(laid[alone])) - level) <= 2
-        crossing = copy & (image == level)
-        if crossing.sum() > 30:
-            expected = level * level / ground if dark else 2 * level - ground
-            assert abs(float(np.median(laid[crossing])) - expected) <= 3
-    assert added >= 10
-
-
-def test_only_instances_that_stand_alone_are_copied() -> None:
-    image, annotations, affine = paste_scene(False)
-    for seed in range(20):
-        _, everything = CopyPaste(p=1, most=3)(image, annotations[3:], affine, (180, 180), np.random.default_rng(seed))
-        assert len(everything) == 2
-
-
-def test_what_a_copy_lies_on_is_not_copied_in_turn() -> None:
-    """Its cut-out would bring a piece of the copy along, without an outline."""
-    image = np.full((200, 200), 60, dtype=np.uint8)
-    image[70:130, 70:130] = 110
-    square = Annotation("chr", polygons=(np.array([[70.0, 70], [130, 70], [130, 130], [70, 130]]),))
-    for seed in range(20):
-        _, everything = CopyPaste(p=1, most=6, near=1)(
-            image, [square], np.eye(2, 3), (200, 200), np.random.default_rng(seed)
-        )
-        assert len(everything) <= 2
-
-
-def test_copies_make_overlaps_more_frequent() -> None:
-    image, annotations, _ = paste_scene(False)
-
-    def overlaps(paste: CopyPaste | None) -> int:
-        augmentation = Augmentation((160, 160), paste=paste, **CLEAR)
-        count = 0
-        for seed in range(20):
-            _, instances = augmentation(image, annotations[:3], {"chr": 1}, np.random.default_rng(seed))
-            count += int((instances.masks().sum(dim=0) > 1).sum())
-        return count
-
-    assert overlaps(None) == 0
-    assert overlaps(CopyPaste(p=1, near=1)) > 100
-    assert overlaps(CopyPaste(p=0)) == 0
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        ({"crop_size": (96,)}, "crop_size"),
+        ({"crop_size": 96}, "crop_size"),
+        ({"crop_size": (96, 0)}, "crop_size"),
+        ({"crop_size": "large"}, "crop_size"),
+        ({"scale": (0.0, 1.0)}, "scale"),
+        ({"gamma": (1.2, 0.8)}, "gamma"),
+        ({"contrast": 1.2}, "contrast"),
+        ({"focus": 1.1}, "focus"),
+        ({"blur_p": -0.1}, "blur_p"),
+        ({"rotate": -1}, "rotate"),
+        ({"noise": float("nan")}, "noise"),
+    ],
+)
+def test_wrong_settings_name_themselves(options: dict[str, Any], setting: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        Augmentation(**options)
+    assert raised.value.setting == f"augmentation.{setting}"

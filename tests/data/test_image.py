@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.data import image as image_module
 from kemr_lightning.data.image import (
     WINDOW,
     decode_mask,
@@ -17,6 +18,7 @@ from kemr_lightning.data.image import (
     read_image,
     read_image_bytes,
     read_pages,
+    shows_everywhere,
     to_intensity,
 )
 
@@ -233,3 +235,59 @@ def test_masks_are_what_is_not_zero(mode: str) -> None:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     assert np.array_equal(decode_mask(buffer.getvalue()), mask)
+
+
+def test_deep_colour_is_luma_before_it_is_scaled() -> None:
+    colour = np.random.default_rng(6).integers(0, 4000, (40, 50, 3)).astype(np.uint16)
+    grey = colour @ np.array([0.299, 0.587, 0.114])
+    pixels, window = expected_window(grey)
+    image = to_intensity(colour)
+    assert image.window == pytest.approx(window)
+    assert np.abs(image.pixels.astype(int) - pixels).max() <= 1
+
+
+def test_large_images_are_converted_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = sixteen_bit()
+    colour = np.random.default_rng(6).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    at_once = [to_intensity(array).pixels for array in (deep, colour, colour.astype(np.uint16))]
+    monkeypatch.setattr(image_module, "_STRIP", 50 * 7)  # seven rows at a time
+    for array, expected in zip((deep, colour, colour.astype(np.uint16)), at_once, strict=True):
+        assert np.array_equal(to_intensity(array).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "shown"),
+    [
+        ("a.png", "L", True),
+        ("a.png", "RGB", True),
+        ("a.png", "RGBA", True),
+        ("a.png", "1", True),
+        ("a.png", "P", True),
+        ("a.jpg", "L", True),
+        ("a.tif", "L", True),
+        ("a.png", "I;16", False),
+        ("a.tif", "I;16", False),
+        ("a.tif", "P", False),
+        ("a.bmp", "P", False),
+        ("a.jpg", "CMYK", False),
+        ("a.tif", "F", False),
+    ],
+)
+def test_files_that_viewers_agree_on(tmp_path: Path, grey: np.ndarray, name: str, mode: str, shown: bool) -> None:
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    if mode == "P":
+        image.putpalette([level * 7 % 256 for level in range(768)])  # a grey one would be read as no palette at all
+    image.save(tmp_path / name)
+    assert shows_everywhere(tmp_path / name) == shown
+
+
+def test_turned_tiffs_and_broken_files_are_not_shown_everywhere(tmp_path: Path, grey: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).save(tmp_path / "turned.tif", exif=exif)
+    Image.fromarray(grey).save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert not shows_everywhere(tmp_path / "turned.tif")
+    assert shows_everywhere(tmp_path / "turned.jpg")
+    assert not shows_everywhere(tmp_path / "broken.png")
+    assert not shows_everywhere(tmp_path / "missing.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,30 @@ def test_a_state_of_another_epoch_skips_nothing() -> None:
     loader.load_state_dict({"epoch": 0, "batches": 3})
     assert [sample.name for batch in loader for sample in batch] == everything
     assert loader.state_dict() == {"epoch": 1, "batches": 5}
+
+
+def names(batches: Iterable[list[Sample]]) -> list[str]:
+    return [sample.name for batch in batches for sample in batch]
+
+
+@pytest.mark.parametrize(("length", "batches"), [(11, [2] * 5), (10, [2] * 5), (1, [1])])
+def test_incomplete_batches_are_dropped_unless_there_is_no_other(length: int, batches: list[int]) -> None:
+    loader = TrainingLoader(Names(), EpochSampler(length, seed=0), BATCH)
+    assert [len(batch) for batch in loader] == batches
+    assert len(loader) == len(batches)
+
+
+def test_every_image_is_evaluated_once_and_alone() -> None:
+    loaders = [evaluation_loader(Names(), 7, Share(rank, 3)) for rank in range(3)]
+    assert all(len(batch) == 1 for loader in loaders for batch in loader)
+    assert names(loaders[1]) == ["1", "4"]
+    assert sorted(name for loader in loaders for name in names(loader)) == [str(number) for number in range(7)]
+
+
+def test_a_state_is_used_once() -> None:
+    loader = TrainingLoader(Names(), EpochSampler(LENGTH, seed=3), BATCH)
+    everything = names(loader)
+    loader.load_state_dict({"epoch": 0, "batches": 3})
+    assert names(loader) == everything[6:]
+    assert loader.state_dict() == {"epoch": 0, "batches": 5}
+    assert names(loader) == everything

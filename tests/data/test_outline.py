@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from kemr_lightning.data.outline import mask_polygons, pixel_edges
+from kemr_lightning.data.outline import corners_of, join_holes, mask_polygons, pixel_edges
 from tests.data.helpers import blob, iou
 
 
@@ -58,3 +58,32 @@ def test_smooth_shapes_need_few_corners() -> None:
     (polygon,) = mask_polygons(disc)
     assert len(polygon) < 60
     assert iou(back([polygon], disc.shape), disc) >= 0.99
+
+
+def test_pixel_edges_by_hand() -> None:
+    ring = np.ones((3, 3), dtype=bool)
+    ring[1, 1] = False
+    outer, hole = pixel_edges(ring)
+    assert len(outer) == 12
+    assert sorted(corners_of(outer).tolist()) == [[0, 0], [0, 3], [3, 0], [3, 3]]
+    assert sorted(hole.tolist()) == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    # The mask lies on the right-hand side (y points down): the signed area is positive, that of holes negative.
+    assert signed_area(outer) == 9
+    assert signed_area(hole) == -1
+
+
+def signed_area(loop: np.ndarray) -> float:
+    following = np.roll(loop, -1, axis=0)
+    return float((loop[:, 0] * following[:, 1] - loop[:, 1] * following[:, 0]).sum() / 2)
+
+
+def test_holes_are_joined_by_a_seam_from_the_nearest_corner() -> None:
+    outer = np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 9.0], [0.0, 9.0]])
+    hole = np.array([[2.0, 3.0], [2.0, 6.0], [6.0, 6.0], [6.0, 3.0]])
+    joined = join_holes(outer, [hole])
+    assert joined.tolist() == [
+        *[[0, 0], [2, 3], [2, 6], [6, 6], [6, 3], [2, 3], [0, 0]],
+        *[[9, 0], [9, 9], [0, 9]],
+    ]
+    assert abs(signed_area(joined)) == 81 - 12
+    assert join_holes(outer, []) is outer

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
+import lightning.pytorch as pl
 import pytest
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
 
 
@@ -58,5 +62,31 @@ def test_other_epochs_leave_out_other_images() -> None:
 
 
 def test_too_few_samples_for_the_processes_are_told() -> None:
-    with pytest.raises(UserError, match=r"data\.epoch_samples"):
+    with pytest.raises(
+        SettingError, match=r"^epoch_samples=null makes an epoch of 3 .* \(4\)\. Give at least 4"
+    ) as raised:
         EpochSampler(3, 0, share=Share(0, 4))
+    assert raised.value.setting == "epoch_samples"
+    with pytest.raises(SettingError, match=r"^epoch_samples=0 "):
+        EpochSampler(3, 0, samples=0)
+    assert len(EpochSampler(3, 0, samples=4, share=Share(3, 4))) == 1
+
+
+def test_orders_follow_the_seed() -> None:
+    first, second, third = (list(EpochSampler(20, seed)) for seed in (1, 1, 2))
+    assert first == second != third
+    assert {index for index, _ in first} == set(range(20))
+
+
+def test_skipping_leaves_out_the_first_samples_of_each_process() -> None:
+    for share in (Share(), Share(1, 3)):
+        sampler = EpochSampler(12, seed=4, share=share)
+        everything = list(sampler)
+        sampler.skip = 2
+        assert list(sampler) == everything[2:]
+
+
+def test_the_share_is_the_trainer_s() -> None:
+    trainer = cast(pl.Trainer, SimpleNamespace(global_rank=2, world_size=5))
+    assert Share.under(trainer) == Share(2, 5)
+    assert Share.under(None) == Share(0, 1)

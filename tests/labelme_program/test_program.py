@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from kemr_lightning.data.labelme import read_labelme
-from kemr_lightning.prediction.image_files import WriterOptions
+from kemr_lightning.prediction.settings import PredictSettings
 from tests.conftest import write_image
 from tests.data.helpers import iou
 from tests.prediction.helpers import predict_folder
@@ -50,7 +50,7 @@ def test_a_shape_is_moved_and_everything_else_stays(tmp_path: Path, shape_type: 
     root = tmp_path / "in"
     for index in range(3):
         write_image(root, f"image_{index}", seed=index, annotated=False)
-    predict_folder(root, tmp_path / "run", WriterOptions(expected=40, shape_type=shape_type))
+    predict_folder(root, tmp_path / "run", PredictSettings(expected=40, shape_type=shape_type))
     folder = tmp_path / "run" / "labelme"
     before = json.loads((folder / "image_1.json").read_text())
     masks = read_labelme(folder / "image_1.json").instances.masks().numpy()

@@ -1,17 +1,21 @@
-"""Small images with bright rods, exact masks, and predictions that are blurred and a pixel too large."""
+"""Small images of bright rods with exact masks, predictions that are blurred and a pixel too large; experiences."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.learning.examples import Case
+from kemr_lightning.learning.cases import Case
+from kemr_lightning.refinement.experiences import Experiences
+from kemr_lightning.refinement.states import STATE_NAMES
 
 
 def rods(seed: int, count: int = 6, dilate: int = 1) -> Case:
-    """One image of ``count`` rods in a row, each predicted by its mask dilated and blurred."""
+    """One image with ``count`` rods in a row. The prediction of each is its mask, dilated and blurred."""
     rng = np.random.default_rng(seed)
     height, width = 40, 22 * count
     image = rng.normal(30, 4, (height, width))
@@ -32,3 +36,19 @@ def rods(seed: int, count: int = 6, dilate: int = 1) -> Case:
     pixels = torch.from_numpy(np.clip(gaussian_filter(image, 0.5), 0, 255).astype(np.uint8))
     initial = Instances((height, width), boxes, torch.linspace(0.9, 0.6, count), ones, found)
     return Case(pixels, initial, Instances((height, width), boxes, torch.ones(count), ones, truth), seed)
+
+
+def by_heart(case: Case) -> Case:
+    """The same image with almost the annotated masks, as predicted by a model that knows its images by heart."""
+    patches = [Patch(patch.x0, patch.y0, patch.values.float() * 0.98 + 0.01) for patch in case.truth.patches or []]
+    initial = replace(case.initial, boxes=case.truth.boxes, patches=patches)
+    return replace(case, initial=initial)
+
+
+def experiences(count: int) -> Experiences:
+    """State 0 rises from 0 to 1; all other states are 0. The upper half gains 0.1 and the lower half loses 0.1."""
+    states = torch.zeros(count, len(STATE_NAMES))
+    states[:, 0] = torch.linspace(0, 1, count)
+    before = torch.full((count,), 0.5)
+    after = torch.where(torch.arange(count) < count // 2, 0.4, 0.6)
+    return Experiences(states, torch.ones(count, dtype=torch.int64), before, after, torch.arange(count))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from typing import Any
+
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from kemr_lightning.core.instances import Instances, Patch
+
+Images = list[tuple[Instances, Instances]]
+"""Predictions and annotations of images 1, 2, ..."""
 
 
 def rod(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -58,3 +68,57 @@ def scene(
     predictions = instances(found, size, found_labels, scores)
     predictions.boxes = predictions.boxes + torch.from_numpy(rng.normal(0, 0.7, (len(found), 4))).float()
     return predictions, instances(truth, size, labels, [1.0] * count)
+
+
+def boxes_only(instances: Instances) -> Instances:
+    return Instances(instances.image_size, instances.boxes, instances.scores, instances.labels, None)
+
+
+def square(x: int, y: int, side: int = 10) -> tuple[list[float], Patch]:
+    return [x, y, x + side, y + side], Patch(x, y, torch.ones((side, side), dtype=torch.bool))
+
+
+def of_squares(*items: tuple[int, int, float, int]) -> Instances:
+    """Squares of 10 x 10 pixels on an image of 50 x 50: ``(x, y, score, label)``."""
+    made = [square(x, y) for x, y, _, _ in items]
+    return Instances(
+        (50, 50),
+        torch.tensor([box for box, _ in made], dtype=torch.float32).reshape(-1, 4),
+        torch.tensor([score for _, _, score, _ in items], dtype=torch.float32),
+        torch.tensor([label for *_, label in items], dtype=torch.int64),
+        [p for _, p in made],
+    )
+
+
+def reference(images: Images, kind: str, boxes_only: bool = False) -> COCOeval:
+    """pycocotools on full frames, knowing nothing of the package's records."""
+    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    results = []
+    labels = {int(v) for pair in images for side in pair for v in side.labels}
+    truth["categories"] = [{"id": v, "name": str(v)} for v in labels]
+    for image_id, (predictions, target) in enumerate(images, 1):
+        height, width = target.image_size
+        truth["images"].append({"id": image_id, "height": height, "width": width})
+        for which, side in (("t", target), ("p", predictions)):
+            frames = side.masks().numpy() if not boxes_only else [None] * len(side)
+            for frame, box, score, label in zip(
+                frames, side.boxes.double().tolist(), side.scores.double().tolist(), side.labels.tolist(), strict=True
+            ):
+                x0, y0, x1, y1 = box
+                one = {"image_id": image_id, "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
+                one["area"] = (x1 - x0) * (y1 - y0) if frame is None else int(frame.sum())
+                if frame is not None:
+                    one["segmentation"] = coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))
+                if which == "t":
+                    truth["annotations"].append({"id": len(truth["annotations"]) + 1, **one})
+                else:
+                    results.append({**one, "score": score})
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation

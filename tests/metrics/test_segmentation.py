@@ -1,59 +1,18 @@
-"""COCO AP against pycocotools, Instance Accuracy by hand, and the metric as a torchmetrics.Metric."""
+"""The figures against pycocotools, Instance Accuracy by hand, and the metric as a torchmetrics.Metric."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from kemr_lightning.core.instances import Instances, Patch
+from kemr_lightning.core.errors import SettingError
+from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
-from tests.metrics.helpers import scene
-
-Images = list[tuple[Instances, Instances]]
-
-
-def reference(images: Images, kind: str, boxes_only: bool = False) -> COCOeval:
-    """pycocotools on full frames, knowing nothing of the package's records."""
-    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
-    results = []
-    labels = {int(v) for pair in images for side in pair for v in side.labels}
-    truth["categories"] = [{"id": v, "name": str(v)} for v in labels]
-    for image_id, (predictions, target) in enumerate(images, 1):
-        height, width = target.image_size
-        truth["images"].append({"id": image_id, "height": height, "width": width})
-        for which, side in (("t", target), ("p", predictions)):
-            frames = side.masks().numpy() if not boxes_only else [None] * len(side)
-            for frame, box, score, label in zip(
-                frames, side.boxes.double().tolist(), side.scores.double().tolist(), side.labels.tolist(), strict=True
-            ):
-                x0, y0, x1, y1 = box
-                one = {"image_id": image_id, "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
-                one["area"] = (x1 - x0) * (y1 - y0) if frame is None else int(frame.sum())
-                if frame is not None:
-                    one["segmentation"] = coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))
-                if which == "t":
-                    truth["annotations"].append({"id": len(truth["annotations"]) + 1, **one})
-                else:
-                    results.append({**one, "score": score})
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(results), kind)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+from tests.metrics.helpers import Images, boxes_only, of_squares, reference, scene
 
 
 def fill(
@@ -77,19 +36,10 @@ def test_ap_equals_pycocotools(seed: int, classes: int) -> None:
         assert float(figures[name]) == pytest.approx(100 * value, abs=1e-9), name
 
 
-def test_more_than_100_predictions_an_image_are_cut_as_coco_cuts_them() -> None:
-    rng = np.random.default_rng(3)
-    predictions, target = scene(rng, count=60)
-    images = [(predictions[torch.arange(len(predictions)).repeat(3)], target)]
-    assert len(images[0][0]) > 100
-    figures = fill(InstanceSegmentationMetric(), images).compute()
-    assert float(figures["MaskAP"]) == pytest.approx(100 * reference(images, "segm").stats[0], abs=1e-9)
-
-
 def test_extended_figures_equal_pycocotools() -> None:
     rng = np.random.default_rng(11)
     images = [scene(rng, classes=3) for _ in range(8)]
-    found = fill(InstanceSegmentationMetric(), images).extended()
+    found = extended_figures(fill(InstanceSegmentationMetric(), images).records())
     evaluation = reference(images, "segm")
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     for index, iou in enumerate(range(50, 100, 5)):
@@ -129,21 +79,6 @@ def test_figures_of_each_class_by_hand() -> None:
     assert float(metric.compute()["MaskAP"]) == pytest.approx(mean)
 
 
-def square(x: int, y: int, side: int = 10) -> tuple[list[float], Patch]:
-    return [x, y, x + side, y + side], Patch(x, y, torch.ones((side, side), dtype=torch.bool))
-
-
-def of_squares(*items: tuple[int, int, float, int]) -> Instances:
-    made = [square(x, y) for x, y, _, _ in items]
-    return Instances(
-        (50, 50),
-        torch.tensor([box for box, _ in made], dtype=torch.float32).reshape(-1, 4),
-        torch.tensor([score for _, _, score, _ in items], dtype=torch.float32),
-        torch.tensor([label for *_, label in items], dtype=torch.int64),
-        [p for _, p in made],
-    )
-
-
 def test_instance_accuracy_by_hand() -> None:
     target = of_squares((0, 0, 1, 1), (20, 0, 1, 1), (0, 20, 1, 2), (20, 20, 1, 1))
     predictions = of_squares(
@@ -178,11 +113,7 @@ def test_without_annotations_nan_and_without_predictions_zero() -> None:
     missed = InstanceSegmentationMetric()
     missed.update([of_squares()], [of_squares((0, 0, 1, 1))], [1])
     assert all(float(v) == 0 for v in missed.compute().values())
-    assert missed.extended()["mask"]["AP85"] == 0
-
-
-def boxes_only(instances: Instances) -> Instances:
-    return Instances(instances.image_size, instances.boxes, instances.scores, instances.labels, None)
+    assert extended_figures(missed.records())["mask"]["AP85"] == 0
 
 
 def test_box_only_annotations_score_boxes() -> None:
@@ -196,7 +127,7 @@ def test_box_only_annotations_score_boxes() -> None:
     assert float(figures["AP75"]) == pytest.approx(100 * expected[2], abs=1e-9)
     assert np.isnan(float(figures["MaskAP"]))
     assert 0 < float(figures["IA"]) <= 100
-    extended = metric.extended()
+    extended = extended_figures(metric.records())
     assert "mask" not in extended
     for row in extended["per_class"].values():
         assert np.isnan(row["MaskAP"])
@@ -221,11 +152,34 @@ def test_an_image_seen_twice_counts_once_and_reset_forgets() -> None:
     assert twice.records() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ia_score", -0.1),
+        ("ia_score", 1.5),
+        ("ia_score", None),
+        ("ia_iou", 0),
+        ("ia_iou", 2),
+        ("threshold", float("nan")),
+    ],
+)
+def test_a_threshold_out_of_range_is_a_wrong_setting(name: str, value: float) -> None:
+    with pytest.raises(SettingError, match=r"Choose one, such as 0\.5$") as caught:
+        InstanceSegmentationMetric(**{name: value})
+    assert caught.value.setting == name
+
+
+def test_thresholds_may_lie_at_the_ends_of_their_ranges() -> None:
+    metric = InstanceSegmentationMetric(ia_score=0, ia_iou=1, threshold=1)
+    metric.update([of_squares((0, 0, 0.0, 1), (20, 0, 0.0, 1))], [of_squares((0, 0, 1, 1), (21, 0, 1, 1))], [1])
+    assert float(metric.compute()["IA"]) == 50  # IoU 1 and 9 / 11
+
+
 def test_counts_of_predictions() -> None:
     metric = InstanceSegmentationMetric()
     metric.update([of_squares((0, 0, 0.9, 1), (0, 0, 0.1, 1))], [of_squares((0, 0, 1, 1), (20, 0, 1, 1))], [1])
     metric.update([of_squares((0, 0, 0.9, 1), (9, 0, 0.5, 1))], [of_squares((0, 0, 1, 1))], [2])
-    assert metric.extended()["count"] == {"mean_absolute_difference": 1.0, "mean_difference": 0.0}
+    assert extended_figures(metric.records())["count"] == {"mean_absolute_difference": 1.0, "mean_difference": 0.0}
 
 
 def _worker(rank: int, folder: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.output.drawing import COLOURS
 from kemr_lightning.output.mask_figures import contours, mask_picture
@@ -45,7 +46,7 @@ def test_a_picture_shows_all_three_colours(tmp_path: Path, refine: bool) -> None
     items, found = samples(1)
     initial = found[1]
     refined = eroding(items[0].image, initial) if refine else None
-    mask_picture(items[0], initial, refined, tmp_path / "a.png", score=0.0, details=2)
+    mask_picture(items[0], Prediction(initial, refined), tmp_path / "a.png", score=0.0, details=2)
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     for name, colour in COLOURS.items():
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
@@ -55,5 +56,5 @@ def test_a_picture_shows_all_three_colours(tmp_path: Path, refine: bool) -> None
 
 def test_a_picture_without_annotations_or_instances(tmp_path: Path) -> None:
     image = torch.zeros((20, 30), dtype=torch.uint8)
-    mask_picture(Sample(image, "x.png", 1), Instances.empty((20, 30)), None, tmp_path / "a.png")
+    mask_picture(Sample(image, "x.png", 1), Prediction(Instances.empty((20, 30)), None), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 0

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import match
 from kemr_lightning.metrics.records import record
@@ -47,7 +48,7 @@ def test_layers_of_an_image(refine: bool) -> None:
     items, found = samples(1, seed=4)
     sample, initial = items[0], found[1]
     refined = eroding(sample.image, initial) if refine else None
-    image = layered_image(sample, initial, refined, score=0.3)
+    image = layered_image(sample, Prediction(initial, refined), score=0.3)
     masks, boxes = layers(image)
     assert set(masks) == {"ground truth", "initial"} | ({"refined"} if refine else set())
     assert all(mask.shape == sample.image_size for mask in masks.values())
@@ -66,14 +67,14 @@ def test_images_with_boxes_only_without_annotations_without_anything() -> None:
     sample, initial = items[0], found[1]
     assert sample.instances is not None
     sample.instances.patches = None
-    masks, boxes = layers(layered_image(sample, initial, None, score=0.0))
+    masks, boxes = layers(layered_image(sample, Prediction(initial, None), score=0.0))
     assert set(masks) == {"initial"}
     assert {CLASSES[entry["class_id"]] for entry in boxes["ground truth"]} <= {"found", "missed"}
-    masks, boxes = layers(layered_image(Sample(sample.image, "x.png", 1), initial, None, score=0.0))
+    masks, boxes = layers(layered_image(Sample(sample.image, "x.png", 1), Prediction(initial, None), score=0.0))
     assert set(masks) == {"initial"}
     assert {CLASSES[entry["class_id"]] for entry in boxes["predicted"]} == {"found"}
     nothing = Instances.empty(sample.image_size)
-    masks, boxes = layers(layered_image(Sample(sample.image, "x.png", 1, nothing), nothing, nothing))
+    masks, boxes = layers(layered_image(Sample(sample.image, "x.png", 1, nothing), Prediction(nothing, nothing)))
     assert set(masks) == {"ground truth", "initial", "refined"}
     assert not any(mask.any() for mask in masks.values())
     assert boxes == {"ground truth": [], "predicted": []}

@@ -1,4 +1,4 @@
-"""A W&B run is what was asked for or something less, said in one line, and never a question or a wait."""
+"""A W&B run has the mode that was asked for or a lesser one, says so in one line, and never asks or waits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.output import wandb_run
-from kemr_lightning.output.wandb_run import RunLogger, finish_run, log_files, reachable, wanted_mode
+from kemr_lightning.output.wandb_run import (
+    RunLogger,
+    attempt,
+    finish_run,
+    log_checkpoint,
+    log_files,
+    reachable,
+    run_of,
+    wanted_mode,
+)
 from tests.conftest import CONF
 from tests.helpers import read_run
 
@@ -45,14 +56,14 @@ def test_mode(offline: bool | None, variable: str | None, expected: str) -> None
     assert wanted_mode(offline, {} if variable is None else {"WANDB_MODE": variable}) == expected
 
 
-def test_an_unknown_mode_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(UserError, match="WANDB_MODE=sometimes"):
         RunLogger()
 
 
 def test_two_runs_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its own id, folder and artifacts, and nothing of it is left in the environment."""
+    """Each has its own id, folder and artifacts, and leaves nothing in the environment."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     file = tmp_path / "file.txt"
@@ -177,7 +188,7 @@ print(f"offline {run.offline}, terminal {sys.stdin.isatty()}, {time.monotonic() 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_without_a_key_nothing_is_asked(tmp_path: Path, terminal: bool) -> None:
-    """As a process of its own, whose input is a terminal that never answers, or none."""
+    """In a process of its own, whose input is a terminal that never answers, or no terminal."""
     hidden = {"WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "WANDB_MODE": "online"}
@@ -199,3 +210,38 @@ def test_without_a_key_nothing_is_asked(tmp_path: Path, terminal: bool) -> None:
     assert f"offline True, terminal {terminal}" in said
     assert said.count("there is no API key for") == 1
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+class Experiment:
+    """A run that keeps what it is given."""
+
+    id = "abc"
+
+    def __init__(self) -> None:
+        self.artifacts: list[Any] = []
+
+    def log_artifact(self, artifact: Any) -> None:
+        self.artifacts.append(artifact)
+
+
+@pytest.mark.parametrize("log_model", [True, False])
+def test_a_checkpoint_is_an_artifact_if_checkpoints_are_asked_for(tmp_path: Path, log_model: bool) -> None:
+    run, file = Experiment(), tmp_path / "best.ckpt"
+    file.write_bytes(b"weights")
+    logger = RunLogger(offline=True, project="test", save_dir=tmp_path, log_model=log_model, experiment=run)
+    trainer = SimpleNamespace(loggers=[object(), logger], is_global_zero=True)
+    log_checkpoint(trainer, file)  # type: ignore[arg-type]
+    assert [(each.name, each.type, set(each.manifest.entries)) for each in run.artifacts] == [
+        ("model-abc", "model", {"best.ckpt"})
+    ] * log_model
+    assert run_of(trainer) is run  # type: ignore[arg-type]
+    assert run_of(SimpleNamespace(loggers=[object()])) is None  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_logged_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise OSError("disk full")
+
+    attempt(broken)
+    assert "W&B could not log something" in caplog.text
+    assert "disk full" in caplog.text

@@ -7,9 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+import kemr_lightning
 from kemr_lightning.core.instances import Instances, Sample
+from kemr_lightning.prediction import inference
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.tiling import Tiling
+from kemr_lightning.refinement import CRFParams, Refiner
+from kemr_lightning.refinement.actions import Action
+from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
+from kemr_lightning.refinement.knowledge import Knowledge
 from tests.conftest import rods
 from tests.prediction.helpers import BrightModule, bright_parts, grow
 
@@ -44,6 +50,7 @@ def test_initial_and_refined_instances() -> None:
     image = torch.from_numpy(rods(1)[0])
     plain, refined = model()(image), model(refiner=grow)(image)
     assert plain.refined is None
+    assert plain.cut is None
     assert plain.final is plain.initial
     assert refined.final is refined.refined
     assert same(refined.initial, plain.initial)
@@ -61,24 +68,6 @@ def test_large_images_are_cut_and_put_together() -> None:
     assert same(refined, found)
 
 
-class Limited:
-    """A detector that says how much it gives at most."""
-
-    def __init__(self, most: int) -> None:
-        self.max_detections = most
-
-
-class LimitedModule(BrightModule):
-    """Finds bright parts, the best few of each image."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.detector = Limited(most)  # type: ignore[assignment]
-
-    def find(self, batch: list[Sample]) -> list[Instances]:
-        return [found[: self.detector.max_detections] for found in super().find(batch)]  # type: ignore[attr-defined]
-
-
 def test_the_limit_is_told_where_it_costs_something(caplog: pytest.LogCaptureFixture) -> None:
     image = torch.from_numpy(np.tile(rods(3)[0], (3, 3)))  # 96 x 128 pixels with 4 rods, nine times
     single = rods(3)[0]
@@ -86,7 +75,7 @@ def test_the_limit_is_told_where_it_costs_something(caplog: pytest.LogCaptureFix
 
     def told(most: int, tiling: Tiling | None, *names: str) -> list[str]:
         caplog.clear()
-        limited = Model(LimitedModule(most), None, tiling)  # type: ignore[arg-type]
+        limited = Model(BrightModule(most), None, tiling)  # type: ignore[arg-type]
         for name in names:
             limited(image, name)
         return [record.getMessage() for record in caplog.records]
@@ -94,13 +83,13 @@ def test_the_limit_is_told_where_it_costs_something(caplog: pytest.LogCaptureFix
     # Scores fall from 0.98 to 0.4, so that what is left out of half is likely: each image is named.
     for lines in (told(9, None, "a.png", "b.png"), told(2, Tiling(128, 64), "a.png", "b.png")):
         assert [line.split(":")[0] for line in lines] == ["a.png", "b.png"]
-        assert "predict.tile" in lines[0]
+        assert "Smaller tiles" in lines[0]
     # Tiles that are full and cut further show everything in the end.
     assert told(3 * parts, Tiling(256, 48), "a.png") == []
 
 
 def test_a_limit_of_unlikely_detections_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    class Unsure(LimitedModule):
+    class Unsure(BrightModule):
         def find(self, batch: list[Sample]) -> list[Instances]:
             (found,) = super().find(batch)
             found.scores = found.scores * 0.2
@@ -111,20 +100,46 @@ def test_a_limit_of_unlikely_detections_is_told_once(caplog: pytest.LogCaptureFi
         limited(torch.from_numpy(rods(3)[0]), name)
     (record,) = caplog.records
     assert record.getMessage().startswith("a.png: the model has given as many detections as it can (1)")
-    assert "predict.tile" not in record.getMessage()
+    assert "Smaller tiles" not in record.getMessage()
 
 
 def test_models_with_an_input_size_see_images_whole() -> None:
     module = BrightModule()
     assert usual_tiling(module) == Tiling()  # type: ignore[arg-type]
-    module.input_size = [1280, 1024]  # type: ignore[assignment]
+    module.input_size = [1280, 1024]
     assert usual_tiling(module) is None  # type: ignore[arg-type]
+
+
+class LookingModule(BrightModule):
+    """Remembers how many views were asked for."""
+
+    views = 1
+
+    def look_in(self, views: int) -> None:
+        self.views = views
+
+
+def test_load_chooses_the_refiner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(inference, "load_module", lambda _: LookingModule())
+    params = CRFParams(sigma_alpha=4, sigma_beta=20, sigma_gamma=2, w1=2, w2=1, iterations=3)
+    usual = kemr_lightning.load("x.ckpt")
+    assert isinstance(usual.refiner, Refiner)
+    assert usual.refiner.params == CRFParams()
+    assert usual.tiling == Tiling()
+    assert kemr_lightning.load("x.ckpt", refine=None).refiner is None
+    chosen = kemr_lightning.load("x.ckpt", refine=params, views=4)
+    assert isinstance(chosen.refiner, Refiner)
+    assert chosen.refiner.params == params
+    assert chosen.module.views == 4
+    known = Knowledge((Action("small", params, evidence=False),))
+    known.save(tmp_path / "knowledge.safetensors")
+    knowing = kemr_lightning.load("x.ckpt", tmp_path / "knowledge.safetensors", refine=None)
+    assert isinstance(knowing.refiner, KnowingRefiner)
+    assert knowing.refiner.knowledge.actions == known.actions
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (40, 33)])
 def test_small_images(trained: Path, size: tuple[int, int]) -> None:
-    import kemr_lightning
-
     loaded = kemr_lightning.load(trained / "checkpoints" / "best.ckpt")
     found = loaded.predict(np.full(size, 100, np.uint8))
     assert found.image_size == size

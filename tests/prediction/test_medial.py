@@ -5,21 +5,12 @@ import pytest
 from scipy import ndimage
 
 from kemr_lightning.prediction.medial import medial_axis, resample
-
-
-def rod(length: float, width: float, degrees: float, size: int = 120) -> np.ndarray:
-    """A rod with round ends (its length includes them), finely sampled."""
-    y, x = np.mgrid[:size, :size] + 0.5
-    angle = np.deg2rad(degrees)
-    u = (x - size / 2) * np.cos(angle) + (y - size / 2) * np.sin(angle)
-    v = (y - size / 2) * np.cos(angle) - (x - size / 2) * np.sin(angle)
-    beyond = np.maximum(np.abs(u) - (length - width) / 2, 0)
-    return np.hypot(beyond, v) <= width / 2
+from tests.prediction.helpers import round_rod
 
 
 @pytest.mark.parametrize("degrees", [0, 17, 45, 90, 133])
 def test_length_width_and_direction_of_rods(degrees: float) -> None:
-    mask = rod(80, 14, degrees)
+    mask = round_rod(80, 14, degrees)
     axis = medial_axis(mask, np.zeros(mask.shape, np.uint8))
     assert axis.length == pytest.approx(80, abs=2.5)
     # The round ends take away (1 - pi/4) of a square of one width.
@@ -39,7 +30,7 @@ def test_a_bent_chromosome_is_measured_along_its_bend() -> None:
 
 
 def test_bands_are_found_where_they_are() -> None:
-    mask = rod(90, 12, 30)
+    mask = round_rod(90, 12, 30)
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
     angle = np.deg2rad(30)
     along = (x - 60) * np.cos(angle) + (y - 60) * np.sin(angle)
@@ -54,7 +45,7 @@ def test_bands_are_found_where_they_are() -> None:
 
 
 def test_spurs_and_second_parts_do_not_count() -> None:
-    mask = rod(80, 12, 0)
+    mask = round_rod(80, 12, 0)
     mask[52:54, 50:52] = True  # a bump
     mask[10:13, 10:13] = True  # a crumb
     axis = medial_axis(mask, np.zeros(mask.shape, np.uint8))

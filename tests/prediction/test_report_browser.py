@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kemr_lightning.prediction.run_files import Failure
+from kemr_lightning.prediction.result import Failure
 from tests.conftest import write_image
 from tests.prediction.helpers import predict_folder
 

@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances
-from kemr_lightning.prediction.review import DISAGREEMENT, Facts, facts, overlap, review, solidity
+from kemr_lightning.prediction.review import (
+    DISAGREEMENT,
+    InstanceFacts,
+    instance_facts,
+    patch_iou,
+    review_image,
+    solidity,
+)
 from tests.metrics.helpers import instances, patch
 
 
-def usual(count: int = 46, **changes: object) -> Facts:
+def usual(count: int = 46, **changes: object) -> InstanceFacts:
     """An image nothing is remarkable about."""
     values: dict[str, object] = {
         "scores": [0.95] * count,
@@ -22,10 +30,10 @@ def usual(count: int = 46, **changes: object) -> Facts:
         "cut": [False] * count,
         "left_out": [0.1, 0.06],
     }
-    return Facts(**{**values, **changes})  # type: ignore[arg-type]
+    return InstanceFacts(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def changed(name: str, value: object, positions: tuple[int, ...] = (3,)) -> Facts:
+def changed(name: str, value: object, positions: tuple[int, ...] = (3,)) -> InstanceFacts:
     values = list(getattr(usual(), name))
     for position in positions:
         values[position] = value
@@ -33,7 +41,7 @@ def changed(name: str, value: object, positions: tuple[int, ...] = (3,)) -> Fact
 
 
 def test_nothing_remarkable_scores_nothing() -> None:
-    result = review(usual(), 46)
+    result = review_image(usual(), 46)
     assert result.score == 0
     assert result.reasons == []
     assert not any(result.marks)
@@ -53,8 +61,8 @@ def test_nothing_remarkable_scores_nothing() -> None:
         (changed("border", True), "1 at the image's border", None),
     ],
 )
-def test_each_reason(found: Facts, reason: str, mark: str | None) -> None:
-    result = review(found, 46)
+def test_each_reason(found: InstanceFacts, reason: str, mark: str | None) -> None:
+    result = review_image(found, 46)
     assert result.reasons == [reason]
     assert 0 < result.score < 50
     assert [index for index, marks in enumerate(result.marks) if marks] == ([3] if mark else [])
@@ -65,29 +73,29 @@ def test_each_reason(found: Facts, reason: str, mark: str | None) -> None:
 def test_crossing_chromosomes_taken_for_one_are_large_and_ragged() -> None:
     areas, solid = list(usual().areas), list(usual().solidity)
     areas[3], solid[3] = 700, 0.4
-    assert review(usual(areas=areas, solidity=solid), 46).reasons == ["1 as large as two"]
+    assert review_image(usual(areas=areas, solidity=solid), 46).reasons == ["1 as large as two"]
     # The largest chromosome alone, bent or not, is no such case ...
     solid[3] = 0.8
-    assert review(usual(areas=areas, solidity=solid), 46).reasons == []
+    assert review_image(usual(areas=areas, solidity=solid), 46).reasons == []
     # ... nor is a bent small one.
     areas[3], solid[3] = 300, 0.4
-    assert review(usual(areas=areas, solidity=solid), 46).reasons == []
+    assert review_image(usual(areas=areas, solidity=solid), 46).reasons == []
 
 
 def test_counts_can_be_left_aside() -> None:
-    assert review(usual(30), None).score == 0
-    assert review(usual(0), 46).reasons == ["0 instead of 46"]
+    assert review_image(usual(30), None).score == 0
+    assert review_image(usual(0), 46).reasons == ["0 instead of 46"]
 
 
 def test_the_score_grows_with_what_is_wrong_and_stays_below_100() -> None:
-    scores = [review(changed("scores", 0.55, tuple(range(count))), 46).score for count in (1, 3, 10, 46)]
+    scores = [review_image(changed("scores", 0.55, tuple(range(count))), 46).score for count in (1, 3, 10, 46)]
     assert scores == sorted(scores)
     assert len(set(scores)) == 4
     everything = usual(
         20, scores=[0.5] * 20, twin=[1] * 20, cut=[True] * 20, stability=[0.1] * 20, disagreement=[0.4] * 20
     )
-    assert 95 < review(everything, 46).score <= 100
-    reasons = review(everything, 46).reasons
+    assert 95 < review_image(everything, 46).score <= 100
+    reasons = review_image(everything, 46).reasons
     assert len(reasons) == 6
 
 
@@ -102,7 +110,8 @@ def test_facts_of_known_masks() -> None:
     final = instances([square, inside, corner, weak], size, [1] * 4, [0.9, 0.8, 0.7, 0.4])
     before = instances([shifted, inside, corner, weak], size, [1] * 4, [0.9, 0.8, 0.7, 0.4])
     final.disagreement = before.disagreement = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    found = facts(before, final, torch.tensor([False, True, False, True]), final.scores >= 0.5)
+    cut = torch.tensor([False, True, False, True])
+    found = instance_facts(Prediction(before, final, cut), final.scores >= 0.5)
     assert found.areas == [100, 72, 50]
     assert found.solidity == [1.0, 1.0, 1.0]
     assert found.stability == pytest.approx([80 / 120, 1, 1])
@@ -115,9 +124,9 @@ def test_facts_of_known_masks() -> None:
 
 def test_facts_of_nothing() -> None:
     nothing = Instances.empty((9, 9))
-    found = facts(nothing, nothing, torch.zeros(0, dtype=torch.bool), nothing.scores >= 0.5)
+    found = instance_facts(Prediction(nothing, None), nothing.scores >= 0.5)
     assert found.scores == []
-    assert review(found, 46).score == 90.0
+    assert review_image(found, 46).score == 90.0
 
 
 def test_solidity_of_known_shapes() -> None:
@@ -131,4 +140,4 @@ def test_solidity_of_known_shapes() -> None:
 def test_overlap_of_masks_on_different_windows() -> None:
     first, second = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
     first[2:10, 2:10], second[6:14, 2:10] = True, True
-    assert overlap(patch(first), patch(second)) == pytest.approx(32 / 96)
+    assert patch_iou(patch(first), patch(second)) == pytest.approx(32 / 96)

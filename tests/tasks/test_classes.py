@@ -86,7 +86,7 @@ class NamedModule(BrightModule):
 
 def test_predicted_labels_have_names(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict_module, "load_module", lambda _: NamedModule())
-    monkeypatch.setattr(predict_module.setup, "build_refiner", lambda *_: None)
+    monkeypatch.setattr(predict_module, "build_refiner", lambda *_: None)
     (tmp_path / "best.ckpt").write_bytes(b"weights")
     overrides = ("task=predict", f"ckpt='{tmp_path / 'best.ckpt'}'", f"data.root='{root / 'train'}'", "logger=csv")
     run = run_task(tmp_path / "run", *overrides)

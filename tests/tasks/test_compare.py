@@ -120,12 +120,22 @@ def test_own_thresholds_are_found_on_stored_predictions(
     assert (second / "comparison.csv").read_text() == (first / "comparison.csv").read_text()
 
 
+def test_an_unknown_experiment_is_named(tmp_path: Path) -> None:
+    done = command("task=compare", "experiments=[none_such]", *TINY, f"hydra.run.dir='{tmp_path / 'c'}'", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "none_such" in line
+    assert "mask_rcnn_tiny" in line  # one that there is
+
+
 def test_refusals(
     compared: tuple[Path, str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mask = compared[0] / "runs" / "mask_rcnn_tiny"
     for words, said in (
         ((), "one of the two"),
+        (("runs=[x,y]", "compare.level=95"), "compare.level=95 is not possible. Give a number between 0 and 1"),
+        (("runs=[x,y]", "compare.cascade_from_kemr=perhaps"), "compare.cascade_from_kemr=perhaps is unknown. Use one"),
         ((f"runs=['{mask}']",), "nothing to compare"),
         ((f"runs=['{mask}','{trained}']",), "different images"),
         ((f"runs=['{tmp_path / 'none'}']",), "no directory"),

@@ -1,24 +1,31 @@
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-import torch
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from kemr_lightning.core.errors import UserError
+import kemr_lightning
 from kemr_lightning.core.files import UNFINISHED
-from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.prediction.image_files import ImageWriter
+from kemr_lightning.prediction.run import PredictionRun
+from kemr_lightning.prediction.settings import PredictSettings
+from kemr_lightning.prediction.tiling import Tiling
+from kemr_lightning.refinement import CRFParams, Knowledge
+from kemr_lightning.refinement.actions import Action
+from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.tasks import predict as predict_module
-from kemr_lightning.tasks.predict import tiling_of
-from tests.conftest import SMALL, compose, rods, run_task, write_image
+from kemr_lightning.tasks.predict import build_run, run_key
+from tests.conftest import compose, rods, run_task, write_image
 from tests.prediction.helpers import BrightModule, bright_parts, grow
 
 
@@ -27,7 +34,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> BrightModule:
     """A module that finds bright parts stands in for the checkpoint's, and a refiner that improves them."""
     found = BrightModule()
     monkeypatch.setattr(predict_module, "load_module", lambda _: found)
-    monkeypatch.setattr(predict_module.setup, "build_refiner", lambda *_: grow)
+    monkeypatch.setattr(predict_module, "build_refiner", lambda *_: grow)
     return found
 
 
@@ -225,22 +232,6 @@ def test_beside_the_originals(
     assert len(entries) == len(STEMS)
 
 
-def test_a_fault_in_one_image_does_not_cost_the_others(
-    images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = BrightModule.find
-
-    def faulty(self: BrightModule, batch: list[object]) -> object:
-        if batch[0].name == "deep.tif":  # type: ignore[attr-defined]
-            raise RuntimeError("out of memory")
-        return original(self, batch)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(BrightModule, "find", faulty)
-    run = predict(tmp_path / "run", images, checkpoint)
-    assert len(json.loads((run / "images.json").read_text())) == len(STEMS) - 1
-    assert "out of memory" in (run / "report.html").read_text()
-
-
 def test_a_full_disk_at_the_end(
     images: Path,
     tmp_path: Path,
@@ -253,7 +244,7 @@ def test_a_full_disk_at_the_end(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(predict_module, "write_run_files", full)
+        patched.setattr(PredictionRun, "write_files", full)
         with pytest.raises(SystemExit) as stop:
             predict(tmp_path / "run", images, checkpoint)
     assert stop.value.code == 2
@@ -265,85 +256,137 @@ def test_a_full_disk_at_the_end(
     assert module.seen == []
 
 
-def test_user_errors(images: Path, tmp_path: Path, checkpoint: Path, module: BrightModule) -> None:
-    only_broken = tmp_path / "broken"
-    only_broken.mkdir()
-    (only_broken / "x.png").write_bytes(b"nothing")
-    for root, more in (
-        (tmp_path / "missing", ()),
-        (only_broken, ()),
-        (images, ("predict.tile=large",)),
-        (images, ("predict.overlap=2000",)),
-        (images, ("predict.score=2",)),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            predict(tmp_path / "run", root, checkpoint, *more)
-        assert stop.value.code == 2
-
-
-def test_tiles_follow_the_model() -> None:
-    fixed, native = BrightModule(), BrightModule()
-    fixed.input_size = [1280, 1024]  # type: ignore[assignment]
-    config = compose("task=predict")
-    assert tiling_of(config, fixed) is None  # type: ignore[arg-type]
-    assert tiling_of(config, native).side == 1536  # type: ignore[arg-type, union-attr]
-    assert tiling_of(compose("task=predict", "predict.tile=800"), fixed).side == 800  # type: ignore[arg-type, union-attr]
-    assert tiling_of(compose("task=predict", "predict.tile=null"), native) is None  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"predict\.tile"):
-        tiling_of(compose("task=predict", "predict.tile=1.5"), native)  # type: ignore[arg-type]
-
-
-SEEDS = (0, 4, 9, 10)
-"""Images of three bright parts each."""
-
-
-def test_predict_correct_and_train_again(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("predict.tile=large", "predict.tile=large is not a size. Give auto, a number of pixels, or null"),
+        ("predict.tile=3", "predict.tile=3 is too small for a chromosome. Give at least 64 pixels"),
+        (
+            "predict.overlap=2000",
+            "predict.overlap=2000 is too much for tiles of 1536. Give 0 to 768 pixels",
+        ),
+        ("predict.score=2", "predict.score=2 is not a score. Give a number from 0 to 1"),
+        ("predict.shape_type=circle", "predict.shape_type=circle is unknown. Use polygon or mask"),
+    ],
+)
+def test_wrong_settings_are_named_as_in_the_configuration(
+    images: Path,
+    tmp_path: Path,
+    checkpoint: Path,
+    module: BrightModule,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    message: str,
 ) -> None:
-    """The whole round: a folder of predicted and corrected files trains the next model from the old weights."""
-    for index in SEEDS:
-        write_image(tmp_path / "in", f"image_{index}", seed=index, annotated=False)
-    # The model of two training steps finds nothing worth keeping: one that finds bright parts predicts in its place.
-    with monkeypatch.context() as patched:
-        patched.setattr(predict_module, "load_module", lambda _: BrightModule())
-        patched.setattr(predict_module.setup, "build_refiner", lambda *_: grow)
-        run = predict(tmp_path / "run", tmp_path / "in", checkpoint, "predict.shape_type=mask")
-    # A person moves one shape and deletes another.
-    path = run / "labelme" / "image_4.json"
-    document = json.loads(path.read_text())
-    document["shapes"][0]["points"] = [[x + 3, y + 2] for x, y in document["shapes"][0]["points"]]
-    path.write_text(json.dumps(document))
-    path = run / "labelme" / "image_9.json"
-    document = json.loads(path.read_text())
-    del document["shapes"][0]
-    path.write_text(json.dumps(document))
-    expected = {}
-    for index in SEEDS:
-        parts = bright_parts(rods(index)[0])
-        expected[f"image_{index}.png"] = parts[parts.scores >= 0.5].masks().numpy()
-    moved = expected["image_4.png"][0]
-    expected["image_4.png"][0] = np.roll(moved, (2, 3), axis=(0, 1))
-    expected["image_9.png"] = expected["image_9.png"][1:]
-    data = SegmentationDataModule(run / "labelme")
-    data.setup("fit")
-    assert data.train is not None
-    assert data.val is not None
-    seen = {sample.name: sample.instances for part in (data.train, data.val) for sample in part}
-    assert seen.keys() == expected.keys()
-    for name, masks in expected.items():
-        instances = seen[name]
-        assert instances is not None
-        assert instances.labels.tolist() == [1] * len(masks)
-        np.testing.assert_array_equal(instances.masks().numpy(), masks)
-    # A step of no length leaves the weights that training began from: those of init=FILE, not of another seed's start.
-    model = trained / "checkpoints" / "best.ckpt"
-    folder = f"data.root='{run / 'labelme'}'"
-    still = ("seed=7", "optimizer.lr=0")
-    start = run_task(tmp_path / "still", "experiment=kemr_tiny", folder, f"init='{model}'", *SMALL, *still)
-    first, second = (
-        torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for folder in (trained, start)
-    )
-    assert first.keys() == second.keys()
-    learned = [name for name in first if "running" not in name and "num_batches" not in name]
-    assert all(torch.equal(first[name], second[name]) for name in learned)
-    assert json.loads((start / "metrics.json").read_text())["images"] > 0
+    with pytest.raises(SystemExit) as stop:
+        predict(tmp_path / "run", images, checkpoint, setting)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert module.seen == []
+
+
+def test_folders_without_a_usable_image(
+    tmp_path: Path, checkpoint: Path, module: BrightModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "x.png").write_bytes(b"nothing")
+    for name, message in (("missing", "data.root="), ("broken", "none of the 1 images in")):
+        with pytest.raises(SystemExit) as stop:
+            predict(tmp_path / "run", tmp_path / name, checkpoint)
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def defaults() -> DictConfig:
+    """The configuration of ``task=predict``; for reading only."""
+    return compose("task=predict", "data.root=/images")
+
+
+def changed(config: DictConfig, **values: object) -> DictConfig:
+    """A copy with other values; a double underscore stands for a dot."""
+    copied = copy.deepcopy(config)
+    for key, value in values.items():
+        OmegaConf.update(copied, key.replace("__", "."), value, merge=False)
+    return copied
+
+
+def build(config: DictConfig, checkpoint: Path, **values: object) -> PredictionRun:
+    return build_run(changed(config, **values), checkpoint, checkpoint.parent)
+
+
+def test_tiles_follow_the_model(defaults: DictConfig, checkpoint: Path, module: BrightModule) -> None:
+    assert build(defaults, checkpoint).model.tiling == Tiling(1536, 384)
+    assert build(defaults, checkpoint, predict__tile=None).model.tiling is None
+    module.input_size = [1280, 1024]
+    assert build(defaults, checkpoint).model.tiling is None
+    assert build(defaults, checkpoint, predict__tile=800, predict__overlap=100).model.tiling == Tiling(800, 100)
+
+
+def test_what_a_run_is_built_of(defaults: DictConfig, checkpoint: Path, module: BrightModule) -> None:
+    names = {"a": "b", "c": None}
+    run = build(defaults, checkpoint, predict__score=0.3, data__format="coco", data__label_map=names)
+    assert (run.root, run.directory, run.data_format) == (Path("/images"), checkpoint.parent, "coco")
+    assert run.settings == PredictSettings(score=0.3)
+    assert run.label_map == names
+    assert run.model.refiner is grow
+    assert run.model.module.views == 1
+    assert build(defaults, checkpoint, views=4).model.module.views == 4
+    assert build(defaults, checkpoint).label_map == "single"
+    assert build(defaults, checkpoint, data__label_map=None).label_map is None
+
+
+def test_directories_of_earlier_versions_go_on(
+    defaults: DictConfig, checkpoint: Path, module: BrightModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys that the first version of ``task=predict`` has computed for the same configurations."""
+    monkeypatch.setattr(kemr_lightning, "__version__", "0.1.0")
+    for key, values in (
+        ("663535b40ced0760e306", {}),
+        ("833edfd7e0884a44dc2f", {"refine": None, "predict__score": 0.1, "predict__tile": None}),
+        ("cf9245228467dfaf24f0", {"refine__w1": 2, "predict__tile": 800, "data__label_map": {"a": "b"}}),
+    ):
+        assert build(defaults, checkpoint, **values).key == key
+
+
+PARAMS = CRFParams(sigma_alpha=4, sigma_beta=20, sigma_gamma=2, w1=2, w2=1, iterations=3)
+
+
+def known(w1: float) -> Knowledge:
+    return Knowledge((Action("small", replace(PARAMS, w1=w1), evidence=False),))
+
+
+def test_the_key_follows_all_that_finished_images_depend_on(
+    defaults: DictConfig, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict_module, "load_module", lambda _: BrightModule())
+    files = [str(tmp_path / name) for name in ("first.safetensors", "second.safetensors")]
+    for file, w1 in zip(files, (2, 5), strict=True):
+        known(w1).save(file)
+    changes: list[dict[str, object]] = [
+        {},
+        {"refine": None},
+        {"refine__w1": 2},
+        {"predict__score": 0.4},
+        {"predict__crops": False},
+        {"views": 4},
+        {"data__label_map": None},
+        {"knowledge": files[0]},
+        {"knowledge": files[1]},
+        {"knowledge": files[0], "refine__engine": "exact"},
+    ]
+    keys = [build(defaults, checkpoint, **values).key for values in changes]
+    checkpoint.write_bytes(b"other weights")
+    keys.append(build(defaults, checkpoint).key)
+    monkeypatch.setattr(kemr_lightning, "__version__", "9.9.9")
+    keys.append(build(defaults, checkpoint).key)
+    assert len(set(keys)) == len(keys)
+    # Where the images lie and where the results go is none of it.
+    assert build(defaults, checkpoint, data__root="/elsewhere", seed=3).key == keys[-1]
+
+
+def test_parameters_that_win_over_knowledge_change_the_key(defaults: DictConfig, checkpoint: Path) -> None:
+    """Even where they are those of the configuration."""
+    config = changed(defaults, knowledge=str(checkpoint))
+    refiners = [KnowingRefiner(known(w1)) for w1 in (2, config.refine.w1)]
+    assert len({run_key(config, PredictSettings(), checkpoint, refiner) for refiner in refiners}) == 2

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kemr_lightning.assembly import checkpoints
-from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.refinement import CRFParams, Knowledge
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.experiences import Experiences, Reasoning
 from kemr_lightning.refinement.states import STATE_NAMES
 from kemr_lightning.training.module import SegmentationModule
-from tests.conftest import compose, run_task, write_image
+from tests.conftest import run_task, write_image
 
 
 def test_same_figures_as_after_training(trained: Path, labelme_root: Path, tmp_path: Path) -> None:
@@ -101,28 +97,3 @@ def test_best_of_the_experiment_is_found(trained: Path, labelme_root: Path, tmp_
     overrides = ("task=test", "ckpt=best", "name=kemr_tiny", "logger=csv", "callbacks.figures=null")
     run_task(tmp_path / "run", *overrides, f"data.root='{labelme_root}'", f"paths.runs='{tmp_path / 'runs'}'")
     assert (tmp_path / "run" / "metrics.json").is_file()
-
-
-def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    choices = SimpleNamespace(runtime=SimpleNamespace(choices={"experiment": "chosen"}))
-    monkeypatch.setattr(checkpoints.HydraConfig, "initialized", lambda: True)
-    monkeypatch.setattr(checkpoints.HydraConfig, "get", lambda: choices)
-    files = {}
-    for age, name in enumerate(("kemr_tiny", "demo")):
-        files[name] = tmp_path / "runs" / name / "train" / "1" / "checkpoints" / "best.ckpt"
-        files[name].parent.mkdir(parents=True)
-        files[name].touch()
-        os.utime(files[name], (age, age))
-
-    def found(experiment: str, task: str) -> Path | None:
-        config = compose(f"experiment={experiment}", f"task={task}", "ckpt=best", f"paths.runs='{tmp_path / 'runs'}'")
-        config.paths.run_dir = str(tmp_path / "run")
-        return checkpoints.find_checkpoint(config)
-
-    assert found("kemr_tiny", "test") == files["kemr_tiny"]
-    assert found("sigma_sweep", "test") == files["demo"]
-    assert "sigma_sweep has no checkpoint of its own" in caplog.text
-    with pytest.raises(UserError, match="Train first"):
-        found("mask_rcnn_tiny", "train")

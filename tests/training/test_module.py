@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Detections, Instances, Sample
-from kemr_lightning.data.warp import resize_image, resize_scale
+from kemr_lightning.data.warp import resize_pixels
 from kemr_lightning.training.module import SegmentationModule, model_input
 from kemr_lightning.training.schedule import multistep
 from tests.models.helpers import picture, rectangles, small_detector
@@ -48,7 +48,7 @@ def test_masks_come_out_at_the_file_s_size():
 def test_training_and_prediction_see_the_same_pixels():
     image = noise(size=SIZE).image
     for frame in ((160, 130), (50, 31)):
-        trained = resize_image(image.numpy(), resize_scale((60, 80), frame))
+        trained = resize_pixels(image.numpy(), frame)
         torch.testing.assert_close(torch.from_numpy(trained)[None] / 255, model_input(image, frame))
 
 

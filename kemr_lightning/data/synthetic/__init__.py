@@ -1,8 +1,15 @@
-"""Seeded synthetic metaphases with exact masks: see `SyntheticDataset` and `SyntheticDataModule`."""
+"""Seeded synthetic metaphases with exact masks."""
 
 from kemr_lightning.data.synthetic.datamodule import SyntheticDataModule
 from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.data.synthetic.folder import write_synthetic_folder
-from kemr_lightning.data.synthetic.scene import Metaphase, metaphase
+from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings, metaphase
 
-__all__ = ["Metaphase", "SyntheticDataModule", "SyntheticDataset", "metaphase", "write_synthetic_folder"]
+__all__ = [
+    "Metaphase",
+    "MetaphaseSettings",
+    "SyntheticDataModule",
+    "SyntheticDataset",
+    "metaphase",
+    "write_synthetic_folder",
+]

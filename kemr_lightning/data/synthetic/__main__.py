@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.synthetic.folder import FORMATS, write_synthetic_folder
+from kemr_lightning.data.synthetic.scene import LOOKS, MIXED, MetaphaseSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line and write the folder.
 
     Args:
-        arguments: Instead of the process's own.
+        arguments: Arguments to use instead of the process's own.
 
     Returns:
         The exit status: 0, or 2 after a wrong option.
@@ -29,15 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--format", choices=FORMATS, default="labelme")
     parser.add_argument("--size", type=int, nargs=2, default=(768, 576), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--count", type=int, nargs="+", help="chromosomes in an image: a number, or lowest and highest")
-    parser.add_argument("--look", choices=("gband", "fluorescence", "mixed"), default="mixed")
-    parser.add_argument("--overlap", type=float, default=0.35, help="part laid across or against others (default 0.35)")
+    parser.add_argument("--look", choices=(*LOOKS, MIXED), default=MIXED)
+    parser.add_argument(
+        "--overlap", type=float, default=0.35, help="fraction laid across or against others (default 0.35)"
+    )
     parser.add_argument("--width", type=float, help="typical chromosome width in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--classes", action="store_true", help="24 classes, 1 to 22, X and Y, instead of one")
     options = vars(parser.parse_args(arguments))
     options["label_map"] = None if options.pop("classes") else "single"
+    look = {setting.name: options.pop(setting.name) for setting in fields(MetaphaseSettings)}
     try:
-        write_synthetic_folder(**options)
+        write_synthetic_folder(**options, settings=MetaphaseSettings(**look))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

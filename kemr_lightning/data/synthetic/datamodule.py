@@ -1,23 +1,23 @@
-"""Loaders over synthetic metaphases, the same to a trainer as those over a data folder."""
+"""Loaders over synthetic metaphases; to a trainer they are the same as those over a data folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
+from kemr_lightning.data.synthetic.scene import MetaphaseSettings
 
 
 class SyntheticDataModule(LightningDataModule):
-    """Training, validation and test metaphases that have nothing in common; prediction takes the test images."""
+    """Training, validation and test metaphases without anything in common; prediction takes the test images."""
 
     def __init__(
         self,
@@ -45,59 +45,54 @@ class SyntheticDataModule(LightningDataModule):
             val_images: Number of validation images.
             test_images: Number of test images.
             size: ``(width, height)`` of the images; None for ``resize``, or 768x576 without one.
-            count: See `SyntheticDataset`, as for all that follows to ``label_map``.
+            count: See `MetaphaseSettings`, as for the next three.
             look: ``"gband"``, ``"fluorescence"`` or ``"mixed"``.
-            overlap: Part of the chromosomes laid across or against others.
+            overlap: Fraction of the chromosomes laid across or against others.
             width: Typical chromosome width in pixels.
-            label_map: ``"single"``, or None for 24 classes.
-            augmentation: For training images; None trains on whole images as they are.
+            label_map: ``"single"`` for one class, None for 24.
+            augmentation: Augmentation of training images; None trains on complete images as they are.
             resize: ``(width, height)`` that training images are fitted into.
-            batch_size: Training images in a batch of one process; evaluation has 1.
-            num_workers: Worker processes of every loader.
+            batch_size: Training images in a batch of one process; evaluation batches have one.
+            num_workers: Number of worker processes of every loader.
             epoch_samples: Training samples in an epoch; None takes every image once.
-            cache_mb: Memory for images made, per data set and process.
+            cache_mb: Memory for finished images, MiB per data set and process.
             seed: Seed of the images, their order and the augmentation.
 
         Raises:
-            UserError: An argument is out of range.
+            SettingError: An argument is out of range.
         """
         super().__init__()
-        self.resize = resize
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.epoch_samples = epoch_samples
-        self.seed = seed
-        common: dict[str, Any] = {
-            "size": size if size is not None else resize if resize is not None else (768, 576),
-            "count": count,
-            "look": look,
-            "overlap": overlap,
-            "width": width,
-            "seed": seed,
-            "label_map": label_map,
-            "cache_mb": cache_mb,
-        }
-        lengths: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
-        for split, length in lengths.items():
+        self.resize, self.seed, self.epoch_samples = resize, seed, epoch_samples
+        self.batch_size, self.num_workers = batch_size, num_workers
+        for split, length in (("train", train_images), ("val", val_images), ("test", test_images)):
             if length < 1:
-                raise UserError(f"data.{split}_images={length} leaves nothing to work on. Give at least 1.")
-        self.train = SyntheticDataset(train_images, split="train", augmentation=augmentation, resize=resize, **common)
-        self.val = SyntheticDataset(val_images, split="val", **common)
-        self.test = SyntheticDataset(test_images, split="test", **common)
+                raise SettingError(f"{split}_images", length, "leaves nothing to work on", "Give at least 1")
+        if size is None:
+            size = (768, 576) if resize is None else resize
+        settings = MetaphaseSettings(size, count, look, overlap, width)
+
+        def part(split: Split, length: int, augmentation: Augmentation | None = None) -> SyntheticDataset:
+            return SyntheticDataset(length, settings, seed, split, label_map, augmentation, resize, cache_mb)
+
+        self.train = part("train", train_images, augmentation)
+        self.val = part("val", val_images)
+        self.test = part("test", test_images)
         self.label_names = list(self.train.label_names)
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Nothing has to be read.
+        """Check the classes; there is nothing to read.
 
         Raises:
-            UserError: A checkpoint knows other classes than these images have.
+            SettingError: A checkpoint has other classes than these images.
         """
         one_each = len(self.label_names) == len(self.train.label_names) == 1
         if not one_each and self.label_names != self.train.label_names:
-            cure = "single" if len(self.label_names) == 1 else "null"
-            raise UserError(
-                f"the model's classes {self.label_names} are not those of the synthetic images, "
-                f"{self.train.label_names}. Try data.label_map={cure}."
+            raise SettingError(
+                "label_map",
+                self.train.label_map,
+                f"gives the synthetic images the classes {self.train.label_names}, but the model has "
+                f"{self.label_names}",
+                f"Try {'single' if len(self.label_names) == 1 else 'null'}",
             )
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -106,15 +101,15 @@ class SyntheticDataModule(LightningDataModule):
         return TrainingLoader(self.train, sampler, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """This process's share of the validation images in order, one a batch."""
+        """This process's share of the validation images in order, one per batch."""
         return self._in_order(self.val)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """This process's share of the test images in order, one a batch."""
+        """This process's share of the test images in order, one per batch."""
         return self._in_order(self.test)
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """This process's share of the test images in order, one a batch."""
+        """This process's share of the test images in order, one per batch."""
         return self._in_order(self.test)
 
     def _in_order(self, dataset: SyntheticDataset) -> DataLoader[Sample]:

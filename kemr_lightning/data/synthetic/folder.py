@@ -16,32 +16,42 @@ from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.coco import write_coco
 from kemr_lightning.data.labelme import LabelmeInstances, write_labelme
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
+from kemr_lightning.data.synthetic.scene import MetaphaseSettings
 from kemr_lightning.data.warp import clip_polygon
 
 FORMATS = ("labelme", "coco")
 
 
 def write_synthetic_folder(
-    root: str | Path, train: int = 8, val: int = 2, test: int = 2, format: str = "labelme", **options: Any
+    root: str | Path,
+    train: int = 8,
+    val: int = 2,
+    test: int = 2,
+    format: str = "labelme",
+    settings: MetaphaseSettings | None = None,
+    seed: int = 0,
+    label_map: str | None = "single",
 ) -> Path:
-    """Write synthetic metaphases as a ``data.root``: ``train/``, ``val/`` and ``test/``, each with PNG images.
+    """Write synthetic metaphases as a data folder: ``train/``, ``val/`` and ``test/``, each with PNG images.
 
-    Labelme files hold the outlines as polygons, one JSON beside each image; COCO folders hold the exact masks as run
-    lengths in ``annotations.json``. Images of one call are the same whatever their number, as in `SyntheticDataset`.
+    Labelme folders hold the outlines as polygons, in one JSON beside each image; COCO folders hold the exact masks as
+    run lengths in ``annotations.json``. Image ``k`` is the same however many are written, as in `SyntheticDataset`.
 
     Args:
-        root: The folder; it is made if it is not there, its files of the same names are replaced.
+        root: The folder. It is created if need be; files of the same names are replaced.
         train: Number of training images; a part without images is not written.
         val: Number of validation images.
         test: Number of test images.
         format: ``"labelme"`` or ``"coco"``.
-        **options: ``size``, ``count``, ``look``, ``overlap``, ``width``, ``seed``, ``label_map`` of `SyntheticDataset`.
+        settings: See `SyntheticDataset`, as for the following arguments.
+        seed: Seed of the images.
+        label_map: ``"single"`` for one class, None for 24.
 
     Returns:
         ``root``.
 
     Raises:
-        UserError: An option is unknown or out of range.
+        UserError: An argument is wrong.
     """
     if format not in FORMATS:
         raise UserError(f"format={format!r} is unknown. Use one of {', '.join(FORMATS)}.")
@@ -51,7 +61,7 @@ def write_synthetic_folder(
         if length < 1:
             continue
         (root / split).mkdir(parents=True, exist_ok=True)
-        dataset = SyntheticDataset(length, split=split, **options)
+        dataset = SyntheticDataset(length, settings, seed, split, label_map)
         samples = _written(dataset, root, format == "labelme")
         if format == "coco":
             write_coco(root / split / "annotations.json", samples, dataset.label_names)
@@ -62,7 +72,7 @@ def write_synthetic_folder(
 
 
 def _written(dataset: SyntheticDataset, root: Path, labelme: bool) -> Iterator[Sample]:
-    """The samples of a data set, each after its image (and its Labelme file) has been written."""
+    """Write the images of a data set, and their Labelme files if wanted; yield each sample once it is written."""
     for index in range(len(dataset)):
         scene = dataset.metaphase(index)
         instances = dataset.instances(scene)
@@ -80,7 +90,7 @@ def _written(dataset: SyntheticDataset, root: Path, labelme: bool) -> Iterator[S
 
 
 def _as_shape(annotation: Annotation, image_size: tuple[int, int]) -> Annotation:
-    """The annotation with the Labelme shape of its outline, cut at the image's border."""
+    """Give an annotation the Labelme shape of its outline, cut at the image's border."""
     outline = clip_polygon(annotation.polygons[0], image_size)
     shape: dict[str, Any] = {
         "label": annotation.label,

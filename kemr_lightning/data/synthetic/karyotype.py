@@ -1,8 +1,8 @@
-"""The human karyotype as numbers: lengths, centromeres and Giemsa bands of the 24 chromosomes, and a cell's set.
+"""The human karyotype: lengths, centromeres and Giemsa bands of the 24 chromosomes, and the set in one cell.
 
-Band borders and stain intensities are those of the UCSC Genome Browser's table ``cytoBand`` of assembly hg19 (after
-Furey & Haussler, Human Molecular Genetics 12 (2003) 1037), at 0.1 Mb. A microscope's blur merges the finest of the 862
-bands by itself, as it does on a slide.
+Band borders and stain intensities are those of the UCSC Genome Browser's table ``cytoBand`` for assembly hg19 (after
+Furey & Haussler, Human Molecular Genetics 12 (2003) 1037), rounded to 0.1 Mb. The finest of the 862 bands merge when
+the simulated microscope blurs them, as they do in a real one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
-#: Per chromosome, from the short arm's end to the long arm's: each band's length in 0.1 Mb and its stain; ``|`` is the
-#: centromere. Stains: n negative, a-d positive (25, 50, 75, 100 %), e centromere, v variable heterochromatin, s stalk.
 _BANDS = """
 1=23n31a18n20a35n35b42n35a41n22a22n22a55n40a27n39c54n29b23n76b8n152d35n36c27n50c25n50d46n43b17n28b9n35e|39e137v44n
   33b47n15b26n14b50n17b37n20c31n43b55n50d30n49d85n43a30n96d5n24a37n40b19n71c56n
@@ -57,11 +55,17 @@ X=43n17b35n76b22n26b30n44d22n61d48n40c34n50a33n25e|24e16n32b40n21b21n86d16n56d17
   18n50d82n
 Y=25n5b86n9e|9e17n47b23n41b26n306v
 """
+"""Each chromosome's bands from the end of the short arm to that of the long arm: length in units of 0.1 Mb, and stain.
 
-#: The 24 classes in their usual order; a chromosome's label is its position here, from 1.
+Stains are n (negative), a to d (positive, 25, 50, 75 and 100 %), e (centromere), v (variable heterochromatin) and
+s (stalk); ``|`` marks the centromere.
+"""
+
 CHROMOSOME_NAMES: tuple[str, ...] = (*(str(number) for number in range(1, 23)), "X", "Y")
+"""The 24 classes in their usual order; a chromosome's label is its position here, from 1."""
 
 STAINS = "nabcdevs"
+"""The letters for stains, see `_BANDS`."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ class Ideogram:
     Attributes:
         name: ``"1"`` to ``"22"``, ``"X"`` or ``"Y"``.
         length: Megabases.
-        centromere: Distance of the centromere from the short arm's end, part of the length.
-        edges: ``(B + 1,)`` float64 band borders from the short arm's end, parts of the length, from 0 to 1.
-        stains: B letters out of `STAINS`.
+        centromere: Distance of the centromere from the end of the short arm, as a fraction of the length.
+        edges: ``(B + 1,)`` float64, band borders from the end of the short arm, as fractions of the length, 0 to 1.
+        stains: The B bands' letters out of `STAINS`.
     """
 
     name: str
@@ -85,7 +89,10 @@ class Ideogram:
 
 @cache
 def ideogram(name: str) -> Ideogram:
-    """The band map of one chromosome.
+    """Look up the band map of one chromosome.
+
+    Args:
+        name: One of `CHROMOSOME_NAMES`.
 
     Raises:
         KeyError: No human chromosome has that name.
@@ -100,11 +107,12 @@ def ideogram(name: str) -> Ideogram:
 
 
 def karyotype(count: int, rng: np.random.Generator) -> list[str]:
-    """The chromosomes of one cell.
+    """Draw the chromosomes of one cell.
 
     Args:
-        count: 46 gives a whole cell, male or female; fewer a random part of one, more a cell and extra chromosomes.
-        rng: Decides on the sex and on what is missing or extra.
+        count: 46 gives a whole cell, male or female; fewer give a random part of one, more a cell and extra
+            chromosomes.
+        rng: Decides the sex, and which chromosomes are missing or extra.
 
     Returns:
         ``count`` names, in karyotype order.

@@ -1,4 +1,4 @@
-"""How chromosomes lie on the slide: bent, and across others, against them or free."""
+"""How chromosomes lie on the slide: bent, and across others, against others or free."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kemr_lightning.data.synthetic.shape import Shape
 
 FloatArray = NDArray[np.floating[Any]]
 
-#: Trials for a crossing, a touch or a free place before something looser is accepted.
 _TRIALS = 30
+"""Attempts to place a chromosome across or against another before settling for less."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Spread:
     """What the chromosomes of one metaphase have in common.
 
     Attributes:
-        condensed: How far condensation has gone, from 0 (prometaphase) to 1 (late metaphase).
-        width: Width of a chromatid pair, pixels.
-        pixels_per_megabase: Length of a chromosome on the slide.
-        bend: Scale of the bending, 0 for straight chromosomes, about 1 for a prometaphase.
-        constriction: Depth of the centromere's waist, part of the width.
-        notch: Largest depth of the notch between sister chromatids at the ends, in [0, 1].
-        crossing: Part of the chromosomes that are laid across another.
-        touching: Part of the chromosomes that are pushed against another.
-        cut: Whether chromosomes may be cut by the image's border.
-        density: Area of the cluster over the chromosomes' own area.
+        condensed: Degree of condensation, from 0 (prometaphase) to 1 (late metaphase).
+        width: Width of a pair of sister chromatids, pixels.
+        pixels_per_megabase: Length of the chromosomes on the image per length of their DNA.
+        bend: Strength of bending, 0 for straight chromosomes, about 1 for a prometaphase.
+        constriction: Depth of the centromere's waist, as a fraction of the width.
+        notch: Typical depth of the notch between sister chromatids at the ends, in [0, 1]; 0 for none.
+        crossing: Fraction of the chromosomes that are laid across another.
+        touching: Fraction of the chromosomes that are pushed against another.
+        cut: Whether the image's border may cut chromosomes.
+        density: Area of the cluster, as a multiple of the chromosomes' own area.
     """
 
     condensed: float
@@ -48,12 +48,14 @@ class Spread:
 
 
 def centre_line(length: float, half_width: float, bend: float, rng: np.random.Generator) -> FloatArray:
-    """A smooth curve: a gentle sweep and a few localised kinks; never bent tighter than its own half-width.
+    """Draw a smooth curve: a gentle sweep with a few local bends, none tighter than the half-width.
+
+    A curve that comes back to itself is drawn again with weaker bending.
 
     Args:
         length: Arc length, pixels.
-        half_width: Pixels.
-        bend: As in `Spread`.
+        half_width: Half the chromosome's width, pixels.
+        bend: Strength of bending, as in `Spread`.
         rng: Source of randomness.
 
     Returns:
@@ -71,7 +73,7 @@ def centre_line(length: float, half_width: float, bend: float, rng: np.random.Ge
             curvature += angle / (spread * np.sqrt(2 * np.pi)) * np.exp(-((s - at) ** 2) / (2 * spread**2))
         curvature = np.clip(curvature, -0.85 / half_width, 0.85 / half_width)
         step = length / (count - 1)
-        # Headings at the middle of each segment keep all segments at exactly the same length.
+        # Each segment follows the heading at its middle, so all segments have exactly the same length.
         heading = rng.uniform(0, 2 * np.pi) + np.cumsum((curvature[:-1] + curvature[1:]) / 2) * step
         steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * step
         points = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
@@ -83,7 +85,16 @@ def centre_line(length: float, half_width: float, bend: float, rng: np.random.Ge
 
 
 def chromosome_shape(bands: Ideogram, spread: Spread, rng: np.random.Generator) -> Shape:
-    """The outline of one chromosome about its own centroid."""
+    """Draw the outline of one chromosome.
+
+    Args:
+        bands: Its band map.
+        spread: The metaphase's traits.
+        rng: Source of randomness.
+
+    Returns:
+        The outline, with its centre line's mean point at the origin.
+    """
     length = max(bands.length * spread.pixels_per_megabase * rng.normal(1, 0.04), 1.15 * spread.width)
     half_width = spread.width / 2 * np.clip(rng.normal(1, 0.05), 0.85, 1.15)
     points = centre_line(length, half_width, spread.bend, rng)
@@ -92,14 +103,14 @@ def chromosome_shape(bands: Ideogram, spread: Spread, rng: np.random.Generator) 
     def waist(at: float, depth: float, extent: float) -> FloatArray:
         return np.asarray(1 - depth * np.exp(-(((relative - at) * length / (extent * half_width)) ** 2) / 2))
 
-    # An undulation of a few per cent and an arm-wise taper keep outlines from looking machined.
+    # An undulation of a few per cent and a slight taper keep outlines from looking machined.
     profile = 1 + 0.03 * np.sin(2 * np.pi * (relative * length / (rng.uniform(3, 7) * half_width) + rng.random()))
     profile *= 1 + rng.normal(0, 0.04) * (relative - 0.5)
     profile *= waist(
         bands.centromere, np.clip(rng.normal(spread.constriction, 0.08), 0.04, 0.6), rng.uniform(0.35, 0.6)
     )
     if "s" in bands.stains:
-        # The stalk that carries the satellites of 13, 14, 15, 21 and 22.
+        # Chromosomes 13, 14, 15, 21 and 22 carry satellites on a thin stalk.
         stalk = bands.stains.index("s")
         profile *= waist(bands.edges[stalk : stalk + 2].mean(), rng.uniform(0.05, 0.35), 0.5)
         profile *= 1 - rng.uniform(0, 0.15) * (relative < bands.centromere)
@@ -109,7 +120,13 @@ def chromosome_shape(bands: Ideogram, spread: Spread, rng: np.random.Generator) 
 
 
 class _Nodes:
-    """Discs along the outlines laid so far: distances between them stand for distances between outlines."""
+    """Discs that fill the chromosomes placed so far; distances between discs approximate those between outlines.
+
+    Attributes:
+        centres: ``(K, 2)`` float64 points ``(x, y)``, pixels.
+        radii: ``(K,)`` float64, pixels.
+        owner: ``(K,)`` int, the chromosome's index; -1 for an obstacle.
+    """
 
     def __init__(self) -> None:
         self.centres = np.zeros((0, 2))
@@ -117,12 +134,22 @@ class _Nodes:
         self.owner = np.zeros(0, dtype=int)
 
     def add(self, centres: FloatArray, radii: FloatArray, owner: int) -> None:
+        """Add the discs of one chromosome or obstacle."""
         self.centres = np.concatenate([self.centres, centres])
         self.radii = np.concatenate([self.radii, radii])
         self.owner = np.concatenate([self.owner, np.full(len(centres), owner)])
 
     def clearance(self, centres: FloatArray, radii: FloatArray, keep: NDArray[np.bool_] | None = None) -> FloatArray:
-        """``(len(centres),)`` pixels of free space around each disc, negative inside another."""
+        """Free space around discs.
+
+        Args:
+            centres: ``(N, 2)`` points, pixels.
+            radii: ``(N,)``, pixels.
+            keep: ``(K,)`` bool, the placed discs to consider; None for all.
+
+        Returns:
+            ``(N,)`` distances to the nearest placed disc, pixels; negative where they overlap.
+        """
         where = slice(None) if keep is None else keep
         if len(self.centres[where]) == 0:
             return np.full(len(centres), np.inf)
@@ -132,6 +159,7 @@ class _Nodes:
 
 
 def _discs(shape: Shape) -> tuple[FloatArray, FloatArray]:
+    """Centres and radii of discs along a shape, a quarter of its width apart."""
     stride = max(int(0.5 * shape.half_width.mean() / shape.step), 1)
     chosen = np.unique(np.append(np.arange(0, len(shape.points), stride), len(shape.points) - 1))
     return shape.points[chosen], shape.half_width[chosen]
@@ -144,11 +172,11 @@ def arrange(
     image_size: tuple[int, int],
     rng: np.random.Generator,
 ) -> list[Shape]:
-    """Lay chromosomes on the image.
+    """Place chromosomes on the image, the long ones first.
 
     Args:
         shapes: Outlines about the origin.
-        obstacles: ``(x, y, radius)`` of what is there already, such as nuclei.
+        obstacles: Discs ``(x, y, radius)`` that are already there, such as nuclei.
         spread: The metaphase's traits.
         image_size: ``(H, W)``.
         rng: Source of randomness.
@@ -185,6 +213,7 @@ def arrange(
 
 
 def _in_frame(centres: FloatArray, radii: FloatArray, frame: FloatArray, spread: Spread) -> bool:
+    """Whether discs lie inside the image, or at least half of them where the border may cut chromosomes."""
     outside = np.any((centres < radii[:, None] + 1) | (centres > frame - radii[:, None] - 1), axis=1)
     return bool(outside.mean() <= 0.5) if spread.cut else not outside.any()
 
@@ -198,7 +227,20 @@ def _free(
     radii: FloatArray,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """A place clear of the others inside the cluster, which grows until there is one; else the clearest seen."""
+    """Find a free place inside the cluster, which grows until there is one.
+
+    Args:
+        shape: Outline about the origin.
+        nodes: What has been placed.
+        spread: The metaphase's traits.
+        frame: ``(width, height)`` of the image.
+        middle: ``(x, y)``, centre of the cluster.
+        radii: Half axes of the cluster, pixels.
+        rng: Source of randomness.
+
+    Returns:
+        The shift ``(dx, dy)`` to the first place with enough space around it, else to the one with the most.
+    """
     centres, discs = _discs(shape)
     best, best_gap = middle, -np.inf
     for trial in range(2 * _TRIALS):
@@ -206,7 +248,7 @@ def _free(
         growth = 1 + max(trial - 8, 0) / _TRIALS
         offset = middle + radii * growth * distance * np.array([np.cos(angle), np.sin(angle)])
         if not _in_frame(centres + offset, discs, frame, spread):
-            # Keep a candidate that is at least inside, for images too small for anything else.
+            # Move the place inside; an image may be too small for anything better.
             low, high = (centres - discs[:, None]).min(axis=0), (centres + discs[:, None]).max(axis=0)
             offset = np.clip(offset, np.minimum(1 - low, frame / 2), np.maximum(frame - 1 - high, frame / 2))
         gap = float(nodes.clearance(centres + offset, discs).min())
@@ -220,7 +262,7 @@ def _free(
 def _across(
     shape: Shape, nodes: _Nodes, spread: Spread, frame: FloatArray, rng: np.random.Generator
 ) -> FloatArray | None:
-    """A place where the shape crosses one other chromosome steeply and keeps off the rest."""
+    """Find a place where the shape crosses one other chromosome steeply and stays clear of the rest, or None."""
     candidates = np.nonzero(nodes.owner >= 0)[0]
     if len(candidates) == 0:
         return None
@@ -240,7 +282,7 @@ def _across(
 def _against(
     shape: Shape, nodes: _Nodes, spread: Spread, frame: FloatArray, rng: np.random.Generator
 ) -> FloatArray | None:
-    """A place where the shape just touches another: it comes from outside until it meets something."""
+    """Find a place where the shape just touches another, by moving it there from outside, or None."""
     candidates = np.nonzero(nodes.owner >= 0)[0]
     if len(candidates) == 0:
         return None
@@ -256,7 +298,7 @@ def _against(
             gap = nodes.clearance(centres + offset, discs).min()
             if gap < 0.02 * spread.width:
                 break
-            # The gap is a safe step: nothing is nearer.
+            # Nothing is nearer than the gap, so that step is safe.
             offset = offset + direction * gap
         offset = offset + direction * rng.uniform(-0.05, 0.22) * spread.width
         if gap < 0.1 * spread.width and _in_frame(centres + offset, discs, frame, spread):

@@ -1,7 +1,8 @@
-"""From outlines to grey levels: band patterns, optical density or light, blur, background, debris, camera.
+"""From outlines to grey levels: band patterns, optical density or emitted light, blur, background and camera.
 
-Transmitted light (G-bands): densities of chromosomes that lie on each other add, so their transmittances multiply.
-Fluorescence (Q-bands, DAPI): emitted light adds. Both are one sum over the chromosomes, `stack`, exposed in two ways.
+In transmitted light (G-bands), the optical densities of overlapping chromosomes add, so their transmittances multiply.
+In fluorescence (Q-bands, DAPI), the emitted light adds. So both sum the stain over the chromosomes (`stack`) and differ
+in how that sum is exposed.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from kemr_lightning.data.synthetic.shape import Footprint
 
 FloatArray = NDArray[np.floating[Any]]
 
-#: Stain of a band relative to the darkest (G-bands: density; fluorescence: light), per letter of `karyotype.STAINS`.
 _GIEMSA = {"n": 0.26, "a": 0.44, "b": 0.64, "c": 0.84, "d": 1.0, "e": 0.78, "v": 0.60, "s": 0.20}
-_FLUORESCENT = {"n": 0.50, "a": 0.62, "b": 0.75, "c": 0.88, "d": 1.0, "e": 0.62, "v": 0.95, "s": 0.28}
+"""Optical density of each band of `karyotype.STAINS` in G-bands, relative to the darkest."""
 
-#: Samples along a band profile.
+_FLUORESCENT = {"n": 0.50, "a": 0.62, "b": 0.75, "c": 0.88, "d": 1.0, "e": 0.62, "v": 0.95, "s": 0.28}
+"""Light of each band in fluorescence, relative to the brightest."""
+
 _PROFILE = 512
+"""Number of samples along a band profile."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,12 @@ class Texture:
     """The stain inside one chromosome.
 
     Attributes:
-        profile: ``(512,)`` float64 stain along the chromosome, from the short arm's end, without unit.
+        profile: ``(512,)`` float64, stain along the chromosome from the end of the short arm, dimensionless.
         slant: Shift of the bands from one side to the other, pixels.
         bow: Shift of the bands from the axis to the sides, pixels.
         shift: Shift of one sister chromatid's bands against the other's, pixels.
-        groove: Depth of the dip between the sister chromatids, part of the stain.
-        taper: Loss towards the sides (the chromosome is round), part of the stain.
+        groove: Depth of the dip between the sister chromatids, as a fraction of the stain.
+        taper: Decrease towards the sides, where the round chromosome is thinner, as a fraction of the stain.
     """
 
     profile: FloatArray
@@ -54,16 +57,16 @@ class Texture:
         density: float | None = None,
         ragged: FloatArray | float = 0.0,
     ) -> FloatArray:
-        """Stain in each pixel of a footprint.
+        """Compute the stain in each pixel of a footprint.
 
-        A partly covered pixel emits that part of the light. In transmitted light it passes the mean of what its
-        covered and its empty part pass, more than the mean density would let through: the stain given for it is the one
-        that has this transmittance.
+        In fluorescence, a partly covered pixel emits in proportion to its coverage. In transmitted light it passes the
+        mean of what its covered and its empty part pass, which is more than its mean density would let through; its
+        stain is the one with this transmittance.
 
         Args:
             where: The footprint, ``(h, w)`` pixels.
-            length: Of the chromosome, pixels.
-            half_width: Of the chromosome, pixels.
+            length: Length of the chromosome, pixels.
+            half_width: Half the width of the chromosome, pixels.
             density: Optical density (decadic) of stain 1 in transmitted light; None in fluorescence.
             ragged: ``(h, w)`` shift of the bands along the chromosome, pixels.
 
@@ -83,15 +86,15 @@ class Texture:
 def texture(
     bands: Ideogram, look: str, contrast: float, groove: float, length: float, width: float, rng: np.random.Generator
 ) -> Texture:
-    """The stain of one chromosome.
+    """Draw the stain of one chromosome.
 
     Args:
         bands: Its band map.
         look: ``"gband"`` or ``"fluorescence"``.
-        contrast: Of the bands, 1 for the full map, 0 for evenly stained.
-        groove: Typical depth of the dip between the chromatids.
-        length: Pixels.
-        width: Pixels.
+        contrast: Contrast of the bands: 1 for the full map, 0 for uniform stain.
+        groove: Typical depth of the dip between the sister chromatids, as a fraction of the stain.
+        length: Length of the chromosome, pixels.
+        width: Width of the chromosome, pixels.
         rng: Source of randomness.
     """
     table = _GIEMSA if look == "gband" else _FLUORESCENT
@@ -118,12 +121,12 @@ def texture(
 
 
 def blurred(values: FloatArray, sigma: float) -> FloatArray:
-    """``(H, W)`` after a Gaussian blur; beyond the border the values go on as at the border."""
+    """Blur ``(H, W)`` values with a Gaussian of ``sigma`` pixels, continuing those at the border beyond it."""
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float64)
 
 
 def stack(layers: list[tuple[int, int, FloatArray]], image_size: tuple[int, int]) -> FloatArray:
-    """Sum of painted windows ``(x0, y0, values)`` on an image of ``(H, W)``."""
+    """Sum painted windows ``(x0, y0, values)`` on an image of ``(H, W)``."""
     total = np.zeros(image_size)
     for x0, y0, values in layers:
         height, width = values.shape
@@ -138,14 +141,14 @@ class Optics:
     Attributes:
         look: ``"gband"`` or ``"fluorescence"``.
         background: Grey level of the empty slide.
-        gain: G-bands: optical density (decadic) of stain 1. Fluorescence: grey levels of stain 1.
+        gain: In G-bands, optical density (decadic) of stain 1; in fluorescence, grey levels of stain 1.
         blur: Standard deviation of the point spread function, pixels.
         sharpening: Strength of the camera's unsharp mask, 0 for none.
-        haze: Fluorescence: part of the light that is spread widely, out of focus.
-        shading: Amplitude of the uneven illumination, part of the light.
-        read_noise: Standard deviation in grey levels.
-        shot_noise: Variance per grey level.
-        grain: Standard deviation of the stain's granularity, part of the stain.
+        haze: Fraction of the light that is out of focus and spread widely; fluorescence only.
+        shading: Amplitude of the uneven illumination, as a fraction of the light.
+        read_noise: Standard deviation of the noise that is independent of the light, grey levels.
+        shot_noise: Variance of the noise that grows with the light, per grey level.
+        grain: Standard deviation of the stain's granularity, as a fraction of the stain.
     """
 
     look: str
@@ -161,7 +164,7 @@ class Optics:
 
     @classmethod
     def sample(cls, look: str, width: float, rng: np.random.Generator) -> Optics:
-        """A plausible microscope for chromosomes ``width`` pixels wide."""
+        """Draw a plausible microscope for chromosomes ``width`` pixels wide."""
         blur = max(rng.uniform(0.055, 0.105) * width, 0.55)
         if look == "gband":
             return cls(
@@ -191,7 +194,16 @@ class Optics:
 
 
 def field(image_size: tuple[int, int], scale: float, rng: np.random.Generator) -> FloatArray:
-    """``(H, W)`` smooth random field of mean 0 and standard deviation about 1, varying over ``scale`` pixels."""
+    """Draw a smooth random field.
+
+    Args:
+        image_size: ``(H, W)``.
+        scale: Distance over which the field varies, pixels.
+        rng: Source of randomness.
+
+    Returns:
+        ``(H, W)`` float64 with a mean of about 0 and a standard deviation of about 1.
+    """
     height, width = image_size
     step = max(scale / 2, 1.0)
     rows, columns = int(np.ceil(height / step)) + 4, int(np.ceil(width / step)) + 4
@@ -202,13 +214,13 @@ def field(image_size: tuple[int, int], scale: float, rng: np.random.Generator) -
 
 
 def expose(stain: FloatArray, optics: Optics, width: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture of a stained slide.
+    """Take the image of a stained slide.
 
     Args:
         stain: ``(H, W)`` sum of all stain, from `stack`.
         optics: Microscope and camera.
         width: Width of a chromosome, pixels: the scale of grain and haze.
-        rng: Noise.
+        rng: Source of the grain, shading and noise.
 
     Returns:
         ``(H, W)`` uint8.
@@ -234,7 +246,7 @@ def expose(stain: FloatArray, optics: Optics, width: float, rng: np.random.Gener
         image += optics.sharpening * (image - blurred(image, 0.22 * width))
     if optics.read_noise > 0 or optics.shot_noise > 0:
         deviation = np.sqrt(optics.read_noise**2 + optics.shot_noise * np.maximum(image, 0))
-        # Cameras and their files correlate the noise of neighbouring pixels a little.
+        # In cameras and their files, the noise of neighbouring pixels is slightly correlated.
         noise = blurred(rng.standard_normal(size), 0.5)
         image += deviation * noise * 1.6
     return np.clip(np.round(image), 0, 255).astype(np.uint8)

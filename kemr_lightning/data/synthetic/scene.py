@@ -1,13 +1,16 @@
-"""One synthetic metaphase: its chromosomes, what else lies on the slide, and the picture of it."""
+"""One synthetic metaphase: its chromosomes, whatever else lies on the slide, and the image of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kemr_lightning.core.errors import SettingError
+from kemr_lightning.data.checks import check_count, check_fraction, check_size
 from kemr_lightning.data.synthetic.karyotype import ideogram, karyotype
 from kemr_lightning.data.synthetic.layout import Spread, arrange, chromosome_shape
 from kemr_lightning.data.synthetic.render import Optics, blurred, expose, field, stack, texture
@@ -16,20 +19,75 @@ from kemr_lightning.data.synthetic.shape import Footprint, Shape, footprint
 FloatArray = NDArray[np.floating[Any]]
 
 LOOKS = ("gband", "fluorescence")
-#: Chromosomes of which less than this part of their area is in the picture are left out of it.
+"""Dark chromosomes on a bright ground, and bright ones on a dark ground."""
+
+MIXED = "mixed"
+"""Either look, by chance."""
+
+_SMALLEST = 64
+"""Shortest side of an image, pixels."""
+
 _VISIBLE = 0.25
+"""Chromosomes are left out of the image if less than this fraction of their area would lie inside it."""
+
+
+@dataclass(frozen=True)
+class MetaphaseSettings:
+    """What metaphases are to look like.
+
+    Attributes:
+        size: ``(width, height)`` of the image in pixels, at least 64 each.
+        count: Number of chromosomes, or a range ``(lowest, highest)`` to draw it from; None for a whole cell of 46, or
+            fewer if the image is too small for one.
+        look: ``"gband"`` (dark on bright), ``"fluorescence"`` (bright on dark) or ``"mixed"`` (either, by chance).
+        overlap: Fraction of the chromosomes that are laid across or against others, in [0, 1].
+        width: Typical width of a chromosome in pixels; None to derive it from the image's size (`default_width`).
+
+    Raises:
+        SettingError: A value is out of range.
+    """
+
+    size: Sequence[int] = (768, 576)
+    count: int | Sequence[int] | None = None
+    look: str = MIXED
+    overlap: float = 0.35
+    width: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.look not in (*LOOKS, MIXED):
+            raise SettingError("look", self.look, "is unknown", f"Use one of {', '.join((*LOOKS, MIXED))}")
+        check_size("size", self.size, "[width, height]", _SMALLEST)
+        check_fraction("overlap", self.overlap)
+        if self.width is not None and not 4 <= self.width <= min(self.size) / 4:
+            raise SettingError("width", self.width, "is out of range", "Give 4 pixels to a quarter of the image")
+        if self.count is not None:
+            check_count("count", self.count)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """``(H, W)`` of the image."""
+        return int(self.size[1]), int(self.size[0])
+
+    @property
+    def count_range(self) -> tuple[int, int] | None:
+        """Lowest and highest number of chromosomes; None for the default."""
+        if self.count is None:
+            return None
+        if isinstance(self.count, Sequence):
+            return int(self.count[0]), int(self.count[-1])
+        return int(self.count), int(self.count)
 
 
 @dataclass(frozen=True)
 class Metaphase:
-    """A picture and what is on it.
+    """An image and what is on it.
 
     Attributes:
         image: ``(H, W)`` uint8.
-        names: Each chromosome's name, ``"1"`` to ``"22"``, ``"X"``, ``"Y"``.
-        shapes: Their outlines.
-        footprints: The pixels they cover.
-        optics: The microscope that the picture was taken with; its ``look`` is the picture's.
+        names: Name of each chromosome, ``"1"`` to ``"22"``, ``"X"`` or ``"Y"``.
+        shapes: Outline of each chromosome.
+        footprints: Pixels that each chromosome covers.
+        optics: The microscope that took the image; its ``look`` is the image's.
         width: Nominal width of a chromosome, pixels.
     """
 
@@ -42,42 +100,35 @@ class Metaphase:
 
 
 def default_width(image_size: tuple[int, int]) -> float:
-    """Typical chromosome width in pixels for an image of ``(H, W)``: 22 at 1280x1024, 12 at 768x576, 9 at 320x256."""
+    """Typical chromosome width for an image of ``(H, W)``: 22 pixels at 1280x1024, 12 at 768x576, 9 at 320x256."""
     diagonal = float(np.hypot(*image_size))
     return max(12 * diagonal / 960, 9.0) if diagonal < 960 else 12 + 10 * (diagonal - 960) / 679
 
 
 def default_count(image_size: tuple[int, int], width: float) -> int:
-    """A whole cell's 46 chromosomes if there is room for them at the given width, else as many as fit easily."""
+    """46 chromosomes, a whole cell, if an image of ``(H, W)`` has room for them at that width; else as many as fit."""
     height, columns = image_size
     return int(np.clip(height * columns / (width * width * 58), 1, 46))
 
 
-def metaphase(
-    image_size: tuple[int, int],
-    rng: np.random.Generator,
-    look: str = "gband",
-    count: tuple[int, int] | None = None,
-    overlap: float = 0.35,
-    width: float | None = None,
-) -> Metaphase:
+def metaphase(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase:
     """Make one metaphase.
 
     Args:
-        image_size: ``(H, W)``.
-        rng: Decides on everything that is not given.
-        look: ``"gband"`` or ``"fluorescence"``.
-        count: Smallest and largest number of chromosomes; None for `default_count`, now and then one or two fewer.
-        overlap: Part of the chromosomes that are laid across others or against them, in [0, 1].
-        width: Typical chromosome width in pixels, None for `default_width`.
+        settings: What it is to look like. Without a ``count`` it has `default_count` chromosomes, sometimes one or two
+            fewer.
+        rng: Decides everything that the settings leave open.
     """
-    typical = default_width(image_size) if width is None else width
-    if count is None:
+    look = LOOKS[int(rng.integers(2))] if settings.look == MIXED else settings.look
+    image_size = settings.image_size
+    typical = default_width(image_size) if settings.width is None else settings.width
+    if settings.count_range is None:
         full = default_count(image_size, typical)
         number = full - int(rng.integers(1, 3)) if full > 4 and rng.random() < 0.25 else full
     else:
-        number = int(rng.integers(count[0], count[1] + 1))
-    spread = _spread(typical, overlap, rng)
+        lowest, highest = settings.count_range
+        number = int(rng.integers(lowest, highest + 1))
+    spread = _spread(typical, settings.overlap, rng)
     optics = Optics.sample(look, spread.width, rng)
 
     names = karyotype(number, rng)
@@ -86,7 +137,7 @@ def metaphase(
     shapes = arrange(shapes, obstacles, spread, image_size, rng)
 
     contrast = rng.uniform(0.55, 1.1) if look == "gband" else rng.uniform(0.35, 1.15)
-    # Sister chromatids part as chromosomes condense; after trypsin and Giemsa they are seldom told apart.
+    # Sister chromatids separate as chromosomes condense; in G-bands they can seldom be told apart.
     groove = max(rng.normal(0.0, 0.06), 0.0) if look == "gband" else rng.uniform(0, 0.15 + 0.35 * spread.condensed)
     density = optics.gain if look == "gband" else None
     ragged = rng.uniform(0.02, 0.06) * spread.width * field(image_size, 0.3 * spread.width, rng)
@@ -109,10 +160,10 @@ def metaphase(
 
 
 def _spread(typical: float, overlap: float, rng: np.random.Generator) -> Spread:
-    """Traits of one metaphase: condensed ones have short, wide, straight chromosomes with marked centromeres."""
+    """Draw the traits of a metaphase: condensed ones have short, wide, straight chromosomes with marked centromeres."""
     condensed = rng.uniform(0, 1)
     width = typical * (0.9 + 0.15 * condensed) * rng.uniform(0.94, 1.06)
-    # At 1280x1024 the longest chromosome is some 180 pixels long at a width of 22.
+    # At 1280x1024 the longest chromosome, 249 Mb, is about 180 pixels long and 22 wide.
     aspect = 10.0 - 3.2 * condensed + rng.normal(0, 0.3)
     crossing = rng.uniform(0.3, 0.7)
     return Spread(
@@ -132,7 +183,17 @@ def _spread(typical: float, overlap: float, rng: np.random.Generator) -> Spread:
 def _clutter(
     image_size: tuple[int, int], width: float, look: str, rng: np.random.Generator
 ) -> tuple[list[tuple[int, int, FloatArray]], list[tuple[float, float, float]]]:
-    """Interphase nuclei, stain precipitate, out-of-focus dust: painted windows and the discs that chromosomes avoid."""
+    """Draw interphase nuclei, stain precipitate and out-of-focus dust.
+
+    Args:
+        image_size: ``(H, W)``.
+        width: Nominal width of a chromosome, pixels.
+        look: ``"gband"`` or ``"fluorescence"``.
+        rng: Source of randomness.
+
+    Returns:
+        Painted windows ``(x0, y0, values)``, and the discs ``(x, y, radius)`` that chromosomes have to avoid.
+    """
     height, columns = image_size
     layers: list[tuple[int, int, FloatArray]] = []
     obstacles = []
@@ -140,7 +201,7 @@ def _clutter(
     if rng.random() < 0.3 and room > 16 * width:
         for _ in range(int(rng.integers(1, 4))):
             radius = min(rng.uniform(2.6, 5.0) * width, room / 5)
-            # Near the border, where they leave room for the cell.
+            # Nuclei lie near the border, where they leave room for the cell.
             side, along = rng.integers(4), rng.random()
             inset = rng.uniform(-0.7, 0.6) * radius
             x = [inset, columns - inset, along * columns, along * columns][side]
@@ -166,6 +227,7 @@ def _clutter(
 
 
 def _window(x: float, y: float, reach: float, image_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The pixels ``(x0, y0, x1, y1)`` of an image up to ``reach`` from a point; None if there are none."""
     height, columns = image_size
     x0, y0 = max(int(x - reach), 0), max(int(y - reach), 0)
     x1, y1 = min(int(x + reach) + 1, columns), min(int(y + reach) + 1, height)
@@ -183,7 +245,22 @@ def _blob(
     rng: np.random.Generator,
     soft: float = 0.0,
 ) -> list[tuple[int, int, FloatArray]]:
-    """A roundish body of even stain with a wavy outline; granular if it is larger than a chromosome is wide."""
+    """Paint a roundish body of uniform stain with a wavy outline; it is granular if larger than a chromosome's width.
+
+    Args:
+        x: Column of its centre.
+        y: Row of its centre.
+        radius: Pixels.
+        level: Stain.
+        wobble: Relative amplitude of the outline's waves.
+        width: Nominal width of a chromosome, pixels.
+        image_size: ``(H, W)``.
+        rng: Source of randomness.
+        soft: Standard deviation of its blur, pixels.
+
+    Returns:
+        One painted window, or none if the body lies outside the image.
+    """
     window = _window(x, y, radius * (1.6 + wobble) + 3 * soft + 2, image_size)
     if window is None:
         return []
@@ -205,7 +282,7 @@ def _blob(
 def _bubble(
     x: float, y: float, width: float, image_size: tuple[int, int], rng: np.random.Generator
 ) -> list[tuple[int, int, FloatArray]]:
-    """The dark ring and bright middle of a refracting droplet."""
+    """Paint the dark ring and bright centre of a refracting droplet."""
     radius = rng.uniform(0.2, 0.5) * width
     window = _window(x, y, 2.5 * radius + 3, image_size)
     if window is None:

@@ -1,7 +1,7 @@
 """The outline of one chromosome in closed form, and its exact area in every pixel.
 
-A chromosome is a centre line with a half-width along it. A point has two coordinates relative to it: ``s``, the arc
-length of the nearest point of the centre line, and ``t``, the signed distance from it. The point is inside if
+A chromosome is a centre line with a half-width ``w`` along it. Relative to it, a point has two coordinates: ``s``, the
+arc length at the nearest point of the centre line, and ``t``, the signed distance from it. The point is inside if
 ``|t| <= w(s)`` and ``s`` lies between the two ends, which are rounded (and notched between the sister chromatids) as a
 function of ``|t| / w``. Pixel ``(i, j)`` covers ``[j, j + 1] x [i, i + 1]``.
 """
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 
-#: Points along a pixel's side where an edge crosses it: areas are multiples of 1/64.
 SUPERSAMPLING = 8
-#: Exponent of the superellipse that rounds the ends: blunter than a circle (2), as chromosome ends are.
+"""Sample points along the side of a pixel that the outline may cross; areas are multiples of 1/64."""
+
 _BLUNTNESS = 2.6
+"""Exponent of the superellipse that rounds the ends, which are blunter than a circle (2)."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class Shape:
     """A centre line with a half-width.
 
     Attributes:
-        points: ``(M, 2)`` float64, ``(x, y)`` in image pixels, equally spaced (at most about a pixel) along the line.
+        points: ``(M, 2)`` float64 points ``(x, y)`` in image pixels, equally spaced along the line, at most about a
+            pixel apart.
         half_width: ``(M,)`` float64, pixels.
         cap: Length of the rounded part of each end, pixels.
-        notch: Depth of the notch between the chromatids at each end (short arm, long arm), part of ``cap``, in [0, 1].
+        notch: Depth of the notch between the chromatids at each end (short arm, long arm), as a fraction of ``cap``.
     """
 
     points: FloatArray
@@ -50,7 +52,7 @@ class Shape:
         return self.step * (len(self.points) - 1)
 
     def moved(self, offset: FloatArray) -> Shape:
-        """The same shape, ``(dx, dy)`` pixels further."""
+        """The same shape, shifted by ``(dx, dy)`` pixels."""
         return Shape(self.points + offset, self.half_width, self.cap, self.notch)
 
     def _frame(self) -> tuple[FloatArray, FloatArray]:
@@ -62,7 +64,15 @@ class Shape:
         return tangent, np.gradient(heading, step)
 
     def inside(self, s: FloatArray, t: FloatArray) -> NDArray[np.bool_]:
-        """Whether points with coordinates ``s`` and ``t`` (pixels, any common shape) belong to the chromosome."""
+        """Whether points lie inside the chromosome.
+
+        Args:
+            s: Arc lengths of the points, pixels.
+            t: Signed distances from the centre line, pixels, of the same shape as ``s``.
+
+        Returns:
+            Bool, of the same shape.
+        """
         width = np.interp(s, np.arange(len(self.points)) * self.step, self.half_width)
         across = np.abs(t) / width
         result = np.asarray(across <= 1)
@@ -72,10 +82,10 @@ class Shape:
         return result
 
     def outline(self, spacing: float = 1.5) -> NDArray[np.float64]:
-        """The border as a polygon.
+        """Trace the border as a polygon.
 
         Args:
-            spacing: Distance of neighbouring corners along the sides, pixels.
+            spacing: Distance between neighbouring corners along the sides, pixels.
 
         Returns:
             ``(K, 2)`` float64 corners ``(x, y)`` in image pixels, which may lie outside the image.
@@ -100,14 +110,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a chromosome covers of an image, on a pixel window.
+    """The pixels that a chromosome covers, on a window of the image.
 
     Attributes:
         x0: First column of the window.
         y0: First row of the window.
-        coverage: ``(h, w)`` float64 in [0, 1]: the part of each pixel's area that lies inside.
-        s: ``(h, w)`` float64, arc length at the pixel's centre in pixels; meaningful where ``coverage > 0``.
-        t: ``(h, w)`` float64, signed distance from the centre line in pixels, likewise.
+        coverage: ``(h, w)`` float64 in [0, 1], the fraction of each pixel's area that lies inside.
+        s: ``(h, w)`` float64, arc length at each pixel's centre in pixels; meaningful where ``coverage > 0``.
+        t: ``(h, w)`` float64, signed distance of each pixel's centre from the centre line in pixels; likewise.
     """
 
     x0: int
@@ -118,12 +128,12 @@ class Footprint:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """``(h, w)`` bool: pixels covered by at least half."""
+        """``(h, w)`` bool: pixels of which at least half is covered."""
         return self.coverage >= 0.5
 
 
 def _end_outline(across: FloatArray, notch: float) -> FloatArray:
-    """Where an end begins, as a part of the cap's length, at the relative distance ``across`` from the centre line."""
+    """Where an end begins, as a fraction of the cap, at relative distances ``across`` (0 to 1) from the centre line."""
 
     def rounded(position: FloatArray) -> FloatArray:
         return 1 - (1 - np.minimum(position, 1) ** _BLUNTNESS) ** (1 / _BLUNTNESS)
@@ -135,16 +145,16 @@ def _end_outline(across: FloatArray, notch: float) -> FloatArray:
 def footprint(shape: Shape, image_size: tuple[int, int]) -> Footprint | None:
     """Rasterise a shape by area.
 
-    Near the nearest point of the centre line, the line is replaced by its circle of curvature (an error of third order
-    in the distance along the line, below 0.01 px); pixels that the outline can cross are measured at `SUPERSAMPLING`
-    squared points, the others are in or out as a whole.
+    Around its nearest point to a pixel, the centre line is replaced by its circle of curvature; the error, of third
+    order in the distance along the line, is below 0.01 px. Pixels that the outline may cross are measured at
+    `SUPERSAMPLING` squared points; the others are completely inside or outside.
 
     Args:
         shape: The chromosome.
-        image_size: ``(H, W)``; parts outside the image are cut off.
+        image_size: ``(H, W)``. Parts outside the image are cut off.
 
     Returns:
-        The footprint on a window inside the image, or None if the shape lies outside.
+        The footprint on a window inside the image; None if the shape lies outside.
     """
     height, width = image_size
     reach = float(shape.half_width.max()) + 2
@@ -191,7 +201,7 @@ def footprint(shape: Shape, image_size: tuple[int, int]) -> Footprint | None:
 
 def _nearest(queries: FloatArray, points: FloatArray) -> NDArray[np.intp]:
     """Index of the nearest of ``points`` (M, 2) for each of ``queries`` (P, 2)."""
-    # |q|^2 does not decide which point is nearest: one matrix product is left. Centred, float32 is exact enough.
+    # |q|^2 is the same for all points, so |p|^2 - 2 q.p is enough: one matrix product, in float32 about the mean.
     origin = points.mean(axis=0)
     line = (points - origin).astype(np.float32)
     table = (queries - origin).astype(np.float32) @ (-2 * line.T)
@@ -201,6 +211,6 @@ def _nearest(queries: FloatArray, points: FloatArray) -> NDArray[np.intp]:
 
 def _curved(start: FloatArray, curvature: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``(s, t)`` of points ``(x, y)`` in the tangent frame of a line of constant curvature at arc length ``start``."""
-    # Beyond the centre of curvature the nearest point is elsewhere; the clamp keeps the quotient finite there.
+    # Beyond the centre of curvature another point is nearer anyway; the clamp only keeps the quotient finite there.
     shrink = np.maximum(1 - curvature * y, 0.2)
     return start + x / shrink, y - curvature * x * x / (2 * shrink)

@@ -1,26 +1,23 @@
-"""Assemble the report: the page's files beside this module, the data as JSON, the pictures one by one."""
+"""Put the report together: the page's files beside this module, the data as JSON, and the pictures."""
 
 from __future__ import annotations
 
 import base64
 import html
 import json
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from kemr_lightning.core.files import whole
+from kemr_lightning.core.files import finite, whole
 from kemr_lightning.metrics.matching import ImageMatch, summarise
 from kemr_lightning.prediction.image_state import ImageState
-
-KINDS = ("matched", "mislabelled", "merged", "split", "missed")
-"""What becomes of an annotation, in the order of the page's table."""
+from kemr_lightning.prediction.result import Failure
 
 BINS = 20
-"""Of the IoU histogram, from 0.5 to 1."""
+"""Bins of the IoU histogram, from 0.5 to 1."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,10 @@ class ReportImage:
     """One image of the report.
 
     Attributes:
-        state: What is known of it.
+        state: What is remembered of it.
         picture: The JPEG to show.
-        initial: Matching of the initial instances to the annotations, or None without annotated masks.
-        final: Matching of the final ones.
+        initial: The matching of the initial instances to the annotations; None without annotated masks.
+        final: The matching of the final instances, likewise.
     """
 
     state: ImageState
@@ -43,7 +40,7 @@ class ReportImage:
 def write_report(
     path: Path,
     images: Sequence[ReportImage],
-    failures: Sequence[tuple[str, str]],
+    failures: Sequence[Failure],
     label_names: Sequence[str],
     expected: int | None,
     title: str,
@@ -52,19 +49,19 @@ def write_report(
 
     Args:
         path: The HTML file.
-        images: By number.
-        failures: Names of the images that could not be done, and why.
+        images: The images by number.
+        failures: Those that could not be predicted.
         label_names: Names of labels 1, 2, ...
         expected: Usual number of chromosomes, or None.
-        title: What was predicted with what, in a line.
+        title: What was predicted and by which model, one line.
     """
     data = {
         "title": title,
         "expected": expected,
         "labels": list(label_names),
-        "failures": [{"name": name, "reason": reason} for name, reason in failures],
-        "evaluation": evaluation(images),
-        "images": [describe(image) for image in images],
+        "failures": [asdict(failure) for failure in failures],
+        "evaluation": evaluation_figures(images),
+        "images": [image_entry(image) for image in images],
     }
     before, after = _part("page.html").split("{{data}}")
     before = before.replace("{{style}}", _part("page.css")).replace("{{title}}", html.escape(title))
@@ -78,14 +75,14 @@ def write_report(
 
 def script_json(data: Any) -> str:
     """JSON that may stand inside a script element: no ``<``, so that nothing in it can end the element."""
-    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(finite(data), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
-def describe(image: ReportImage) -> dict[str, Any]:
-    """What the page knows of one image; short keys, since there is one entry for each of thousands of instances."""
+def image_entry(image: ReportImage) -> dict[str, Any]:
+    """An image as the page's script reads it."""
     state = image.state
     record = state.final
     kinds = [] if image.final is None else image.final.predictions
@@ -133,7 +130,7 @@ def describe(image: ReportImage) -> dict[str, Any]:
     }
 
 
-def evaluation(images: Sequence[ReportImage]) -> dict[str, Any] | None:
+def evaluation_figures(images: Sequence[ReportImage]) -> dict[str, Any] | None:
     """Figures over all images with annotated masks, before and after refinement; None if there are none."""
     scored = [image for image in images if image.final is not None and image.initial is not None]
     if not scored:
@@ -149,7 +146,7 @@ def evaluation(images: Sequence[ReportImage]) -> dict[str, Any] | None:
 
 
 def histogram(ious: Sequence[float]) -> list[int]:
-    """Numbers of IoUs in `BINS` equal bins from 0.5 to 1; the last one includes 1."""
+    """How many IoUs fall into each of `BINS` equal bins from 0.5 to 1; the last bin includes 1."""
     counts = [0] * BINS
     for value in ious:
         counts[min(max(int((value - 0.5) * 2 * BINS), 0), BINS - 1)] += 1
@@ -157,7 +154,7 @@ def histogram(ious: Sequence[float]) -> list[int]:
 
 
 def _pictures(images: Sequence[ReportImage]) -> Iterator[str]:
-    """Each picture in an element of its own, which the browser need not decode before it is shown."""
+    """Each picture as an element of its own, so that the browser decodes a picture only when it is shown."""
     for image in images:
         coded = base64.b64encode(image.picture.read_bytes()).decode("ascii")
         yield f'<script type="text/plain" id="picture-{image.state.final.image_id}">{coded}</script>\n'
@@ -169,13 +166,3 @@ def _part(name: str) -> str:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
-    return data

@@ -1,0 +1,73 @@
+"""The settings of a comparison, checked before anything is trained or read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kemr_lightning.core.errors import SettingError
+
+FROM_KEMR = ("auto", "always", "never")
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """How systems are compared.
+
+    Attributes:
+        cascade_from_kemr: Whether a KEMR-Net run before its refinement is the row of the cascade: ``"auto"``: if no
+            other run is; ``"always"``; ``"never"``.
+        resamples: Number of resamples of the bootstrap; 0 computes no intervals.
+        level: Coverage of its intervals, in (0, 1).
+        crops: Number of wins, and of losses, in each picture; 0 draws none.
+        time_images: Number of test images on which inference is timed anew; 0 keeps the times that the runs recorded.
+        ia_score: Least score of a prediction that counts for Instance Accuracy, in [0, 1].
+        ia_iou: Least mask IoU of a prediction with its annotation, for IA and IA*, in [0, 1].
+        seed: Seed of the bootstrap.
+
+    Raises:
+        SettingError: A value is out of range.
+    """
+
+    cascade_from_kemr: str = "auto"
+    resamples: int = 2000
+    level: float = 0.95
+    crops: int = 4
+    time_images: int = 0
+    ia_score: float = 0.5
+    ia_iou: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cascade_from_kemr not in FROM_KEMR:
+            raise SettingError(
+                "cascade_from_kemr", self.cascade_from_kemr, "is unknown", f"Use one of {', '.join(FROM_KEMR)}"
+            )
+        for name in ("resamples", "crops", "time_images"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise SettingError(name, value, "is not possible", "Give a whole number, 0 or more")
+        if not isinstance(self.level, int | float) or not 0 < self.level < 1:
+            raise SettingError("level", self.level, "is not possible", "Give a number between 0 and 1, such as 0.95")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], ia_score: float, ia_iou: float, seed: int) -> CompareSettings:
+        """The settings that a configuration gives.
+
+        Args:
+            values: The ``compare`` node: ``cascade_from_kemr``, ``resamples``, ``level``, ``crops``, ``time_images``.
+            ia_score: See the class.
+            ia_iou: See the class.
+            seed: See the class.
+
+        Raises:
+            SettingError: A value is out of range or of the wrong type.
+        """
+        given = {str(key): _whole(value) if key != "level" else value for key, value in values.items()}
+        return cls(**given, ia_score=ia_score, ia_iou=ia_iou, seed=seed)
+
+
+def _whole(value: Any) -> Any:
+    """A number such as 1e4, which YAML reads as a float, as the whole number that it is; all else as it came."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

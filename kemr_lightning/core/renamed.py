@@ -1,0 +1,77 @@
+"""Configurations of earlier versions, in today's form: parts of the package and settings have moved since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MODULES = {
+    "kemr_lightning.callbacks.checkpoint": "kemr_lightning.callbacks.save_checkpoints",
+    "kemr_lightning.callbacks.knowledge": "kemr_lightning.callbacks.keep_knowledge",
+    "kemr_lightning.distributed": "kemr_lightning.core.distributed",
+    "kemr_lightning.schedule": "kemr_lightning.training.schedule",
+}
+"""Modules that a ``_target_`` may name: old name -> today's. A new name that moves again changes its entry here."""
+
+SETTINGS = {"callbacks.refinement.metric": "metric"}
+"""Settings that have moved: old dotted key -> today's."""
+
+GONE = ("callbacks.refinement.refiner",)
+"""Settings that only repeated others."""
+
+
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as today's version would have written it.
+
+    Args:
+        config: The content of a run's ``config.yaml`` as plain values, of any version. It is not changed.
+
+    Returns:
+        A copy with today's names; what today's version wrote comes back equal. Where both the old and the new place of
+        a setting are filled, the new one counts.
+    """
+    found: dict[str, Any] = _retargeted(config)
+    for old, new in SETTINGS.items():
+        value = _taken(found, old)
+        if value is not None:
+            _put(found, new, value)
+    for key in GONE:
+        _taken(found, key)
+    return found
+
+
+def _retargeted(value: Any) -> Any:
+    """A copy of nested values with today's name in every ``_target_``."""
+    if isinstance(value, Mapping):
+        return {
+            key: _renamed(inner) if key == "_target_" and isinstance(inner, str) else _retargeted(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_retargeted(inner) for inner in value]
+    return value
+
+
+def _renamed(target: str) -> str:
+    for old, new in MODULES.items():
+        if target == old or target.startswith(f"{old}."):
+            return new + target[len(old) :]
+    return target
+
+
+def _taken(config: dict[str, Any], key: str) -> Any:
+    """Remove a setting and return it, or None if it is not there."""
+    *path, last = key.split(".")
+    node: Any = config
+    for part in path:
+        node = node.get(part) if isinstance(node, dict) else None
+    return node.pop(last, None) if isinstance(node, dict) else None
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set a setting where there is none; its groups are made."""
+    *path, last = key.split(".")
+    node: Any = config
+    for part in path:
+        node = node.setdefault(part, {})
+    node.setdefault(last, value)

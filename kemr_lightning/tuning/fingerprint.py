@@ -1,0 +1,29 @@
+"""The fingerprint of a study: trials are comparable only if it is the same."""
+
+from __future__ import annotations
+
+import hashlib
+
+from kemr_lightning.refinement.refiner import Refiner
+from kemr_lightning.tuning.scoring import Scorer
+
+
+def fingerprint(model: str, scorer: Scorer, refiner: Refiner) -> str:
+    """Digest of all that a trial's value depends on besides its parameters: model, images, annotations, settings.
+
+    Args:
+        model: Digest of what predicts the initial masks.
+        scorer: Its images, their order, its parts and its thresholds count.
+        refiner: Its engine, margin and tolerance count.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    images = scorer.images
+    thresholds = (images.threshold, scorer.ia_score, scorer.ia_iou)
+    settings = (thresholds, refiner.engine, refiner.margin, refiner.tolerance, scorer.ends, images.order)
+    digest = hashlib.sha256(f"{model} {settings}".encode())
+    for position in range(len(images)):
+        digest.update(images[position].image.numpy().tobytes())
+        digest.update(repr(images[position].record.truth).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,43 @@
+"""A node of the configuration as a dataclass, its faults named with their keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from omegaconf import OmegaConf
+
+from kemr_lightning.assembly.settings import read_settings
+from kemr_lightning.core.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Bake:
+    minutes: int
+    heat: float = 180.0
+    cook: str = "anyone"
+
+    def __post_init__(self) -> None:
+        if self.minutes < 1:
+            raise SettingError("minutes", self.minutes, "is too short", "Give at least 1")
+
+
+def test_values_are_resolved_and_others_added() -> None:
+    config = OmegaConf.create({"time": 30, "bake": {"minutes": "${time}", "heat": 200.0}})
+    assert read_settings(config, "bake", Bake, cook="me") == Bake(30, 200.0, "me")
+
+
+@pytest.mark.parametrize(
+    ("node", "line"),
+    [
+        ({"minutes": 0}, r"^bake\.minutes=0 is too short\. Give at least 1$"),
+        (
+            {"minutes": 1, "colour": "brown"},
+            r"^bake\.colour=brown is not a setting\. The settings are minutes, heat, cook",
+        ),
+        ({"minutes": 1, "cook": "you"}, r"^bake\.cook=you is not a setting"),
+    ],
+)
+def test_faults_are_named_with_their_keys(node: dict[str, object], line: str) -> None:
+    with pytest.raises(SettingError, match=line):
+        read_settings(OmegaConf.create({"bake": node}), "bake", Bake, cook="me")

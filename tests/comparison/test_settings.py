@@ -1,0 +1,38 @@
+"""Settings of a comparison are checked before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kemr_lightning.comparison.settings import CompareSettings
+from kemr_lightning.core.errors import SettingError
+
+GIVEN: dict[str, Any] = {"cascade_from_kemr": "auto", "resamples": 2000, "level": 0.95, "crops": 4, "time_images": 0}
+
+
+def test_what_a_configuration_gives() -> None:
+    found = CompareSettings.of({**GIVEN, "resamples": 1e3, "crops": 0}, 0.3, 0.7, 5)
+    assert found == CompareSettings("auto", 1000, 0.95, 0, 0, 0.3, 0.7, 5)
+    assert isinstance(found.resamples, int)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cure"),
+    [
+        ("cascade_from_kemr", "perhaps", "auto, always, never"),
+        ("resamples", -1, "whole number"),
+        ("resamples", 2.5, "whole number"),
+        ("crops", "many", "whole number"),
+        ("time_images", True, "whole number"),
+        ("time_images", None, "whole number"),
+        ("level", 95, "between 0 and 1"),
+        ("level", 0.0, "between 0 and 1"),
+        ("level", "high", "between 0 and 1"),
+    ],
+)
+def test_wrong_values_are_refused(name: str, value: object, cure: str) -> None:
+    with pytest.raises(SettingError, match=cure) as caught:
+        CompareSettings.of({**GIVEN, name: value}, 0.5, 0.5, 0)
+    assert (caught.value.setting, caught.value.value) == (name, value)

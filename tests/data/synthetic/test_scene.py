@@ -1,0 +1,102 @@
+"""Settings and content of single metaphases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kemr_lightning.core.errors import SettingError
+from kemr_lightning.data.synthetic.scene import MetaphaseSettings, default_count, default_width, metaphase
+from tests.data.synthetic.helpers import full
+
+
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        ({"look": "blue"}, "look"),
+        ({"size": (32, 32)}, "size"),
+        ({"size": (320, 63)}, "size"),
+        ({"size": (320,)}, "size"),
+        ({"size": 320}, "size"),
+        ({"overlap": 2.0}, "overlap"),
+        ({"overlap": -0.1}, "overlap"),
+        ({"count": [9, 3]}, "count"),
+        ({"count": -1}, "count"),
+        ({"count": "all"}, "count"),
+        ({"width": 200.0}, "width"),
+        ({"width": 3.9}, "width"),
+    ],
+)
+def test_wrong_settings_name_themselves(options: dict[str, Any], setting: str) -> None:
+    with pytest.raises(SettingError, match=f"^{setting}=") as raised:
+        MetaphaseSettings(**options)
+    assert raised.value.setting == setting
+
+
+def test_settings_are_read_in_both_orders() -> None:
+    assert MetaphaseSettings((320, 256)).image_size == (256, 320)
+    assert MetaphaseSettings().count_range is None
+    assert MetaphaseSettings(count=7).count_range == (7, 7)
+    assert MetaphaseSettings(count=[7]).count_range == (7, 7)
+    assert MetaphaseSettings(count=np.int64(7)).count_range == (7, 7)
+    assert MetaphaseSettings(count=[3, 9]).count_range == (3, 9)
+
+
+def test_default_width_and_count_follow_the_size() -> None:
+    widths = [default_width(size) for size in ((1024, 1280), (576, 768), (256, 320))]
+    assert widths == pytest.approx([22, 12, 9], abs=0.02)
+    assert default_count((1024, 1280), 22) == default_count((576, 768), 12) == 46
+    # A chromosome needs 58 squares of its width: 320 x 256 / (81 x 58) = 17.4.
+    assert default_count((256, 320), 9) == 17
+    assert default_count((64, 64), 16) == 1
+
+
+@pytest.mark.parametrize("look", ["gband", "fluorescence"])
+def test_look_and_contrast(look: str) -> None:
+    for seed in range(3):
+        scene = metaphase(MetaphaseSettings((160, 128), count=6, look=look), np.random.default_rng(seed))
+        assert scene.optics.look == look
+        inside = sum(full(where, (128, 160)) for where in scene.footprints) >= 0.5
+        difference = np.median(scene.image[inside]) - np.median(scene.image[~inside])
+        assert (difference < -25) if look == "gband" else (difference > 25)
+
+
+def test_mixed_gives_both_looks_and_counts_fill_their_range() -> None:
+    settings = MetaphaseSettings((128, 96), count=(1, 3))
+    scenes = [metaphase(settings, np.random.default_rng(seed)) for seed in range(24)]
+    assert {scene.optics.look for scene in scenes} == {"gband", "fluorescence"}
+    assert {len(scene.names) for scene in scenes} == {1, 2, 3}
+
+
+def test_everything_in_a_metaphase_fits_together() -> None:
+    scene = metaphase(MetaphaseSettings((320, 256), width=10.0), np.random.default_rng(1))
+    assert scene.image.shape == (256, 320)
+    assert scene.image.dtype == np.uint8
+    assert len(scene.names) == len(scene.shapes) == len(scene.footprints) > 5
+    assert scene.width == pytest.approx(10, rel=0.15)
+    for shape, where in zip(scene.shapes, scene.footprints, strict=True):
+        rows, columns = where.coverage.shape
+        assert 0 <= where.x0 <= 320 - columns
+        assert 0 <= where.y0 <= 256 - rows
+        # At least a quarter of its area is in the image.
+        assert where.coverage.sum() >= 0.25 * 2 * shape.half_width.mean() * shape.length
+
+
+def test_overlap_decides_how_much_lies_across_others() -> None:
+    def shared(overlap: float) -> int:
+        settings = MetaphaseSettings((320, 256), overlap=overlap, look="gband")
+        scenes = (metaphase(settings, np.random.default_rng(seed)) for seed in range(3))
+        return sum(int((sum(full(w, (256, 320)) >= 0.5 for w in scene.footprints) > 1).sum()) for scene in scenes)
+
+    assert shared(0.0) < 20
+    assert shared(1.0) > 150
+
+
+def test_the_same_generator_gives_the_same_metaphase() -> None:
+    settings = MetaphaseSettings((128, 96), count=3)
+    first, second, third = (metaphase(settings, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert np.array_equal(first.image, second.image)
+    assert first.names == second.names
+    assert not np.array_equal(first.image, third.image)

@@ -1,0 +1,261 @@
+"""The plan of the house: imports go down, rooms stay small, each thing has one name and one place."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from kemr_lightning.core import run_directory
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "kemr_lightning"
+NAME = PACKAGE.name
+
+FLOORS = (
+    ("core",),
+    ("data", "models", "refinement", "metrics"),
+    ("training",),
+    ("output",),
+    ("prediction", "learning", "tuning", "doctor", "sweep", "comparison"),
+    ("callbacks",),
+    ("assembly",),
+    ("tasks",),
+)
+"""From the ground up. A room imports rooms of lower floors and itself, never a neighbour on its own floor."""
+
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+MOST_LINES = 400
+MOST_FUNCTION_LINES = 60
+MOST_PARAMETERS = 12
+
+LONG: dict[str, str] = {}
+"""Functions that may be longer, each with the reason."""
+
+BUILDERS: dict[str, str] = {}
+"""Functions that may have more parameters: `conf/` calls them by `_target_`, one key for each parameter."""
+
+UNTESTED: dict[str, str] = {}
+"""Modules without a test file of their name, each with the reason."""
+
+
+@lru_cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules(root: Path = PACKAGE) -> list[Path]:
+    return sorted(root.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """The folder in the package that a file lies in; empty for the package's own ``__init__``."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def imported(tree: ast.Module, folder: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names of the package that a file imports, wherever in it, in functions and for types alone included.
+
+    Args:
+        tree: The file.
+        folder: The folders of the package that it lies in.
+    """
+    package = [NAME, *folder]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == NAME)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            if base.split(".")[0] == NAME:
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    return imported(tree_of(path), path.relative_to(PACKAGE).parts[:-1])
+
+
+def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function of a file under its dotted name in the package."""
+    module = path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+
+    def within(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{prefix}.{child.name}", child
+                yield from within(child, f"{prefix}.{child.name}")
+            elif isinstance(child, ast.ClassDef):
+                yield from within(child, f"{prefix}.{child.name}")
+            else:
+                yield from within(child, prefix)
+
+    return within(tree_of(path), module)
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Every string of a file that is no docstring; the fixed parts of formatted ones."""
+    tree = tree_of(path)
+    documentation = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
+
+
+def test_every_folder_is_a_room_and_every_module_lies_in_one() -> None:
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(FLOOR_OF)
+    assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
+
+
+def test_imports_go_down() -> None:
+    upwards = []
+    for path in modules():
+        room = room_of(path)
+        for name in imports_of(path):
+            target = name.split(".")[1] if "." in name else ""
+            if target == room or room == "" or target not in FLOOR_OF:
+                continue
+            if FLOOR_OF[target] >= FLOOR_OF[room]:
+                upwards.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not upwards, "\n".join(upwards)
+
+
+def test_the_ground_floor_imports_nothing_of_the_package() -> None:
+    for path in modules(PACKAGE / "core"):
+        assert all(name.split(".")[1] == "core" for name in imports_of(path)), path
+
+
+def test_the_check_of_imports_reads_functions_and_relative_imports() -> None:
+    tree = ast.parse("def f():\n    from ...tasks import start\n    import kemr_lightning.output.drawing\nimport torch")
+    assert sorted(imported(tree, ("data", "synthetic"))) == [
+        "kemr_lightning.output.drawing",
+        "kemr_lightning.tasks.start",
+    ]
+
+
+def test_files_are_short() -> None:
+    long = {}
+    for path in [*modules(), *sorted((ROOT / "tests").rglob("*.py"))]:
+        count = len(path.read_text(encoding="utf-8").splitlines())
+        if count > MOST_LINES:
+            long[path.relative_to(ROOT).as_posix()] = count
+    assert not long
+
+
+def test_functions_are_short_and_take_few_parameters() -> None:
+    long, wide = {}, {}
+    for path in modules():
+        for name, node in functions(path):
+            assert node.end_lineno is not None
+            lines = node.end_lineno - node.lineno + 1
+            arguments = node.args
+            count = len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs])
+            count -= bool(arguments.args) and arguments.args[0].arg in ("self", "cls")
+            if lines > MOST_FUNCTION_LINES:
+                long[name] = lines
+            if count > MOST_PARAMETERS:
+                wide[name] = count
+    assert set(long) == set(LONG), long
+    assert set(wide) == set(BUILDERS), wide
+
+
+def test_tests_mirror_the_package() -> None:
+    missing = set()
+    for path in modules():
+        inside = path.relative_to(PACKAGE)
+        if path.name in ("__init__.py", "__main__.py"):
+            continue
+        if not (ROOT / "tests" / inside.parent / f"test_{path.stem}.py").is_file():
+            missing.add(inside.with_suffix("").as_posix())
+    assert missing == set(UNTESTED)
+
+
+def test_shared_test_code_has_one_file_name() -> None:
+    names = {path.name for path in (ROOT / "tests").rglob("*.py") if not path.name.startswith("test_")}
+    assert names <= {"__init__.py", "conftest.py", "helpers.py", "drive.py"}
+
+
+def test_modules_of_different_rooms_have_different_names() -> None:
+    rooms = defaultdict(set)
+    for path in modules():
+        if not path.name.startswith("__"):
+            rooms[path.stem].add(room_of(path))
+    # A task is named after the room that does its work.
+    shared = {name for name, places in rooms.items() if len(places - {"tasks"}) > 1}
+    assert not shared
+
+
+def test_public_functions_of_different_rooms_have_different_names() -> None:
+    places = defaultdict(set)
+    for path in modules():
+        for node in tree_of(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].add(room_of(path))
+    shared = {name: rooms for name, rooms in places.items() if len(rooms - {"tasks"}) > 1}
+    assert not shared
+
+
+def test_file_names_of_a_run_are_spelled_in_one_place() -> None:
+    names = {value for value in vars(run_directory).values() if isinstance(value, str) and "." in Path(value).name}
+    names -= {run_directory.__name__, run_directory.__file__, run_directory.__doc__ or ""}
+    elsewhere = {
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in modules()
+        if path.name != "run_directory.py"
+        for text in texts(path)
+        if text in names
+    }
+    assert not elsewhere
+
+
+KEYS = re.compile(
+    r"\b(data|model|predict|tune|learn|refine|trainer|optimizer|scheduler|callbacks|doctor|convert|compare|logger|metric)"
+    r"\.[a-z_]+=|\b(task|ckpt|init|knowledge|views|experiment|seed)="
+)
+
+SPEAKS_COMMAND_LINE: dict[str, str] = {}
+"""Modules below the assembly that may, each with the reason."""
+
+
+def test_only_assembly_and_tasks_speak_command_line() -> None:
+    speaking = defaultdict(list)
+    for path in modules():
+        if room_of(path) not in ("", "assembly", "tasks"):
+            for text in texts(path):
+                if KEYS.search(text):
+                    speaking[path.relative_to(PACKAGE).with_suffix("").as_posix()].append(text)
+    assert set(speaking) == set(SPEAKS_COMMAND_LINE), dict(speaking)
+
+
+@pytest.mark.parametrize("text", ["Give data.root=DIR", "see task=learn", "ckpt=FILE"])
+def test_the_check_of_words_knows_a_key(text: str) -> None:
+    assert KEYS.search(text)
+
+
+def test_the_table_of_the_architecture_is_the_tree() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = defaultdict(set)
+    for room, cells in re.findall(r"^\| `(\w+)/` \|.*?\| (.*) \|$", page, flags=re.MULTILINE):
+        listed[room] |= set(re.findall(r"`([\w/]+)`", cells))
+    there = defaultdict(set)
+    for path in modules():
+        if room_of(path) and not path.name.startswith("__"):
+            inside = path.relative_to(PACKAGE / room_of(path)).with_suffix("")
+            there[room_of(path)].add(inside.as_posix())
+    for room in FLOOR_OF:
+        assert listed[room] == there[room], room
+    assert set(listed) == set(FLOOR_OF)
+
+
+def test_a_page_names_no_file_that_is_not_there() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for name in re.findall(r"`((?:kemr_lightning|conf|tests|benchmarks|docs)/[\w/.]+)`", page.read_text("utf-8")):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
