@@ -1,1 +1,1 @@
-"""The ground floor: types that travel between rooms, geometry, run lengths, errors, files. Imports no other room."""
+"""The ground floor: shared types, geometry, run-length encoding, errors, files. Imports none of the others."""

@@ -1,4 +1,4 @@
-"""SHA-256 of files and of data, hexadecimal: what is the same has the same digest, wherever it lies."""
+"""Hexadecimal SHA-256 digests of files, data and settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's content.
+    """The SHA-256 of a file's content.
 
     Raises:
         OSError: The file cannot be read.
@@ -19,12 +19,16 @@ def file_digest(path: str | Path) -> str:
 
 
 def data_digest(data: bytes) -> str:
-    """`file_digest` of a file with this content."""
+    """The SHA-256 of data; the same as `file_digest` of a file with this content."""
     return hashlib.sha256(data).hexdigest()
 
 
 def remembered_digest(path: str | Path) -> str:
-    """`file_digest`, computed once a process for a file whose size and time do not change; for large files."""
+    """`file_digest` for large files: computed once per process, as long as the file's size and time do not change.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     file = Path(path).resolve()
     state = file.stat()
     return _remembered(file, state.st_size, state.st_mtime_ns)
@@ -37,6 +41,6 @@ def _remembered(file: Path, size: int, changed: int) -> str:
 
 
 def settings_digest(*parts: object) -> str:
-    """A short digest of settings: values that JSON can hold, others by their text."""
+    """A short digest of settings, as JSON; values that JSON cannot hold count by their text."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return data_digest(text.encode())[:20]

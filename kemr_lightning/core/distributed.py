@@ -1,4 +1,4 @@
-"""Several processes that train one model: which of them writes, and normalisation over the whole batch."""
+"""Training in several processes: which of them writes, and batch normalisation over the batches of all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing_extensions import override
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files; the only process is."""
+    """Whether this process is the one that writes files; a single process always is."""
     return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
 def quieten_others() -> None:
-    """Let processes other than the first report errors only: all else they would say again."""
+    """Let all processes but the first log errors only, because they would repeat everything else."""
     if not is_first():
         logging.getLogger().setLevel(logging.ERROR)
 
@@ -28,13 +28,13 @@ def quieten_others() -> None:
 class BatchNormOverProcesses(nn.BatchNorm2d):
     """Batch normalisation with the mean and variance of all processes' batches, on any device.
 
-    PyTorch's `SyncBatchNorm` does the same with its own kernels, which exist for GPUs only. Gradients flow through the
-    statistics to every process. In evaluation mode, and in a single process, it is a plain `BatchNorm2d`.
+    PyTorch's `SyncBatchNorm` does the same, with kernels that exist for GPUs only. Gradients flow through the
+    statistics to every process. In evaluation mode, and in a single process, this is a plain `BatchNorm2d`.
     """
 
     @override
     def forward(self, input: Tensor) -> Tensor:
-        """``(B, C, H, W)`` -> the same, B and H x W may differ between the processes."""
+        """``(B, C, H, W)`` -> the same shape. B, H and W may differ between processes."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(input)
         # float64: E[x^2] - E[x]^2 in float32 loses the variance of features far from zero.
@@ -65,10 +65,10 @@ class BatchNormOverProcesses(nn.BatchNorm2d):
 
 
 class BatchNormSync(TorchSyncBatchNorm):
-    """Lightning's plug-in that lets `BatchNorm2d` see the whole batch: PyTorch's layers on GPUs, ours elsewhere.
+    """Lightning's plug-in for synchronised batch normalisation: PyTorch's layers on GPUs, ours elsewhere.
 
-    With it every process has the same running statistics, so that shares of validation images are scored by one and
-    the same model, and a step is what it would be in one process.
+    Every process then has the same running statistics, so all score their share of the validation images with the same
+    model, and a step has the effect that it would have in a single process.
     """
 
     @override
@@ -83,7 +83,7 @@ class BatchNormSync(TorchSyncBatchNorm):
 
 
 def _exchange(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
-    """Layers of one class made layers of another that has the same attributes."""
+    """Turn all layers of one class into layers of another class with the same attributes."""
     for layer in model.modules():
         if type(layer) is old:
             layer.__class__ = new

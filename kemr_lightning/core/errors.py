@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line that names the file or setting and the cure."""
+"""Errors that a user can correct: one line that names the file or setting, and the cure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Wrong input. The message says what is wrong and what to do; `run.py` prints it without a traceback."""
+    """Wrong input. The message says what is wrong and what to do; the command line prints it without a traceback."""
 
 
 class SettingError(UserError):
     """A setting has a wrong value.
 
-    Rooms name a setting as their own callers do (``side``). Whoever took the value from a configuration adds where it
-    stands there (``predict.tile``), see `settings_under`.
+    Code that checks a value names the setting as its own parameter (``side``). Whoever took the value from a
+    configuration turns this into the name there (``predict.tile``), with `settings_under`.
 
     Args:
-        setting: The setting's name, dotted if it lies in a group.
+        setting: The setting's name, dotted if it is in a group.
         value: The wrong value.
-        problem: What is wrong with it, to be read after ``setting=value``: "is no size".
-        cure: What to do instead, a sentence without its full stop.
+        problem: What is wrong with it. It is read after ``setting=value``: "is not a size".
+        cure: What to do instead, as a sentence without a full stop.
     """
 
     def __init__(self, setting: str, value: object, problem: str, cure: str) -> None:
@@ -32,11 +32,11 @@ class SettingError(UserError):
         super().__init__(f"{setting}={shown} {problem}. {cure}")
 
     def under(self, group: str, **renamed: str) -> SettingError:
-        """The same error for a setting of a configuration.
+        """The same error, with the setting's name in a configuration.
 
         Args:
-            group: Where the setting stands, such as ``"predict"``; empty for the top level.
-            renamed: The configuration's name of a setting, where it differs: ``side="tile"``.
+            group: The group that holds the setting, such as ``"predict"``; empty for the top level.
+            renamed: Settings that have another name there: ``side="tile"``.
         """
         name = renamed.get(self.setting, self.setting)
         return SettingError(f"{group}.{name}" if group else name, self.value, self.problem, self.cure)
@@ -45,11 +45,14 @@ class SettingError(UserError):
 def cause_of(error: BaseException, kind: type[UserError] = UserError) -> UserError | None:
     """The first error of a kind among an error and its causes.
 
-    Hydra wraps what a constructor raises in an error of its own.
+    Hydra wraps an error that a constructor raises in one of its own.
 
     Args:
         error: Any error.
         kind: The class to look for.
+
+    Returns:
+        The error, or None if there is none of this kind.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -61,14 +64,14 @@ def cause_of(error: BaseException, kind: type[UserError] = UserError) -> UserErr
 
 @contextmanager
 def settings_under(group: str, **renamed: str) -> Iterator[None]:
-    """Name settings as the configuration does, in errors that come from inside.
+    """Rename settings to what the configuration calls them, in errors that are raised inside.
 
     Args:
         group: As in `SettingError.under`.
         renamed: As in `SettingError.under`.
 
     Raises:
-        SettingError: What was raised inside, under its name in the configuration.
+        SettingError: The error raised inside, with the setting's name in the configuration.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Writing files that are either whole or not there."""
+"""Writing files so that each is either whole or not there."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".unfinished-"
-"""How the names of files begin that are being written."""
+"""Prefix of the names of files that are being written."""
 
 _TEMPORARY = re.compile(re.escape(UNFINISHED) + r"[a-z0-9_]{8}(\.\w+)?")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Write a file under a temporary name beside it and rename it into place when all went well.
+    """Write a file under a temporary name in the same folder, and rename it once it is complete.
 
     Args:
-        path: The file to be. Its folder is made.
+        path: The file. Its folder is created if needed.
 
     Yields:
-        The temporary path, with the same suffix, to write to.
+        The temporary path to write to, with the same suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
@@ -45,11 +45,11 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
-    """Remove what a process that was killed while it wrote has left in a folder and below.
+    """Remove unfinished files of killed processes from a folder and its sub-folders.
 
     Args:
         folder: The folder.
-        older_than: Seconds for which a file must not have changed; 0 where nothing else may be writing.
+        older_than: Seconds since the last change of a file to remove; 0 if no other process can be writing.
     """
     for path in folder.rglob(f"{UNFINISHED}*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and time.time() - path.stat().st_mtime >= older_than:
@@ -83,7 +83,7 @@ def write_json(path: Path, data: Any, indent: int | None = None) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table, whole or not at all; what a row lacks stays empty, and so do None, NaN and infinities."""
+    """Write a table, whole or not at all. Missing values, None, NaN and infinities become empty cells."""
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, columns, restval="")
         table.writeheader()
@@ -91,7 +91,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def _cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: names of files and classes are other people's."""
+    """A cell that no spreadsheet takes for a formula; names of files and classes come from other people."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return finite(value)

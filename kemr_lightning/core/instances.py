@@ -1,11 +1,11 @@
-"""The currency of the package: instances as boxes, scores, labels and mask patches.
+"""The types that travel through the package: patches, instances, detections, samples.
 
-From the model's head to the writers an instance is a box, a score, a label and a mask patch on its own pixels.
-Dense ``N x H x W`` stacks are never built on the way (60 masks of a 1280x1024 image are 79 MB as bytes and 315 MB
-as floats); only `Instances.masks` makes one, for a user who asks for it.
+From the model's heads to the writers, an instance is a box, a score, a label and a mask patch on the pixels around it.
+Dense ``N x H x W`` stacks are never built on the way: 60 masks of a 1280x1024 image take 79 MB as bytes and 315 MB as
+floats. Only `Instances.masks` makes one, for a user who asks for it.
 
 Coordinates: pixel ``(row i, column j)`` covers the square ``[j, j + 1) x [i, i + 1)``, so its centre is at
-``(j + 0.5, i + 0.5)`` and a tight box of a mask has ``x1 = max column + 1``. Boxes are ``(x0, y0, x1, y1)``.
+``(j + 0.5, i + 0.5)``, and the tight box of a mask has ``x1 = max column + 1``. Boxes are ``(x0, y0, x1, y1)``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Patch:
     Attributes:
         x0: Column of the window's first pixel, >= 0.
         y0: Row of the window's first pixel, >= 0.
-        values: ``(h, w)`` tensor: float probabilities in [0, 1], or bool. The window lies inside its image; everything
-            outside the window is 0.
+        values: ``(h, w)`` float probabilities in [0, 1], or bool. The window lies inside its image; the mask is 0
+            outside the window.
     """
 
     x0: int
@@ -39,11 +39,11 @@ class Patch:
         return self.x0, self.y0, self.x0 + int(width), self.y0 + int(height)
 
     def binary(self, threshold: float = 0.5) -> Tensor:
-        """``(h, w)`` bool: the values themselves if they are bool, else ``values >= threshold``."""
+        """``(h, w)`` bool: the values themselves if they are bool, otherwise ``values >= threshold``."""
         return self.values if self.values.dtype == torch.bool else self.values >= threshold
 
     def area(self, threshold: float = 0.5) -> int:
-        """Number of pixels in the mask."""
+        """The number of pixels in the mask."""
         return int(self.binary(threshold).sum())
 
     def to(self, device: torch.device | str) -> Patch:
@@ -57,13 +57,13 @@ class Instances:
 
     Attributes:
         image_size: ``(H, W)`` of the image the coordinates refer to.
-        boxes: ``(N, 4)`` float32, ``(x0, y0, x1, y1)`` in pixels. The detector's boxes for predictions, tight mask
-            boxes for annotations.
+        boxes: ``(N, 4)`` float32, ``(x0, y0, x1, y1)`` in pixels. Predictions have the detector's boxes, annotations
+            the tight boxes of their masks.
         scores: ``(N,)`` float32 in [0, 1]; ones for annotations.
         labels: ``(N,)`` int64, from 1 (0 is background).
-        patches: One per instance, or None where only boxes are known (box-only data sets).
-        disagreement: ``(N,)`` float32 in [0, 0.5] or None: mean standard deviation between the mask heads'
-            probabilities over the patch. Only models with several mask heads have it.
+        patches: One per instance, or None if only boxes are known (data sets with boxes only).
+        disagreement: ``(N,)`` float32 in [0, 0.5], the standard deviation between the mask heads' probabilities,
+            averaged over the mask grid. None for models with a single mask head and for annotations.
     """
 
     image_size: tuple[int, int]
@@ -83,7 +83,7 @@ class Instances:
 
     @classmethod
     def empty(cls, image_size: tuple[int, int]) -> Instances:
-        """No instance on an image of ``(H, W)``."""
+        """No instances, on an image of ``(H, W)``."""
         return cls(image_size, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), [])
 
     def __len__(self) -> int:
@@ -93,10 +93,10 @@ class Instances:
         return (self[[index]] for index in range(len(self)))
 
     def positions(self, index: Tensor | Sequence[int] | slice) -> Tensor:
-        """The positions ``(K,)`` int64, on the CPU, that an index as of ``instances[index]`` stands for."""
+        """The positions that ``instances[index]`` selects, ``(K,)`` int64 on the CPU."""
         if not isinstance(index, slice):
             index = torch.as_tensor(index, device="cpu")
-            # An empty list becomes a tensor of floats, which selects nothing only after it is made one of positions.
+            # An empty list becomes a float tensor, which cannot be an index.
             index = index.to(torch.int64) if index.numel() == 0 and index.is_floating_point() else index
         return torch.arange(len(self))[index]
 
@@ -125,13 +125,13 @@ class Instances:
         )
 
     def masks(self, threshold: float = 0.5) -> Tensor:
-        """All masks at the image's size, for a user; nothing in the package calls it.
+        """All masks at the image's size. This is for users; nothing in the package calls it.
 
         Returns:
             ``(N, H, W)`` bool.
 
         Raises:
-            ValueError: There are boxes only.
+            ValueError: There are boxes only, no masks.
         """
         if self.patches is None:
             raise ValueError("these instances have boxes only, no masks")
@@ -144,16 +144,15 @@ class Instances:
 
 @dataclass
 class Detections:
-    """What a detector's heads give for one image, in the coordinates of the image it was shown.
+    """A detector's output for one image, in the coordinates of the image that the detector saw.
 
     Attributes:
         boxes: ``(N, 4)`` float32.
         scores: ``(N,)`` float32 in [0, 1].
         labels: ``(N,)`` int64, from 1.
-        grids: ``(N, M, M)`` float32: mask probabilities on an ``M x M`` grid that covers ``regions`` exactly, grid cell
-            ``(r, c)`` covering the ``1/M`` part of the region's height and width.
-        regions: ``(N, 4)`` float32: the (possibly grown) boxes that ``grids`` cover.
-        disagreement: As in `Instances`.
+        grids: ``(N, M, M)`` float32, mask probabilities in the ``M x M`` equal cells that each region is divided into.
+        regions: ``(N, 4)`` float32, the (possibly grown) boxes that ``grids`` cover.
+        disagreement: See `Instances`.
     """
 
     boxes: Tensor
@@ -164,7 +163,7 @@ class Detections:
     disagreement: Tensor | None = None
 
     def select(self, index: Tensor) -> Detections:
-        """Those at the given positions, or where a mask is true."""
+        """The detections at the given positions, or where a mask is true."""
         spread = None if self.disagreement is None else self.disagreement[index]
         return Detections(
             self.boxes[index], self.scores[index], self.labels[index], self.grids[index], self.regions[index], spread
@@ -176,12 +175,12 @@ class Sample:
     """One image as every part of the package sees it.
 
     Attributes:
-        image: ``(H, W)`` uint8 intensity at the input file's size (colour as luma, 16 bit scaled by the file's own
-            percentile window).
+        image: ``(H, W)`` uint8 intensity at the input file's size. Colour becomes luma; 16 bit are scaled by the file's
+            own percentile window.
         name: The file's path relative to its data root, for messages and outputs (``"test/original_1.jpg"``).
-        image_id: Position in the data set's sorted list, from 1; the id in every COCO file written.
-        instances: The annotations at the same size, patches bool; None if the image has none.
-        path: Where the image (or the JSON that embeds it) is, or None for synthetic ones.
+        image_id: Position in the data set's sorted list, from 1; the image's id in every COCO file written.
+        instances: The annotations at the same size, with bool patches; None if the image is not annotated.
+        path: The image file, or the JSON that embeds it; None for a synthetic image.
     """
 
     image: Tensor
@@ -192,7 +191,7 @@ class Sample:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """``(H, W)``."""
+        """The image's ``(H, W)``."""
         height, width = self.image.shape
         return int(height), int(width)
 

@@ -1,4 +1,4 @@
-"""Locks between processes: files that are locked, not files that are there, so that a killed process leaves none."""
+"""Locks between processes. A file is locked, rather than created, so that a killed process leaves no lock behind."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _WITHOUT = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What file systems say that know no locks; there, work goes on without them."""
+"""Error codes of file systems without locks, where work goes on without them."""
 
 
 def lock(path: Path, wait: bool = True) -> int | None:
-    """Lock a file, which is made and stays.
+    """Lock a file, which is created if needed and not removed. On Windows nothing is locked.
 
     Args:
         path: The file. Nothing is ever written to it.
-        wait: Whether to wait for a process that has it.
+        wait: Whether to wait while another process holds the lock.
 
     Returns:
-        A descriptor, which holds the lock until it is closed or the process ends; None if another process has it.
+        A file descriptor that holds the lock until it is closed or the process ends; None if another process holds it.
+
+    Raises:
+        OSError: The file cannot be created or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -43,7 +46,7 @@ def lock(path: Path, wait: bool = True) -> int | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process after the other do something.
+    """Hold a lock while the body runs, so that processes run it one after the other.
 
     Args:
         path: See `lock`.

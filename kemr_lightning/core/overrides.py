@@ -1,4 +1,4 @@
-"""Words of Hydra's command line: ``key=value``, taken apart and written so that Hydra reads what was meant."""
+"""Overrides of Hydra's command line, ``key=value``: parsed, and quoted so that Hydra reads the value meant."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _PLAIN = re.compile(r"[\w./:+-]+( [\w./:+-]+)*", re.ASCII)
 
 
 def quoted(value: str | Path) -> str:
-    """A value as Hydra's grammar wants it: in quotes, if it has more than letters, digits, spaces and a few signs."""
+    """A value in Hydra's grammar, in quotes if it has anything but letters, digits, inner spaces and a few signs."""
     text = str(value)
     return text if _PLAIN.fullmatch(text) else QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 def override(key: str, value: str | Path) -> str:
-    """``key=value`` as one word of a command line, before the shell's own quotes."""
+    """``key=value`` as one word of a command line, without the shell's quotes."""
     return f"{key}={quoted(value)}"
 
 
 def key_of(word: str) -> str:
-    """The key of an override, without signs; ``group@package`` keeps its package."""
+    """The key of an override, without ``+`` and ``~``; ``group@package`` keeps its package."""
     return word.split("=", 1)[0].lstrip("+~")
 
 
 def split(word: str) -> tuple[str, str]:
-    """``key`` and ``value`` of an override, without signs and quotes."""
+    """The key and the value of an override, without ``+``, ``~`` and quotes."""
     return key_of(word), word.partition("=")[2].strip("'\"")
 
 
 def number_or_text(value: str) -> float | int | str:
-    """A value as a number, where it is one."""
+    """A value as an int or a float if it is one, otherwise as it is."""
     for kind in (int, float):
         try:
             return kind(value)
@@ -43,5 +43,5 @@ def number_or_text(value: str) -> float | int | str:
 
 
 def is_one_of(key: str, keys: Sequence[str]) -> bool:
-    """Whether a key is one of some, or lies below one."""
+    """Whether a key is one of the given keys or below one of them."""
     return any(key == own or key.startswith((f"{own}.", f"{own}@")) for own in keys)

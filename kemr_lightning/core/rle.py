@@ -1,8 +1,8 @@
-"""COCO run-length encoding straight from and to patches, without full frames.
+"""COCO run-length encoding directly from and to patches, without full frames.
 
-COCO's RLE walks an image column by column and counts runs of zeros and ones in turn, zeros first. The runs of a
-mask that lives on a window follow from the window's columns alone, so encoding costs what the patch costs, not what
-the image costs. The compressed bytes are pycocotools' own and equal to its `encode` of the full frame.
+COCO's RLE goes through an image column by column and counts runs of zeros and ones in turn, zeros first. The runs of a
+mask on a window follow from the window's columns alone, so the cost of encoding depends on the patch, not the image.
+The bytes are compressed by pycocotools and equal to its `encode` of the full frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kemr_lightning.core.instances import Patch
 
 
 class RLE(TypedDict):
-    """A compressed COCO RLE: ``size`` is ``[H, W]``, ``counts`` ASCII bytes (str is accepted wherever one is read)."""
+    """A compressed COCO RLE: ``size`` is ``[H, W]``, ``counts`` are ASCII bytes (a str is accepted for reading)."""
 
     size: list[int]
     counts: bytes | str
@@ -38,20 +38,20 @@ def encode(patch: Patch, image_size: tuple[int, int], threshold: float = 0.5) ->
         The compressed RLE, byte-identical to `pycocotools.mask.encode` of the full frame.
 
     Raises:
-        ValueError: The window leaves the image.
+        ValueError: The window does not lie inside the image.
     """
     height, width = image_size
     x0, y0, x1, y1 = patch.window
     if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
         raise ValueError(f"the patch's window {patch.window} leaves its image of {width}x{height} pixels")
     columns = patch.binary(threshold).detach().cpu().numpy().T
-    # Where the value changes along each column, the background above and below included.
+    # Where the value changes along each column, from and to the background above and below.
     padded = np.zeros((columns.shape[0], columns.shape[1] + 2), dtype=bool)
     padded[:, 1:-1] = columns
     column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
     changes = (column + x0) * height + row + y0
     if y0 == 0 and y1 == height:
-        # A run that reaches the bottom goes on at the top of the next column: its end is a start, and neither a change.
+        # A run that reaches the bottom goes on at the top of the next column: neither is a change there.
         first = np.flatnonzero(changes[1:] == changes[:-1])
         changes = np.delete(changes, np.concatenate([first, first + 1]))
     # A run that reaches the image's last pixel ends with the image.
@@ -68,10 +68,10 @@ def decode(rle: RLE) -> Patch:
         rle: A compressed RLE.
 
     Returns:
-        A bool patch on the smallest window that holds the mask; one pixel at the origin, False, if the mask is empty.
+        A bool patch on the mask's smallest window; if the mask is empty, one False pixel at the origin.
 
     Raises:
-        ValueError: The counts cannot be read, or are those of another size.
+        ValueError: The counts cannot be read or do not fit the size.
     """
     height, width = rle["size"]
     try:
@@ -114,7 +114,7 @@ def box_iou(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]])
 
 
 def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> NDArray[np.int64]:
-    """``(len(first), len(second))`` pixels that masks share."""
+    """``(len(first), len(second))`` numbers of pixels that masks share."""
     if not len(first) or not len(second):
         return np.zeros((len(first), len(second)), dtype=np.int64)
     # With "crowd" masks pycocotools divides the shared pixels by the first mask's area alone.
@@ -124,18 +124,18 @@ def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> NDArray[np.int
 
 
 def merge(rles: Sequence[RLE], intersect: bool = False) -> RLE:
-    """Union (or intersection) of at least one mask."""
+    """Union, or intersection, of one or more masks."""
     merged = _mask.merge([_as_bytes(r) for r in rles], intersect=intersect)
     return RLE(size=list(merged["size"]), counts=merged["counts"])
 
 
 def area(rle: RLE) -> int:
-    """Number of pixels in the mask."""
+    """The number of pixels in a mask."""
     return int(_mask.area(_as_bytes(rle)))
 
 
 def tight_box(rle: RLE) -> list[float]:
-    """``[x, y, w, h]`` of the mask's tight box in whole pixels, zeros if the mask is empty."""
+    """``[x, y, w, h]`` of a mask's tight box in whole pixels; zeros if the mask is empty."""
     return [float(value) for value in _mask.toBbox(_as_bytes(rle))]
 
 

@@ -1,4 +1,4 @@
-"""The name of every file and folder that a run leaves in its directory, and what a person finds in it."""
+"""The names of all files and folders in a run's directory, and what each contains."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ CONTENTS = {
     COMPARED_RUNS: "the trainings",
     CONFIG: "the resolved configuration",
 }
-"""What the end of a run says of each file, in the order in which it does."""
+"""What each file contains, as told at the end of a run and in that order."""
 
 
 def is_run_directory(names: set[str]) -> bool:
-    """Whether a folder with files and folders of these names is the directory of a run.
+    """Whether a folder is the directory of a run.
 
     Args:
-        names: What lies right in the folder.
+        names: The names of the files and folders in it.
     """
     results = {"run.log", TRAINING_TABLE, METRICS, PREDICTIONS, IMAGES, CHECKPOINTS}
     return ".hydra" in names or (CONFIG in names and bool(results & names))
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path:
-    """The directory of the training that a checkpoint lies in."""
+    """The directory of the training that wrote a checkpoint."""
     return checkpoint.parent.parent

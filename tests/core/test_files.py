@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.core.files import UNFINISHED, remove_unfinished, whole, write_csv, write_json, write_text
+from kemr_lightning.core.files import UNFINISHED, finite, remove_unfinished, whole, write_csv, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -31,6 +31,15 @@ def test_json_keeps_floats_and_has_no_nan(tmp_path: Path) -> None:
     values = [0.1 + 0.2, 1 / 3, float("nan"), float("inf")]
     write_json(path, {"values": tuple(values)})
     assert json.loads(path.read_text()) == {"values": [values[0], values[1], None, None]}
+
+
+def test_what_json_can_hold_of_data() -> None:
+    nan, infinity = float("nan"), float("-inf")
+    assert finite({"a": (1.5, nan, [infinity, "x"]), 3: {"b": nan}}) == {"a": [1.5, None, [None, "x"]], 3: {"b": None}}
+    assert finite(nan) is None
+    assert finite(7) == 7
+    assert finite(None) is None
+    assert finite("nan") == "nan"
 
 
 def test_tables_have_neither_formulas_nor_nan(tmp_path: Path) -> None:

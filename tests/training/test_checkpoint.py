@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import kemr_lightning
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.training.checkpoint import check_targets, load_module, read_checkpoint
+from kemr_lightning.training.checkpoint import (
+    check_targets,
+    init_weights,
+    load_module,
+    load_weights,
+    read_checkpoint,
+    without_weights,
+)
 from tests.conftest import rods
 
 
@@ -119,6 +128,57 @@ def test_model_of_another_version(checkpoint: Path, tmp_path: Path) -> None:
     path = altered(checkpoint, tmp_path / "new.ckpt", unheard_of=1)
     with pytest.raises(UserError, match="cannot be built"):
         load_module(path)
+
+
+def test_a_setting_of_another_version_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    heads = read_checkpoint(checkpoint)["hyper_parameters"]["model"]["heads"]
+    path = altered(checkpoint, tmp_path / "new.ckpt", heads={**heads, "unheard_of": 1})
+    with pytest.raises(UserError, match=r"cannot be built \(heads\.unheard_of=1 is not a setting of this model"):
+        load_module(path)
+
+
+def written(module: nn.Module, path: Path) -> Path:
+    """A checkpoint of a network's weights."""
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": {"model": {}, "label_names": ["a"]}}, path)
+    return path
+
+
+def filled(value: float, outputs: int = 3) -> nn.Sequential:
+    """Two layers, all of whose weights have one value."""
+    made = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, outputs))
+    for weight in made.parameters():
+        nn.init.constant_(weight, value)
+    return made
+
+
+def test_a_training_starts_from_the_weights_that_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(filled(1.0), tmp_path / "first.ckpt")
+    module = filled(0.0, outputs=5)
+    with caplog.at_level(logging.INFO):
+        init_weights(module, path)
+    assert {float(value) for value in module[0].weight.flatten()} == {1.0}
+    assert {float(value) for value in module[1].weight.flatten()} == {0.0}
+    assert f"2 of 4 weights loaded from {path}" in caplog.text
+    assert f"2 weights are not in {path} and start at random: 1.bias, 1.weight" in caplog.text
+
+
+def test_a_training_cannot_start_where_nothing_fits(tmp_path: Path) -> None:
+    path = written(nn.Linear(7, 7), tmp_path / "first.ckpt")
+    with pytest.raises(UserError, match=r"^none of the weights in .*first\.ckpt fits this model\. Choose the model"):
+        init_weights(filled(0.0), path)
+
+
+def test_all_weights_or_none_are_loaded(tmp_path: Path) -> None:
+    module = filled(0.0)
+    load_weights(module, filled(2.0).state_dict(), "a.ckpt")
+    assert {float(value) for value in module[1].weight.flatten()} == {2.0}
+    with pytest.raises(UserError, match=r"the weights in b\.ckpt do not fit the model \(Missing key.*1\.weight"):
+        load_weights(module, {"0.weight": torch.zeros(4, 2), "0.bias": torch.zeros(4)}, "b.ckpt")
+
+
+def test_a_description_without_weights_keeps_all_else() -> None:
+    assert without_weights({"weights": "coco", "heads": {}}) == {"weights": "none", "heads": {}}
+    assert without_weights({"width": 3}) == {"width": 3}
 
 
 def test_weights_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:

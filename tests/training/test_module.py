@@ -1,4 +1,4 @@
-"""The Lightning module: what it shows the detector, what it gives back, what it stores."""
+"""The Lightning module: what it shows the detector, what it returns, what it stores."""
 
 from __future__ import annotations
 
@@ -9,43 +9,18 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.data.warp import resize_pixels
 from kemr_lightning.training.module import SegmentationModule, model_input
 from kemr_lightning.training.schedule import multistep
 from tests.models.helpers import picture, rectangles, small_detector
+from tests.training.helpers import OneBox, noise
 
-
-class OneBox(nn.Module):
-    """Finds the same part of every image; remembers what it was shown."""
-
-    max_detections = 1
-
-    def __init__(self, loss: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(loss))
-        self.shown: list[torch.Tensor] = []
-
-    def forward(self, images, targets=None):
-        self.shown += images
-        if targets is not None:
-            return {"loss_a": self.weight * 1.0, "loss_b": self.weight * 2.0}
-        result = []
-        for image in images:
-            height, width = image.shape[-2:]
-            box = torch.tensor([[0.25 * width, 0.5 * height, 0.75 * width, float(height)]])
-            one = torch.ones(1)
-            result.append(Detections(box, one * 0.9, one.long(), torch.ones(1, 28, 28), box, None))
-        return result
-
-
-def sample(size: tuple[int, int] = (60, 80), name: str = "a.png") -> Sample:
-    generator = torch.Generator().manual_seed(0)
-    return Sample(torch.randint(0, 256, size, dtype=torch.uint8, generator=generator), name, 1)
+SIZE = (60, 80)
 
 
 def test_images_become_intensities():
@@ -55,7 +30,7 @@ def test_images_become_intensities():
 
 def test_native_size_by_default():
     module = SegmentationModule(OneBox())
-    (found,) = module.predict_step([sample()], 0)
+    (found,) = module.predict_step([noise(size=SIZE)], 0)
     assert module.detector.shown[0].shape == (1, 60, 80)
     assert found.boxes.tolist() == [[20, 30, 60, 60]]
 
@@ -63,7 +38,7 @@ def test_native_size_by_default():
 def test_masks_come_out_at_the_file_s_size():
     module = SegmentationModule(OneBox(), input_size=[53, 53])
     # 80 x 60 is fitted into 53 x 40: the height is rounded from 39.75.
-    (found,) = module.predict_step([sample()], 0)
+    (found,) = module.predict_step([noise(size=SIZE)], 0)
     assert module.detector.shown[0].shape == (1, 40, 53)
     assert found.image_size == (60, 80)
     assert found.boxes.flatten().tolist() == pytest.approx([20, 30, 60, 60], abs=1e-4)
@@ -71,7 +46,7 @@ def test_masks_come_out_at_the_file_s_size():
 
 
 def test_training_and_prediction_see_the_same_pixels():
-    image = sample().image
+    image = noise(size=SIZE).image
     for frame in ((160, 130), (50, 31)):
         trained = resize_pixels(image.numpy(), frame)
         torch.testing.assert_close(torch.from_numpy(trained)[None] / 255, model_input(image, frame))
@@ -80,22 +55,21 @@ def test_training_and_prediction_see_the_same_pixels():
 def test_losses_are_summed_and_must_be_finite():
     module = SegmentationModule(OneBox())
     module.log = module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign,assignment]
-    assert module.training_step([sample()], 0).item() == 3.0
+    assert module.training_step([noise(size=SIZE)], 0).item() == 3.0
     module.detector.weight.data.fill_(float("nan"))
     with pytest.raises(UserError, match=r"loss_a, loss_b is not finite.*b\.png"):
-        module.training_step([sample(name="b.png")], 0)
+        module.training_step([noise(size=SIZE, name="b.png")], 0)
 
 
 def test_the_limit_of_detections_is_told_once(caplog):
     module = SegmentationModule(OneBox())
     with caplog.at_level(logging.WARNING):
-        module.predict_step([sample(name="first.png"), sample(name="second.png")], 0)
-        module.predict_step([sample(name="third.png")], 1)
+        module.predict_step([noise(size=SIZE, name="first.png"), noise(size=SIZE, name="second.png")], 0)
+        module.predict_step([noise(size=SIZE, name="third.png")], 1)
     assert [record.getMessage().split()[0] for record in caplog.records] == ["first.png"]
     caplog.clear()
-    module = SegmentationModule(OneBox())
-    module.detector.max_detections = 2
-    module.predict_step([sample()], 0)
+    module = SegmentationModule(OneBox(max_detections=2))
+    module.predict_step([noise(size=SIZE)], 0)
     assert not caplog.records
 
 
@@ -156,3 +130,111 @@ def test_a_training_run_and_its_checkpoint(tmp_path: Path):
     assert {metric for metric in trainer.callback_metrics if metric.startswith("train/loss_stage")} == {
         f"train/loss_stage{k}_{what}" for k in (1, 2, 3) for what in ("class", "box", "mask")
     }
+
+
+def test_a_detector_that_lacks_something_is_refused_at_once():
+    with pytest.raises(
+        UserError, match=r"^Identity cannot .* it lacks kind, max_detections, max_views, detect_in_views"
+    ):
+        SegmentationModule(nn.Identity())
+    partly = OneBox()
+    del partly.max_detections
+    with pytest.raises(UserError, match=r"^OneBox cannot be used as a detector: it lacks max_detections\. "):
+        SegmentationModule(partly)
+
+
+def test_views_are_asked_of_the_detector():
+    module = SegmentationModule(OneBox())
+    assert module.predict_step([noise(size=SIZE)], 0)[0].scores.tolist() == pytest.approx([0.9])
+    module.look_in(3)
+    found = module.predict_step([noise(size=SIZE), noise(1, SIZE)], 0)
+    assert [each.scores.tolist() for each in found] == [pytest.approx([0.3])] * 2
+    assert module.detector.views == [3, 3]
+    module.look_in(1)
+    module.predict_step([noise(size=SIZE)], 0)
+    assert module.detector.views == [3, 3]
+
+
+def test_impossible_views_are_refused():
+    module = SegmentationModule(OneBox())
+    for views in (0, 4):
+        with pytest.raises(SettingError, match=rf"^views={views} is not possible\. Use 1 \(the image as it is\) to 3$"):
+            module.look_in(views)
+    with pytest.raises(SettingError, match=r"^views=9 is not possible\. Use 1 \(the image as it is\) to 8$"):
+        SegmentationModule(small_detector()).look_in(9)
+    module.detector.max_views = 1
+    with pytest.raises(SettingError, match=r"^views=2 is not possible, because OneBox looks at an image once\. Use 1$"):
+        module.look_in(2)
+    assert module.views == 1
+
+
+@torch.no_grad()
+def test_one_view_is_the_detector_itself_and_more_are_not():
+    torch.manual_seed(3)
+    module = SegmentationModule(small_detector(score_threshold=0.0)).eval()
+    sample = noise(size=(64, 64))
+    (plain,) = module.detector([model_input(sample.image)])
+    (once,) = module.predict_step([sample], 0)
+    assert torch.equal(once.scores, plain.scores)
+    module.look_in(4)
+    (averaged,) = module.predict_step([sample], 0)
+    assert not torch.equal(averaged.boxes[:1], once.boxes[:1])
+    assert bool((averaged.scores.diff() <= 0).all())
+
+
+class Memory:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Detections] = {}
+        self.reused = 0
+
+    def get(self, sample: Sample) -> Detections | None:
+        self.reused += sample.name in self.kept
+        return self.kept.get(sample.name)
+
+    def put(self, sample: Sample, detections: Detections) -> None:
+        self.kept[sample.name] = detections
+
+    def tell(self) -> None:
+        self.reused = 0
+
+
+def test_any_store_can_be_put_in():
+    module = SegmentationModule(OneBox())
+    module.store = Memory()
+    first = module.predict_step([noise(1, SIZE), noise(2, SIZE)], 0)
+    again = module.predict_step([noise(2, SIZE), noise(3, SIZE), noise(1, SIZE)], 1)
+    assert len(module.detector.shown) == 3
+    assert module.store.reused == 2
+    assert torch.equal(again[2].boxes, first[0].boxes)
+    assert torch.equal(again[0].patches[0].values, first[1].patches[0].values)
+
+
+def test_validation_while_training_looks_once_and_does_not_warn(tmp_path: Path, caplog):
+    module = SegmentationModule(OneBox(), partial(torch.optim.SGD, lr=0.1))
+    module.look_in(2)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    data = DataLoader([noise(size=SIZE)], batch_size=1, collate_fn=list)
+    with caplog.at_level(logging.WARNING, "kemr_lightning"):
+        trainer.fit(module, data, data)
+        assert module.detector.views == []
+        assert not [record for record in caplog.records if record.name.startswith("kemr_lightning")]
+        trainer.validate(module, data, verbose=False)
+    assert module.detector.views == [2]
+    assert "detections, the most this model gives" in caplog.text
+
+
+def test_batches_move_to_a_device():
+    (moved,) = SegmentationModule(OneBox()).transfer_batch_to_device([noise()], torch.device("meta"), 0)
+    assert isinstance(moved.image, Tensor)
+    assert moved.image.is_meta

@@ -1,4 +1,4 @@
-"""Stored predictions: the same to the last bit, missed when anything changes, made again when damaged."""
+"""Stored predictions: the same to the last bit, not found when anything changes, computed again when damaged."""
 
 from __future__ import annotations
 
@@ -10,43 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from kemr_lightning.core.instances import Detections, Instances, Sample
+from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.training import store as store_module
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore, image_digest, model_digest
 from tests.conftest import run_task
-
-SIZE = (40, 50)
-
-
-class FakeDetector(torch.nn.Module):
-    """Two instances, from the image's mean; counts the images it has seen."""
-
-    def __init__(self, disagreement: bool = True) -> None:
-        super().__init__()
-        self.seen = 0
-        self.disagreement = disagreement
-
-    def forward(self, images: list[torch.Tensor]) -> list[Detections]:
-        self.seen += len(images)
-        found = []
-        for image in images:
-            chance = torch.Generator().manual_seed(int(image.mean() * 1e6))
-            boxes = torch.tensor([[3.3, 4.1, 20.7, 30.2], [10.5, 2.2, 44.9, 38.8]])
-            grids = torch.rand((2, 7, 7), generator=chance)
-            spread = torch.tensor([0.1, 0.2]) if self.disagreement else None
-            found.append(Detections(boxes, torch.tensor([0.9, 0.3]), torch.tensor([1, 2]), grids, boxes - 0.5, spread))
-        return found
-
-
-def sample(seed: int) -> Sample:
-    pixels = torch.randint(0, 256, SIZE, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return Sample(pixels, f"{seed}.png", seed)
+from tests.training.helpers import TwoByMean, noise
 
 
 def module(root: Path, disagreement: bool = True, model: str = "0" * 64) -> SegmentationModule:
-    made = SegmentationModule(FakeDetector(disagreement)).eval()
+    made = SegmentationModule(TwoByMean(disagreement)).eval()
     made.store = PredictionStore(root, model)
     return made
 
@@ -66,10 +40,10 @@ def same(first: Instances, second: Instances) -> bool:
 @pytest.mark.parametrize("disagreement", [True, False])
 def test_stored_instances_are_bit_identical_and_need_no_forward_pass(tmp_path: Path, disagreement: bool) -> None:
     fresh = module(tmp_path, disagreement)
-    first = fresh.predict_step([sample(1), sample(2)], 0)
+    first = fresh.predict_step([noise(1), noise(2)], 0)
     assert fresh.detector.seen == 2
     again = module(tmp_path, disagreement)
-    second = again.predict_step([sample(1), sample(2)], 0)
+    second = again.predict_step([noise(1), noise(2)], 0)
     assert again.detector.seen == 0
     assert all(same(a, b) for a, b in zip(first, second, strict=True))
     assert again.store is not None
@@ -77,19 +51,19 @@ def test_stored_instances_are_bit_identical_and_need_no_forward_pass(tmp_path: P
 
 
 def test_only_missing_images_of_a_batch_are_computed_and_order_is_kept(tmp_path: Path) -> None:
-    module(tmp_path).predict_step([sample(2)], 0)
+    module(tmp_path).predict_step([noise(2)], 0)
     mixed = module(tmp_path)
-    found = mixed.predict_step([sample(1), sample(2), sample(3)], 0)
+    found = mixed.predict_step([noise(1), noise(2), noise(3)], 0)
     assert mixed.detector.seen == 2
-    bare = SegmentationModule(FakeDetector()).eval()
-    assert all(same(a, b) for a, b in zip(found, bare.predict_step([sample(i) for i in (1, 2, 3)], 0), strict=True))
+    bare = SegmentationModule(TwoByMean()).eval()
+    assert all(same(a, b) for a, b in zip(found, bare.predict_step([noise(i) for i in (1, 2, 3)], 0), strict=True))
 
 
 def test_one_changed_pixel_is_a_miss_and_the_name_does_not_matter(tmp_path: Path) -> None:
-    module(tmp_path).predict_step([sample(1)], 0)
-    changed = sample(1)
+    module(tmp_path).predict_step([noise(1)], 0)
+    changed = noise(1)
     changed.image[3, 4] ^= 1
-    renamed = Sample(sample(1).image, "elsewhere.png", 7)
+    renamed = Sample(noise(1).image, "elsewhere.png", 7)
     other = module(tmp_path)
     other.predict_step([changed], 0)
     assert other.detector.seen == 1
@@ -105,7 +79,7 @@ def test_shape_counts_in_an_images_digest() -> None:
 def test_model_digest_follows_weights_description_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.ckpt"
     file.write_bytes(b"weights")
-    made = SegmentationModule(FakeDetector(), config={"nms": "box"}, input_size=[10, 10])
+    made = SegmentationModule(TwoByMean(), config={"nms": "box"}, input_size=[10, 10])
     digests = {model_digest(file, made)}
     same_content = tmp_path / "b.ckpt"
     same_content.write_bytes(b"weights")
@@ -116,9 +90,13 @@ def test_model_digest_follows_weights_description_and_code(tmp_path: Path, monke
     digests.add(model_digest(file, made))
     file.write_bytes(b"weight2")
     digests.add(model_digest(file, made))
-    monkeypatch.setattr(store_module, "_code_digest", lambda: "another version")
+    made.label_names = ["rod"]
     digests.add(model_digest(file, made))
-    assert len(digests) == 5
+    made.views = 2
+    digests.add(model_digest(file, made))
+    monkeypatch.setattr(store_module, "code_digest", lambda _: "another version")
+    digests.add(model_digest(file, made))
+    assert len(digests) == 7
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "foreign"])
@@ -126,33 +104,33 @@ def test_a_damaged_file_is_reported_and_made_again(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = module(tmp_path)
-    (expected,) = first.predict_step([sample(1)], 0)
+    (expected,) = first.predict_step([noise(1)], 0)
     (path,) = tmp_path.glob("*/*.safetensors")
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[-5] ^= 64
     elif damage == "foreign":
-        module(tmp_path / "other", model="1" * 64).predict_step([sample(1)], 0)
+        module(tmp_path / "other", model="1" * 64).predict_step([noise(1)], 0)
         content = bytearray(next((tmp_path / "other").glob("*/*.safetensors")).read_bytes())
     path.write_bytes({"cut": content[:-10], "empty": b"", "text": b"not a store"}.get(damage, content))
     again = module(tmp_path)
     with caplog.at_level(logging.WARNING):
-        (found,) = again.predict_step([sample(1)], 0)
+        (found,) = again.predict_step([noise(1)], 0)
     assert again.detector.seen == 1
     assert same(found, expected)
     assert "damaged" in caplog.text
     last = module(tmp_path)
-    last.predict_step([sample(1)], 0)
+    last.predict_step([noise(1)], 0)
     assert last.detector.seen == 0
 
 
 def test_writers_at_once_leave_whole_files(tmp_path: Path) -> None:
-    found = FakeDetector()([sample(1).image[None].float()])[0]
+    found = TwoByMean()([noise(1).image[None].float()])[0]
 
     def work(_: int) -> bool:
         one = PredictionStore(tmp_path, "0" * 64)
-        one.put(sample(1), found)
-        read = one.get(sample(1))
+        one.put(noise(1), found)
+        read = one.get(noise(1))
         return read is not None and torch.equal(read.grids, found.grids)
 
     with ThreadPoolExecutor(8) as pool:
@@ -164,8 +142,8 @@ def test_a_disk_that_refuses_is_reported_once(tmp_path: Path, caplog: pytest.Log
     (tmp_path / "file").write_text("in the way")
     made = module(tmp_path / "file")
     with caplog.at_level(logging.WARNING):
-        made.predict_step([sample(1)], 0)
-        made.predict_step([sample(2)], 0)
+        made.predict_step([noise(1)], 0)
+        made.predict_step([noise(2)], 0)
     assert caplog.text.count("cannot be stored") == 1
 
 

@@ -1,0 +1,99 @@
+"""Locks: one holder at a time, none left behind by a process that ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from kemr_lightning.core.locks import lock, locked
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
+
+HOLD = """
+import sys
+from pathlib import Path
+from kemr_lightning.core.locks import lock
+held = lock(Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_another_holder_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "lock"
+    held = lock(path, wait=False)
+    assert held is not None
+    assert path.read_bytes() == b""
+    assert lock(path, wait=False) is None
+    os.close(held)
+    again = lock(path, wait=False)
+    assert again is not None
+    os.close(again)
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "locked"
+    assert lock(path, wait=False) is None
+    process.kill()
+    process.communicate()
+    held = lock(path, wait=False)
+    assert held is not None
+    os.close(held)
+
+
+def test_one_after_the_other(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        with locked(tmp_path / "lock"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.02)
+            inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_an_error_inside_releases(tmp_path: Path) -> None:
+    def fail() -> None:
+        with locked(tmp_path / "lock"):
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
+    held = lock(tmp_path / "lock", wait=False)
+    assert held is not None
+    os.close(held)
+
+
+def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(code: int) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+
+    refuse(errno.ENOLCK)
+    with locked(tmp_path / "lock"):
+        pass
+    refuse(errno.EACCES)
+    with pytest.raises(PermissionError):
+        lock(tmp_path / "lock")
