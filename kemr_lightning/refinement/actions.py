@@ -32,11 +32,6 @@ class Action:
     evidence: bool
     restraint: Restraint = FREE
 
-    @property
-    def free(self) -> Action:
-        """The same without restraint."""
-        return replace(self, restraint=FREE)
-
 
 def act(
     action: Action,

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LOGIT_BOUND = 1e-5
-"""Probabilities are clipped by it before their logits are taken, as in the CRF."""
+from kemr_lightning.refinement.unary import PROBABILITY_FLOOR
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ FREE = Restraint()
 
 
 def _logit(prob: Tensor) -> Tensor:
-    return torch.logit(prob.float(), eps=LOGIT_BOUND)
+    return torch.logit(prob.float(), eps=PROBABILITY_FLOOR)
 
 
 def _threshold(logits: Tensor, fewest: float, most: float) -> float:

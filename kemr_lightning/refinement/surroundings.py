@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.refinement.crops import moved
+from kemr_lightning.refinement.unary import clipped_logit
 
 NEIGHBOUR_SCORE = 0.5
 """Instances below this score are no neighbours: most are second detections of the same chromosome."""
@@ -54,7 +55,7 @@ class Surroundings:
 
     def logit(self) -> Tensor:
         """``(h, w)`` logit of the initial probability, within +-11.6."""
-        return torch.log(self.prob.clamp(1e-5, 1)) - torch.log((1 - self.prob).clamp(1e-5, 1))
+        return clipped_logit(self.prob)
 
     def relative_intensity(self) -> Tensor:
         """``(h, w)`` intensity on a scale where the background is 0 and the instance's mean is 1, within [-1, 2]."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,7 @@ LAYOUTS = tuple(Layout(4, pitch) for pitch in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 
 """From cheap to accurate."""
 
 
-@dataclass(frozen=True)
-class Nodes:
+class Nodes(NamedTuple):
     """Where positions 0, 1, 2 ... lie among the nodes.
 
     Attributes:
