@@ -134,7 +134,8 @@ def compare(library: Any, crops: Crops, params: CRFParams, repeats: int) -> floa
     refined = refine_torch(small, rows, params.iterations, 0.01)
     theirs = by_library(library, small, params, min(forms, key=forms.__getitem__))
     times = min(forms.values()) / ours
-    name = "".join(f"{value:>{width}.3g}" for value, width in zip(params.to_tensor()[:5].tolist(), (4, 4, 3, 4, 3)))
+    widths = (4, 4, 3, 4, 3)
+    name = "".join(f"{value:>{w}.3g}" for value, w in zip(params.to_tensor()[:5].tolist(), widths, strict=True))
     print(
         f"{name} | {forms[True]:7.3f} {forms[False]:7.3f} {ours:7.4f} {times:6.1f}x |"
         f" {mask_iou(refined, exact, small):.4f} {float((refined - exact).abs().max()):.4f} |"

@@ -1,8 +1,8 @@
 """The fully connected CRF of one instance against its background: the way into its engines.
 
-Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials" (2011), for two labels
-with a Potts compatibility; `parameters` has the formulas. With two labels the difference of the two label probabilities
-is ``tanh(z / 2)``, z the logit, so filtering one channel is enough. The update is pydensecrf's with
+Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials" (2011), for two
+labels with a Potts compatibility; `parameters` has the formulas. With two labels the difference of the two label
+probabilities is ``tanh(z / 2)``, z the logit, so filtering one channel is enough. The update is pydensecrf's with
 ``NORMALIZE_SYMMETRIC``, which is tested.
 """
 
@@ -89,7 +89,8 @@ def refine_probability(
         has gradients in ``prob`` and in those of ``params`` that require them.
 
     Raises:
-        RefinementError: Shapes that do not match, wrong types, NaN, an unknown engine, a tolerance that is not positive.
+        RefinementError: The shapes do not match, a type is wrong, a probability is NaN or outside [0, 1], the engine is
+            unknown, or the tolerance is not positive.
     """
     pixels, chance = _as_tensor(image, "image"), _as_tensor(prob, "probability")
     if not isinstance(prob, np.ndarray):
@@ -164,7 +165,6 @@ def refine_packed(
     rows = [params.to_tensor()] * len(each) if isinstance(params, CRFParams) else [one.to_tensor() for one in each]
     # Rows of plain numbers are on the CPU, rows of tensors where these are.
     table = torch.stack([row.to(crops.prob.device) for row in rows] if len({r.device for r in rows}) > 1 else rows)
-    run = ENGINES[engine]
     return _run_by_iterations(crops, table, [one.iterations for one in each], engine, tolerance)
 
 

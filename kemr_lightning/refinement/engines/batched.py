@@ -1,4 +1,4 @@
-"""Mean field in tensor operations: every device, and gradients in all parameters.
+"""Mean field in tensor operations: on every device, and with gradients in all parameters.
 
 Space is exact: the Gaussian of a rectangle of pixels is a product of two small matrices, one along x and one along
 y. Intensity is split into R factors by a quadrature, ``exp(-(a - b)² / 2s²) = sum_k f_k(a) f_k(b)`` with ``f_k`` a
@@ -27,12 +27,12 @@ BUFFER = {"cpu": 4_000_000, "cuda": 64_000_000}
 """Floats in one intermediate tensor (pixels x factors); bounds the memory whatever the size of a crop."""
 
 PADDED_SHARE = {"cpu": 1.3, "cuda": 3.0}
-"""Pixels of a padded batch over pixels of its crops: a CPU pays for padding, a GPU for launches."""
+"""Most pixels of a padded batch per pixel of its crops: a CPU pays for padding, a GPU for launches."""
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Crops of similar size, padded to one.
+    """Crops of similar size, padded to the same size.
 
     Attributes:
         index: Which crops.
@@ -108,10 +108,10 @@ def refine_batched(crops: Crops, parameters: Tensor, iterations: int, tolerance:
 
 
 def node_spacing(tolerance: float, w1: float) -> float:
-    """Distance of the quadrature's nodes in units of sigma_beta.
+    """Distance between the quadrature's nodes in units of the sigma of intensity.
 
-    The filter's relative error is multiplied by w1 and then by the mean field, whose undecided pixels amplify it; a
-    twentieth of the tolerance per unit of w1 keeps what is left below it on the tests' parameter range.
+    The filter's relative error is multiplied by w1, and amplified by the mean field where pixels are undecided. A
+    twentieth of the tolerance per unit of w1 keeps the result within the tolerance on the tests' parameter range.
     """
     error = min(0.01, max(1e-7, tolerance / (20 * max(1.0, w1))))
     return math.pi / math.sqrt(2 * math.log(2 / error))
@@ -176,8 +176,8 @@ def _gaussian(length: int, sigma: Tensor) -> Tensor:
 def _intensity_factors(sigma: Tensor, spacing: float, narrowest: float) -> Tensor:
     """``(B, R, 256)`` values of the quadrature's factors at the 256 levels.
 
-    The nodes follow sigma without its gradient: the sum approximates the kernel for every sigma near, so its derivative
-    at fixed nodes is the kernel's.
+    The nodes follow sigma without its gradient: the sum approximates the kernel for every sigma nearby, so its
+    derivative at fixed nodes is the kernel's.
     """
     step = spacing * sigma.detach()
     beyond = 2.5

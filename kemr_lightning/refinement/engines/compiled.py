@@ -35,7 +35,7 @@ from kemr_lightning.refinement.parameters import Kernels, kernels_of
 from kemr_lightning.refinement.unary import clipped_logit_of_quotient
 
 MOST_CELLS = 12_000_000
-"""Float32 cells of the grid at a time; a crop that needs more is filtered in bands of rows."""
+"""Most cells (float32) of the grid; a crop that needs more is filtered in bands of rows."""
 
 
 def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, list[int]]:
@@ -117,7 +117,7 @@ def _groups(parameters: Tensor) -> dict[Kernels[float], list[int]]:
         appearance, smoothness, _ = kernels_of(row)
         sigma, sigma_intensity = max(appearance.sigma, LEAST_SIGMA), max(appearance.sigma_intensity, LEAST_SIGMA)
         if sigma == LEAST_SIGMA:
-            # Joined to no other pixel by space: intensity does not matter, and a fine grid of it would only take memory.
+            # Space joins the pixel to no other: intensity does not matter, and a fine grid would only take memory.
             sigma_intensity = 255.0
         key = Kernels(
             appearance._replace(sigma=sigma, sigma_intensity=sigma_intensity),

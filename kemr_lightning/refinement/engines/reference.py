@@ -76,8 +76,8 @@ def refine_one(
         parameters: The six values of `PARAMETER_NAMES`.
         iterations: Mean-field updates.
         colour: Use the five-dimensional kernel on the image replicated to RGB, as most users of the library do, instead
-            of the three-dimensional one. It is the same kernel (distances in RGB are the square root of 3 times those in
-            grey levels) on another lattice.
+            of the three-dimensional one. It is the same kernel on another lattice: distances in RGB are the square root
+            of 3 times those in grey levels.
 
     Returns:
         ``(h, w)`` float32 refined probability.
