@@ -61,7 +61,8 @@ class Workspace(NamedTuple):
     """Memory that is used again for each filter.
 
     Attributes:
-        grid: At least `cells` floats for one band of rows.
+        grid: At least `cells` floats for a row of pixels and all rows that the kernel reaches from it; the more, the
+            larger the bands.
         scratch: At least `scratch_cells` floats.
     """
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SIGMA = 0.15
-"""Least sigma used: below it a kernel joins no two pixels (or grey levels), being 2e-10 at distance 1, and only the grid
+"""Least sigma used. Below it a kernel joins no two pixels or grey levels (at distance 1 it is 2e-10), and only the grid
 would grow."""
 
 _SHAPES = {
@@ -62,7 +62,7 @@ class Nodes(NamedTuple):
 
 
 def kaiser_bessel(distance: NDArray[np.float64], count: int, shape: float) -> NDArray[np.float64]:
-    """The Kaiser-Bessel window over ``count`` nodes, at a distance (in nodes) from its centre; 0 from ``count / 2`` on."""
+    """A Kaiser-Bessel window ``count`` nodes wide, at distances (in nodes) from its centre; 0 from ``count / 2`` on."""
     inside = np.clip(1 - (2 * distance / count) ** 2, 0, None)
     return np.asarray(np.where(inside > 0, np.i0(shape * np.sqrt(inside)) / np.i0(shape), 0.0))
 
