@@ -26,7 +26,9 @@ from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.data.synthetic import MetaphaseSettings, metaphase
 from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.engines import refine_batched, refine_exact, refine_torch
+from kemr_lightning.refinement.engines.automatic import refine_torch
+from kemr_lightning.refinement.engines.batched import refine_batched
+from kemr_lightning.refinement.engines.exact import refine_exact
 from kemr_lightning.refinement.engines.reference import refine_one
 
 DEFAULT = CRFParams()
@@ -132,7 +134,8 @@ def compare(library: Any, crops: Crops, params: CRFParams, repeats: int) -> floa
     refined = refine_torch(small, rows, params.iterations, 0.01)
     theirs = by_library(library, small, params, min(forms, key=forms.__getitem__))
     times = min(forms.values()) / ours
-    name = f"{params.sigma_alpha:>4g}{params.sigma_beta:>4g}{params.sigma_gamma:>3g}{params.w1:>4g}{params.w2:>3g}"
+    widths = (4, 4, 3, 4, 3)
+    name = "".join(f"{value:>{w}.3g}" for value, w in zip(params.to_tensor()[:5].tolist(), widths, strict=True))
     print(
         f"{name} | {forms[True]:7.3f} {forms[False]:7.3f} {ours:7.4f} {times:6.1f}x |"
         f" {mask_iou(refined, exact, small):.4f} {float((refined - exact).abs().max()):.4f} |"

@@ -37,6 +37,7 @@ from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.restraint import FREE
 from kemr_lightning.training.checkpoint import load_module
 
 Refine = Callable[[Tensor, Instances], Instances]
@@ -54,7 +55,7 @@ def variants(knowledge: Knowledge, others: dict[str, Knowledge]) -> dict[str, Re
     for evidence, name in ((False, "learned parameters"), (True, "learned + evidence")):
         actions = [action for action in knowledge.actions if action.evidence == evidence]
         if actions:
-            table[name] = alone(actions[0].free)
+            table[name] = alone(replace(actions[0], restraint=FREE))
             # Actions are in the order of what they gained, so the last is the most careful.
             table[f"{name}, restrained"] = alone(actions[-1])
     if knowledge.experiences is not None:

@@ -21,21 +21,16 @@ class Action:
     """One way to refine a mask.
 
     Attributes:
-        name: For people.
+        name: Its name in tables and messages.
         params: The CRF's parameters.
         evidence: Whether the evidence network corrects the unary first.
-        restraint: How far it may take a mask.
+        restraint: How far the action may take a mask.
     """
 
     name: str
     params: CRFParams
     evidence: bool
     restraint: Restraint = FREE
-
-    @property
-    def free(self) -> Action:
-        """The same without restraint."""
-        return replace(self, restraint=FREE)
 
 
 def act(
@@ -49,18 +44,18 @@ def act(
     """Refine all given instances in one way.
 
     Args:
-        action: The way.
+        action: How to refine them.
         crops: The instances.
-        evidence: The network, needed if the action uses it.
-        engine: Of the CRF.
-        tolerance: Of the CRF.
-        logits: The network's corrected logits where they are known already.
+        evidence: The evidence network; needed if the action uses it and ``logits`` are not given.
+        engine: The CRF's engine, a name in `ENGINES`.
+        tolerance: Intended largest difference of a probability from the exact mean field.
+        logits: The network's corrected logits, if they are known already.
 
     Returns:
         ``(h, w)`` float32 probabilities on each instance's patch window, on the CPU.
 
     Raises:
-        ValueError: The action needs a network that is not there.
+        ValueError: The action needs the evidence network, and there is none.
     """
     refined = _freely(action, crops, evidence, engine, tolerance, logits)
     return [action.restraint(old, new) for old, new in zip(initial_masks(crops), refined, strict=True)]
@@ -79,7 +74,7 @@ def _freely(
     tolerance: float,
     logits: Sequence[Tensor] | None,
 ) -> list[Tensor]:
-    """`act` without restraint. The results come to the CPU in one copy: restraints and states look at each of them."""
+    """`act` without restraint. The results come to the CPU in one copy, because restraints and states read each."""
     if not crops:
         return []
     if action.evidence:
@@ -102,17 +97,17 @@ def act_all(
     engine: str,
     tolerance: float,
 ) -> list[list[Tensor]]:
-    """Refine all given instances in every way; what actions have in common is computed once.
+    """Refine all given instances with each of the actions; what these have in common is computed once.
 
     Args:
-        actions: The ways.
+        actions: The actions.
         crops: The instances.
         evidence: As in `act`.
         engine: As in `act`.
         tolerance: As in `act`.
 
     Returns:
-        Per action what `act` returns.
+        For each action, what `act` returns.
     """
     logits = None
     if evidence is not None and any(action.evidence for action in actions):
@@ -130,7 +125,7 @@ def act_all(
 
 
 def with_masks(instances: Instances, masks: Sequence[Tensor]) -> Instances:
-    """The same instances with new ``(h, w)`` probabilities on the same windows, on their patches' device."""
+    """Give instances new ``(h, w)`` probabilities on the same windows, on their patches' device."""
     before = instances.patches or []
     there = moved(masks, before[0].values.device) if before else []
     patches = [Patch(patch.x0, patch.y0, values.clone()) for patch, values in zip(before, there, strict=True)]
@@ -138,7 +133,7 @@ def with_masks(instances: Instances, masks: Sequence[Tensor]) -> Instances:
 
 
 def unite_states(states: Tensor, changes: Sequence[Tensor], column: int) -> Tensor:
-    """States with an action's changes filled in: ``(N, S)`` and N scalars -> ``(N, S)``."""
+    """Fill a column of ``(N, S)`` states with N scalars, in a copy."""
     filled = states.clone()
     if len(changes):
         filled[:, column] = torch.stack(list(changes)).to(states)

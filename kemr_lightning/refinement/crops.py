@@ -1,7 +1,7 @@
-"""Crops of one image, packed end to end: what travels between the refiner and the engines.
+"""Crops of one image, packed end to end: what travels between a refiner and the engines.
 
-A list of 46 small tensors costs a launch (on CUDA) or an allocation each; one flat tensor with the sizes beside it
-costs one, and every engine can cut it as it likes.
+46 small tensors cost 46 launches (on CUDA) or allocations; one flat tensor with the sizes beside it costs one, and
+every engine can cut it as it likes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Crops:
 
     @classmethod
     def pack(cls, intensities: Sequence[Tensor], probs: Sequence[Tensor]) -> Crops:
-        """Lay ``(h, w)`` crops end to end."""
+        """Lay N ``(h, w)`` intensities and N ``(h, w)`` probabilities end to end."""
         sizes = tuple((int(prob.shape[0]), int(prob.shape[1])) for prob in probs)
         if not sizes:
             return cls(torch.zeros(0, dtype=torch.uint8), torch.zeros(0), ())
@@ -61,7 +61,7 @@ class Crops:
 
 
 def moved(tensors: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
-    """Tensors of one type on a device, in one copy: a GPU is waited for once, not for each of them."""
+    """Move tensors of one dtype to a device in one copy, so that the CPU waits for a GPU only once."""
     device = torch.device(device)
     if all(tensor.device == device for tensor in tensors):
         return list(tensors)

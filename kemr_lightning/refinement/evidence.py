@@ -1,9 +1,9 @@
-"""A learned unary: what the image itself says about each pixel, beside what the mask head said.
+"""A learned unary: what the image itself says about each pixel, besides what the mask head said.
 
-The mask head looks at features on a coarse grid; the CRF's kernels compare grey levels but do not know a chromosome's
-rim from a band. The evidence network, some 6,000 weights at the image's own resolution, turns the initial logit, the
+The mask head sees features on a coarse grid; the CRF's kernels compare grey levels, but cannot tell a chromosome's rim
+from a band. The evidence network, some 6,000 weights at the image's own resolution, turns the initial logit, the
 intensity relative to instance and background, and the neighbours' masks into a corrected logit, which the CRF then
-takes as its unary. It is part of Neural Knowledge DNA's Networks.
+takes as its unary. It is one of the Networks of Neural Knowledge DNA.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from torch import Tensor, nn
 from kemr_lightning.refinement.surroundings import Surroundings
 
 FEATURES = 4
-LOGIT_SCALE = 3.0
+"""Channels of the network's input."""
+
 LOGIT_LIMIT = 6.0
+"""Initial logits are clipped to +- this, so that a sure pixel can still be corrected."""
+
+LOGIT_SCALE = 3.0
+"""Initial logits are divided by this, to have the size of the other features."""
 
 
 def evidence_features(crop: Surroundings) -> Tensor:
-    """What the evidence network sees of an instance.
+    """The evidence network's input for an instance.
 
     Args:
         crop: The instance and its surroundings.
@@ -38,10 +43,10 @@ def evidence_features(crop: Surroundings) -> Tensor:
 
 
 class EvidenceNet(nn.Module):
-    """A small fully convolutional network with a field of view of 17 pixels, starting as the identity on the logit.
+    """A small fully convolutional network that sees 17 x 17 pixels, initially the identity on the logit.
 
     Args:
-        width: Channels.
+        width: Channels of the hidden layers.
     """
 
     def __init__(self, width: int = 16) -> None:
@@ -61,8 +66,8 @@ class EvidenceNet(nn.Module):
 
         Args:
             features: ``(B, 4, H, W)``, see `pad_features`.
-            valid: ``(B, H, W)`` 1 on pixels of the crop, 0 on padding, which is kept at 0 in every layer: a crop's
-                result does not depend on what it is batched with.
+            valid: ``(B, H, W)``, 1 on pixels of the crop and 0 on padding. Padding is kept at 0 in every layer, so
+                that a crop's result does not depend on the other crops of its batch.
 
         Returns:
             ``(B, H, W)`` corrected logits, meaningless on padding.
@@ -82,8 +87,8 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         features: ``(4, h_i, w_i)`` each.
 
     Returns:
-        ``(B, 4, H, W)`` features, channels last in memory, which small convolutions are faster on, and ``(B, H, W)``
-        float32 validity, 1 on pixels of the crop.
+        ``(B, 4, H, W)`` features, channels last in memory (faster for small convolutions), and ``(B, H, W)`` float32
+        validity, 1 on pixels of the crop and 0 on padding.
     """
     height = max(int(each.shape[1]) for each in features)
     width = max(int(each.shape[2]) for each in features)
@@ -99,13 +104,13 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 def corrected_logits(
     network: EvidenceNet, crops: Sequence[Surroundings], batch_pixels: int | None = None
 ) -> list[Tensor]:
-    """Run the network on all instances of an image, those of similar size together.
+    """Run the evidence network on all instances of an image, in batches of similar size.
 
     Args:
         network: The evidence network.
         crops: The instances.
-        batch_pixels: Padded pixels of one batch at most (unless one crop alone has more); bounds the memory. None for
-            as many as are fastest: few on a CPU, whose caches are small, many elsewhere.
+        batch_pixels: Most pixels of a batch, padding included (a single crop may have more); bounds the memory. None
+            takes what is fastest: few on a CPU, whose caches are small, many elsewhere.
 
     Returns:
         ``(h, w)`` float32 corrected logits per instance.

@@ -1,4 +1,4 @@
-"""Experiences of Neural Knowledge DNA and how they decide: what became of instances like this one?"""
+"""Experiences of Neural Knowledge DNA, and how they decide: what did an action do to instances like this one?"""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ HARM = 0.02
 
 @dataclass(frozen=True)
 class Experiences:
-    """What actions did to instances of known truth.
+    """What actions did to annotated instances.
 
     Attributes:
         states: ``(E, S)`` float32, columns as in `STATE_NAMES`.
         actions: ``(E,)`` int64, position of the action in the knowledge's list (never 0, which keeps the mask).
         before: ``(E,)`` float32, IoU with the annotation before the action.
         after: ``(E,)`` float32, IoU after it.
-        images: ``(E,)`` int64, which image an experience is from; images of one slide or case share a number.
+        images: ``(E,)`` int64, the image that an experience is from; images of one slide or case share a number.
+
+    Raises:
+        ValueError: Shapes disagree, a state is not finite, or an IoU is not in [0, 1].
     """
 
     states: Tensor
@@ -49,7 +52,7 @@ class Experiences:
 
     @property
     def gain(self) -> Tensor:
-        """``(E,)`` IoU won."""
+        """``(E,)`` IoU gained."""
         return self.after - self.before
 
 
@@ -60,8 +63,11 @@ class Reasoning:
     An action is worth the mean IoU that its neighbours gained, less ``price`` times the part of them that was harmed.
 
     Attributes:
-        neighbours: Experiences asked per instance and action.
-        price: Of a harmed mask, as the mean IoU that would make up for it.
+        neighbours: Experiences consulted per instance and action, at least 1.
+        price: What a harmed mask costs, as the gain in mean IoU that would make up for it, at least 0.
+
+    Raises:
+        ValueError: A value outside its range.
     """
 
     neighbours: int = 40
@@ -75,13 +81,13 @@ class Reasoning:
 
 
 class Experienced:
-    """The experiences made ready for asking.
+    """Experiences prepared for finding the nearest.
 
-    Distances are Euclidean on states standardised by the experiences' own mean and standard deviation.
+    Distances are Euclidean, on states standardised by the experiences' own mean and standard deviation.
 
     Args:
-        experiences: What is remembered.
-        action_count: Number of actions, the keeping one included.
+        experiences: The experiences.
+        action_count: Number of actions, including the one that keeps the mask.
     """
 
     def __init__(self, experiences: Experiences, action_count: int) -> None:
@@ -98,13 +104,13 @@ class Experienced:
         Args:
             states: ``(N, S)`` states with the action's own change.
             action: Which action.
-            neighbours: How many experiences to ask.
-            images: ``(N,)`` numbers of images whose experiences are not asked, for testing a policy on its own
-                experiences; None asks all.
+            neighbours: How many experiences to consult.
+            images: ``(N,)`` the image of each state, whose own experiences are left out, for testing a rule on the
+                experiences that it comes from; None consults all.
 
         Returns:
-            ``(N,)`` mean IoU gained and ``(N,)`` part that was harmed. With fewer than two experiences of the action: a
-            gain of 0 and a harm of 1.
+            ``(N,)`` mean IoU gained and ``(N,)`` part of the experiences that were harmed. With fewer than two
+            experiences of the action, a gain of 0 and a harm of 1.
         """
         chosen = torch.nonzero(self.experiences.actions == action)[:, 0]
         if len(chosen) < 2 or len(states) == 0:
@@ -125,7 +131,7 @@ class Experienced:
         """Choose an action for every instance.
 
         Args:
-            states: For each action but the first (which keeps), ``(N, S)`` states with that action's change.
+            states: For each action but number 0 (which keeps the mask), ``(N, S)`` states with that action's change.
             reasoning: The rule's settings.
             images: See `expect`.
 
@@ -139,14 +145,14 @@ class Experienced:
 
 
 def best_action(expected: Sequence[tuple[Tensor, Tensor]], reasoning: Reasoning) -> Tensor:
-    """Choose among actions of which it is known what to expect.
+    """Choose among actions by what to expect from them.
 
     Args:
-        expected: For each action but the first (which keeps), what `Experienced.expect` returns, ``(N,)`` each.
+        expected: For each action but number 0 (which keeps the mask), what `Experienced.expect` returns.
         reasoning: The rule's settings.
 
     Returns:
-        ``(N,)`` int64: the action that is worth most, 0 where none is worth more than keeping the mask.
+        ``(N,)`` int64: the action that is worth most; 0 where none is worth more than keeping the mask.
     """
     if not expected:
         return torch.zeros(0, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""A refiner that decides per instance, by Neural Knowledge DNA."""
+"""A refiner that decides for each instance, by Neural Knowledge DNA, whether and how to refine its mask."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from torch import Tensor
 
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.refinement.actions import act, act_all, initial_masks, unite_states, with_masks
-from kemr_lightning.refinement.dense_crf import (
-    DEFAULT_TOLERANCE,
-    RefinementError,
-    check_engine,
-    check_probability,
-    to_intensity,
-)
+from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine, check_probability, to_intensity
+from kemr_lightning.refinement.engines import DEFAULT_ENGINE
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import Experienced
 from kemr_lightning.refinement.knowledge import Knowledge
-from kemr_lightning.refinement.refiner import check_windows
+from kemr_lightning.refinement.refiner import check_instances
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 from kemr_lightning.refinement.surroundings import surroundings
 
@@ -28,15 +23,17 @@ class KnowingRefiner:
     """Refines each instance of an image with the action that its experiences advise, or keeps its mask.
 
     Args:
-        knowledge: Without experiences its first action is always taken.
-        engine: Of the CRF.
-        tolerance: Of the CRF.
+        knowledge: What was learned. Without experiences its first action is always taken.
+        engine: The CRF's engine, a name in `ENGINES`.
+        tolerance: Intended largest difference of a probability from the exact mean field.
 
     Raises:
-        RefinementError: An unknown engine or a bad tolerance.
+        RefinementSettingError: An unknown engine, or a tolerance that is not positive.
     """
 
-    def __init__(self, knowledge: Knowledge, engine: str = "torch", tolerance: float = DEFAULT_TOLERANCE) -> None:
+    def __init__(
+        self, knowledge: Knowledge, engine: str = DEFAULT_ENGINE, tolerance: float = DEFAULT_TOLERANCE
+    ) -> None:
         check_engine(engine, tolerance)
         self.knowledge = knowledge
         self.engine = engine
@@ -59,20 +56,28 @@ class KnowingRefiner:
 
         Raises:
             RefinementError: The image is not the instances' image, a patch leaves it, or a probability is NaN or not in
-                [0, 1] (says which instance).
+                [0, 1] (the message names the instance).
         """
         return self.decide(image, instances)[0]
 
     @torch.no_grad()
     def decide(self, image: Tensor, instances: Instances) -> tuple[Instances, Tensor]:
-        """As a call, with the action taken for each instance, ``(N,)`` int64 (0 keeps, k is the k-th action)."""
-        if tuple(image.shape[:2]) != tuple(instances.image_size):
-            raise RefinementError(
-                f"the image has size {tuple(image.shape[:2])}, the instances belong to one of {instances.image_size}."
-            )
+        """Refine the instances of one image and say how.
+
+        Args:
+            image: As for a call.
+            instances: As for a call.
+
+        Returns:
+            What a call returns, and the action taken for each instance, ``(N,)`` int64: 0 keeps the mask, k is the k-th
+            action.
+
+        Raises:
+            RefinementError: As for a call.
+        """
+        check_instances(image, instances)
         if not instances.patches:
             return instances, torch.zeros(len(instances), dtype=torch.int64)
-        check_windows(instances.patches, *instances.image_size)
         flat = [patch.values.float().reshape(-1) for patch in instances.patches]
         check_probability(torch.cat(flat), [len(values) for values in flat])
         knowledge, device = self.knowledge, flat[0].device
@@ -84,11 +89,11 @@ class KnowingRefiner:
         results = act_all(knowledge.actions, crops, evidence, self.engine, self.tolerance)
         states = describe_states(crops, instances)
         initial = initial_masks(crops)
-        asked = [
+        states_by_action = [
             unite_states(states, [change(a, b) for a, b in zip(initial, masks, strict=True)], CHANGE)
             for masks in results
         ]
-        actions = self._experienced.decide(asked, knowledge.reasoning)
+        actions = self._experienced.decide(states_by_action, knowledge.reasoning)
         chosen = [
             initial[index] if action == 0 else results[action - 1][index]
             for index, action in enumerate(actions.tolist())
@@ -96,7 +101,7 @@ class KnowingRefiner:
         return with_masks(instances, chosen), actions
 
     def _evidence_on(self, device: torch.device) -> EvidenceNet | None:
-        """The evidence network on the patches' device. A copy: the knowledge's own may be in use elsewhere."""
+        """The evidence network on a device. A copy, because the knowledge's own may be in use elsewhere."""
         network = self.knowledge.evidence
         if network is None or network.confidence.device == device:
             return network

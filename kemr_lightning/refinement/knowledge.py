@@ -1,6 +1,6 @@
-"""Neural Knowledge DNA: what was learned about refining, in one file that a person can read and no pickle opens.
+"""Neural Knowledge DNA: what was learned about refining, in one file without pickle, which describes itself in words.
 
-After Zhang et al., "Neural Knowledge DNA": knowledge is **Networks** (here the learned CRF parameter sets and the
+After Zhang et al., "Neural Knowledge DNA", knowledge is **Networks** (here the learned CRF parameter sets and the
 evidence network), **States** (descriptors of instances), **Actions** (keep a mask, or refine it with one of the sets)
 and **Experiences** (what each action did to instances of known truth). The file is a safetensors file; everything but
 the tensors is one JSON document in its header.
@@ -24,9 +24,9 @@ from torch import Tensor
 from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.dense_crf import CRFParams, RefinementError
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import HARM, Experiences, Reasoning
+from kemr_lightning.refinement.parameters import CRFParams
 from kemr_lightning.refinement.restraint import Restraint
 from kemr_lightning.refinement.states import STATE_NAMES
 
@@ -42,12 +42,15 @@ class Knowledge:
 
     Attributes:
         actions: The ways to refine, best first; "keep" is implied and has number 0, these have 1, 2, ...
-        evidence: The network that corrects unaries, if an action uses it.
+        evidence: The network that corrects unaries; needed if an action uses it.
         experiences: What the actions did; None for knowledge that always takes the first action.
         reasoning: How experiences decide.
-        margin: Pixels about a patch that were seen in learning.
-        origin: Where it comes from, plain values: ``checkpoint`` (file name), ``checkpoint_sha256``, ``data``,
-            ``images``, ``instances``, and the figures of learning.
+        margin: Pixels about a patch that the CRF saw in learning, and sees in use.
+        origin: Where the knowledge comes from, in plain values: ``checkpoint`` (file name), ``checkpoint_sha256``,
+            ``data``, ``images``, ``instances``, and the figures of learning.
+
+    Raises:
+        ValueError: The parts contradict each other.
     """
 
     actions: tuple[Action, ...]
@@ -68,14 +71,14 @@ class Knowledge:
         if known is not None and bool(((known.actions < 1) | (known.actions > len(self.actions))).any()):
             numbers = sorted(set(known.actions.tolist()))
             raise ValueError(
-                f"its experiences are of actions {numbers}, and there are actions 1 to {len(self.actions)}"
+                f"its experiences are of actions {numbers}, but there are only actions 1 to {len(self.actions)}"
             )
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all.
 
         Args:
-            path: Where; its folder is made. An existing file is replaced only when the new one is complete.
+            path: The file; its folder is created. An existing file is replaced only when the new one is complete.
         """
         document = {
             "actions": [_written(action) for action in self.actions],
@@ -109,32 +112,30 @@ class Knowledge:
             The knowledge.
 
         Raises:
-            UserError: The file is missing, truncated, of another version, or no knowledge at all.
+            UserError: The file is missing, truncated or of another version, or does not contain knowledge.
         """
         file = Path(path)
         if not file.is_file():
-            raise UserError(f"knowledge file {file} does not exist. Give one that task=learn or task=tune wrote")
+            raise UserError(f"knowledge file {file} does not exist. Give a file that learning or tuning wrote")
         try:
             with safe_open(file, framework="pt") as content:
                 header: Mapping[str, str] = content.metadata() or {}
                 tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(
-                f"knowledge file {file} is damaged or cut short ({error}). Copy it again, or learn it anew (task=learn)"
+                f"knowledge file {file} is damaged or cut short ({error}). Copy it again, or learn it again"
             ) from error
         if header.get("format") != FORMAT:
-            raise UserError(f"{file} is not a knowledge file. Give one that task=learn or task=tune wrote")
+            raise UserError(f"{file} is not a knowledge file. Give a file that learning or tuning wrote")
         if header.get("version") != str(VERSION):
             raise UserError(
                 f"knowledge file {file} has version {header.get('version')}, this program reads {VERSION}. "
-                "Learn it anew (task=learn) or use the program's version that wrote it"
+                "Learn it again, or use the version of the program that wrote it"
             )
         try:
             return cls._from_document(json.loads(header["document"]), tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError, RefinementError) as error:
-            raise UserError(
-                f"knowledge file {file} does not hold together ({error}). Learn it anew (task=learn)"
-            ) from error
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"knowledge file {file} contradicts itself ({error}). Learn it again") from error
 
     @classmethod
     def _from_document(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Knowledge:
@@ -171,14 +172,14 @@ class Knowledge:
             return True
         logger.warning(
             "This knowledge was learned from the masks of checkpoint %s, not of %s: it may choose badly. "
-            "Learn it for this one with task=learn",
+            "Learn it again for this one",
             self.origin.get("checkpoint", "unknown"),
             checkpoint,
         )
         return False
 
     def describe(self) -> str:
-        """The knowledge in words, several lines."""
+        """The knowledge in words, on several lines."""
         lines = ["Neural Knowledge DNA", "  Origin"]
         lines += [f"    {key}: {_short(value)}" for key, value in self.origin.items()] or ["    unknown"]
         lines.append("  Networks")
@@ -193,13 +194,15 @@ class Knowledge:
             lines.append(f"    {number} {action.name}{' (unary corrected by evidence)' if action.evidence else ''}")
             if str(action.restraint) not in action.name:
                 lines[-1] += f", {action.restraint}"
-        lines.append("  Experiences")
+        lines += ["  Experiences", *self._describe_experiences()]
+        return "\n".join(lines)
+
+    def _describe_experiences(self) -> list[str]:
         if self.experiences is None:
-            lines.append("    none: action 1 is always taken")
-            return "\n".join(lines)
+            return ["    none: action 1 is always taken"]
+        lines = []
         for number, action in enumerate(self.actions, start=1):
-            chosen = self.experiences.actions == number
-            gain = self.experiences.gain[chosen]
+            gain = self.experiences.gain[self.experiences.actions == number]
             if len(gain):
                 lines.append(
                     f"    {number} {action.name}: {len(gain)} instances, mean IoU gained {gain.mean():+.4f}, more than "
@@ -210,16 +213,16 @@ class Knowledge:
             f"    asked: the {rule.neighbours} nearest per action; that action is taken which gained most, less "
             f"{rule.price:g} times the part of them that lost more than {HARM}; none, if that is below 0"
         )
-        return "\n".join(lines)
+        return lines
 
 
 def from_params(params: CRFParams, origin: Mapping[str, Any] | None = None) -> Knowledge:
-    """Knowledge that is one parameter set, without experiences: what a sweep or `task=tune` finds."""
+    """Knowledge of a single parameter set, without experiences: what a sweep or tuning finds."""
     return Knowledge((Action("crf", params.numbers(), False),), origin=dict(origin or {}))
 
 
 def _written(action: Action) -> dict[str, Any]:
-    """As plain JSON, which has no infinity: an area without bound is null."""
+    """An action as plain JSON, which has no infinity: an area without bound becomes null."""
     area = action.restraint.area
     restraint = {"step": action.restraint.step, "area": None if area == math.inf else area}
     return {"name": action.name, "evidence": action.evidence, "crf": asdict(action.params), "restraint": restraint}

@@ -1,9 +1,10 @@
-"""Crop, refine, put back: the CRF on the instances of one image."""
+"""The CRF on the instances of one image: crop them, refine the crops, put the masks back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,46 +12,45 @@ from torch import Tensor
 
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.dense_crf import (
-    DEFAULT_TOLERANCE,
-    CRFParams,
-    RefinementError,
-    check_engine,
-    refine_packed,
-    to_intensity,
-)
+from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine, refine_packed, to_intensity
+from kemr_lightning.refinement.engines import DEFAULT_ENGINE
+from kemr_lightning.refinement.errors import RefinementError, RefinementSettingError
+from kemr_lightning.refinement.parameters import CRFParams
+from kemr_lightning.refinement.surroundings import Window, grown
 
 
 class Refiner:
-    """Refine every instance of an image on its own patch and a margin about it.
+    """Refines every instance of an image on its own patch and a margin about it.
 
     Args:
         params: The CRF's parameters.
-        engine: ``"torch"``, ``"pydensecrf"`` or ``"exact"``.
-        margin: Pixels about the patch that the CRF sees, clipped to the image. They give the kernels their
-            surroundings; 10 is enough at small sigma_alpha.
+        engine: A name in `ENGINES`.
+        margin: Pixels about the patch that the CRF sees, cut at the image's border. They give the kernels their
+            surroundings; 10 are enough for an appearance kernel that reaches a few pixels.
         tolerance: Intended largest difference of a probability from the exact mean field.
         outside: Probability assumed on the margin, in [0, 0.5). 0 closes the border: the initial mask says "nothing
-            here", and refinement moves within the patch. Above 0 the mask may grow into the margin where the image
+            here", and refinement stays within the patch. Above 0 the mask may grow into the margin where the image
             agrees, and refined patches include it; 0.45 brings back an end that the box cut off, 0.3 a rim.
 
     Raises:
-        RefinementError: An unknown engine or an option outside its range.
+        RefinementSettingError: An unknown engine, or an option outside its range.
     """
 
     def __init__(
         self,
         params: CRFParams,
-        engine: str = "torch",
+        engine: str = DEFAULT_ENGINE,
         margin: int = 10,
         tolerance: float = DEFAULT_TOLERANCE,
         outside: float = 0.0,
     ) -> None:
         check_engine(engine, tolerance)
         if isinstance(margin, bool) or not isinstance(margin, int) or margin < 0:
-            raise RefinementError(f"refine.margin must be a whole number of pixels, 0 or more, not {margin!r}.")
+            problem = "must be a whole number of pixels, 0 or more"
+            raise RefinementSettingError("margin", repr(margin), problem, "10 are enough for most parameters")
         if not 0 <= outside < 0.5:
-            raise RefinementError(f"refine.outside must be at least 0 and below 0.5, not {outside}.")
+            cure = "0 keeps masks within their patches, 0.3 to 0.45 lets them grow"
+            raise RefinementSettingError("outside", outside, "must be at least 0 and below 0.5", cure)
         self.params = params
         self.engine = engine
         self.margin = margin
@@ -60,21 +60,25 @@ class Refiner:
     @classmethod
     def from_values(
         cls,
-        sigma_alpha: float,
-        sigma_beta: float,
-        sigma_gamma: float,
-        w1: float,
-        w2: float,
-        iterations: int,
-        temperature: float = 1.0,
-        engine: str = "torch",
+        engine: str = DEFAULT_ENGINE,
         margin: int = 10,
         tolerance: float = DEFAULT_TOLERANCE,
         outside: float = 0.0,
+        **parameters: Any,
     ) -> Refiner:
-        """A refiner from flat values, as a config gives them; see `CRFParams` and the class."""
-        params = CRFParams(sigma_alpha, sigma_beta, sigma_gamma, w1, w2, iterations, temperature)
-        return cls(params, engine, margin, tolerance, outside)
+        """A refiner from flat values, as a configuration gives them.
+
+        Args:
+            engine: As for the class.
+            margin: As for the class.
+            tolerance: As for the class.
+            outside: As for the class.
+            parameters: Fields of `CRFParams`.
+
+        Raises:
+            RefinementSettingError: A value outside its range, or an unknown parameter.
+        """
+        return cls(CRFParams.from_mapping(parameters), engine, margin, tolerance, outside)
 
     @torch.no_grad()
     def __call__(
@@ -92,18 +96,15 @@ class Refiner:
             windows (grown by the margin if ``outside`` is above 0).
 
         Raises:
-            RefinementError: The image is not the instances' image, or a probability has NaN (says which instance).
+            RefinementError: The image is not the instances' image, a patch leaves it, or a probability is NaN or not in
+                [0, 1] (the message names the instance).
         """
-        if tuple(image.shape[:2]) != tuple(instances.image_size):
-            raise RefinementError(
-                f"the image has size {tuple(image.shape[:2])}, the instances belong to one of {instances.image_size}."
-            )
+        check_instances(image, instances)
         if not instances.patches:
             return instances
         crops, windows = self.crop(image, instances)
-        refined = crops.unpack(
-            refine_packed(crops, self.params if params is None else params, self.engine, self.tolerance)
-        )
+        used = self.params if params is None else params
+        refined = crops.unpack(refine_packed(crops, used, self.engine, self.tolerance))
         patches = []
         for patch, window, values in zip(instances.patches, windows, refined, strict=True):
             if self.outside > 0:
@@ -115,31 +116,37 @@ class Refiner:
             patches.append(Patch(patch.x0, patch.y0, values[top : top + height, left : left + width].clone()))
         return replace(instances, patches=patches)
 
-    def crop(self, image: Tensor, instances: Instances) -> tuple[Crops, list[tuple[int, int, int, int]]]:
-        """The crops the CRF works on, and their windows ``(x0, y0, x1, y1)``: patches grown by the margin."""
+    def crop(self, image: Tensor, instances: Instances) -> tuple[Crops, list[Window]]:
+        """The crops that the CRF works on, and their windows in the image: patches grown by the margin."""
         intensity = to_intensity(image)
         height, width = intensity.shape
-        check_windows(instances.patches or [], height, width)
-        windows: list[tuple[int, int, int, int]] = []
-        pixels, chances = [], []
+        windows: list[Window] = []
+        pixels, probabilities = [], []
         for patch in instances.patches or []:
-            x0, y0, x1, y1 = patch.window
-            grown = (
-                max(x0 - self.margin, 0),
-                max(y0 - self.margin, 0),
-                min(x1 + self.margin, width),
-                min(y1 + self.margin, height),
-            )
-            around = (x0 - grown[0], grown[2] - x1, y0 - grown[1], grown[3] - y1)
-            windows.append(grown)
-            pixels.append(intensity[grown[1] : grown[3], grown[0] : grown[2]].to(patch.values.device))
-            chances.append(F.pad(patch.values.float(), around, value=self.outside))
-        return Crops.pack(pixels, chances), windows
+            inner = patch.window
+            window = x0, y0, x1, y1 = grown(inner, self.margin, height, width)
+            around = (inner[0] - x0, x1 - inner[2], inner[1] - y0, y1 - inner[3])
+            windows.append(window)
+            pixels.append(intensity[y0:y1, x0:x1].to(patch.values.device))
+            probabilities.append(F.pad(patch.values.float(), around, value=self.outside))
+        return Crops.pack(pixels, probabilities), windows
 
 
-def check_windows(patches: Sequence[Patch], height: int, width: int) -> None:
-    """Raise `RefinementError` naming the first instance whose patch is empty or not within the image."""
-    for index, patch in enumerate(patches):
+def check_instances(image: Tensor, instances: Instances) -> None:
+    """Check that instances are those of an image.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, C)``.
+        instances: With or without patches.
+
+    Raises:
+        RefinementError: The image has another size, or a patch is empty or leaves the image (the message names the
+            first such instance).
+    """
+    size = tuple(image.shape[:2])
+    if size != tuple(instances.image_size):
+        raise RefinementError(f"the image has size {size}, the instances belong to one of {instances.image_size}")
+    for index, patch in enumerate(instances.patches or []):
         x0, y0, x1, y1 = patch.window
-        if x0 < 0 or y0 < 0 or x1 > width or y1 > height or patch.values.numel() == 0:
-            raise RefinementError(f"instance {index}: its patch {patch.window} is empty or leaves the image.")
+        if x0 < 0 or y0 < 0 or x1 > size[1] or y1 > size[0] or patch.values.numel() == 0:
+            raise RefinementError(f"instance {index}: its patch {patch.window} is empty or leaves the image")

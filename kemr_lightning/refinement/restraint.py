@@ -1,10 +1,10 @@
-"""How far an action may take a mask: part of the way, and only so much larger or smaller.
+"""How far an action may take a mask: only part of the way, and only so much larger or smaller.
 
-Annotators differ in how tight they draw: one outlines the core of every chromosome of an image, another its blurred
-rim, and an image does not show by which. A refinement that moves the whole outline outwards or inwards bets on one of
-them, and what it wins on one image it loses on the next. A change of shape at an almost constant area (an end that
-grows back, a neighbour's corner that goes) is right for both. So an action can be bound to nearly keep a mask's area:
-of the refined logits, as many pixels as allowed are taken, the highest first.
+Annotators differ in how tightly they draw: one outlines the core of every chromosome of an image, another its blurred
+rim, and the image does not show which of the two annotated it. A refinement that moves the whole outline outwards or
+inwards bets on one of them, and what it wins on one image it loses on the next. A change of shape at an almost constant
+area (an end that grows back, a neighbour's corner that is given up) is right for both. So an action can be made to
+nearly keep a mask's area: of the refined logits the highest are taken, as many as the area allows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LOGIT_BOUND = 1e-5
-"""Probabilities are clipped by it before their logits are taken, as in the CRF."""
+from kemr_lightning.refinement.unary import PROBABILITY_FLOOR
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,11 @@ class Restraint:
 
     Attributes:
         step: Part of the way from the initial to the refined logits, in (0, 1].
-        area: Largest change of the mask's pixels at 0.5, as a part of the initial number, >= 0; inf does not bind.
+        area: Largest change in the mask's number of pixels (at 0.5), relative to the initial number, >= 0; inf for no
+            bound.
+
+    Raises:
+        ValueError: A value outside its range.
     """
 
     step: float = 1.0
@@ -45,7 +48,7 @@ class Restraint:
             refined: ``(h, w)`` float probabilities after the action.
 
         Returns:
-            ``(h, w)`` float32 probabilities. An empty initial mask stays as it is where the area is bound.
+            ``(h, w)`` float32 probabilities. An empty initial mask stays as it is if the area is bound.
         """
         if self.step == 1 and self.area == math.inf:
             return refined
@@ -64,15 +67,15 @@ class Restraint:
 
 
 FREE = Restraint()
-"""Does not bind."""
+"""No restraint."""
 
 
 def _logit(prob: Tensor) -> Tensor:
-    return torch.logit(prob.float(), eps=LOGIT_BOUND)
+    return torch.logit(prob.float(), eps=PROBABILITY_FLOOR)
 
 
 def _threshold(logits: Tensor, fewest: float, most: float) -> float:
-    """The logit nearest to 0 above which lie from ``fewest`` to ``most`` pixels, up to rounding and ties."""
+    """The threshold nearest to 0 that ``fewest`` to ``most`` of the logits exceed, up to rounding and ties."""
     count = int((logits >= 0).sum())
     wanted = min(max(count, round(fewest)), max(round(most), 1))
     if wanted == count:

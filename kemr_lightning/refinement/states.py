@@ -1,4 +1,4 @@
-"""States of Neural Knowledge DNA: a short description of an instance, its surroundings and what an action would do."""
+"""States of Neural Knowledge DNA: what an instance and its surroundings are like, and what an action would change."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ STATE_NAMES = (
     "log_area",  # log of the mask's pixels
     "elongation",  # log of length over width, from the mask's second moments
     "confidence",  # mean probability on the mask
-    "rim_entropy",  # mean binary entropy of the probability where it is neither sure yes nor sure no, in nats
+    "rim_entropy",  # mean binary entropy of the probability where it is in (0.05, 0.95), in nats
     "rim_share",  # pixels with a probability in (0.05, 0.95), per pixel of the mask
     "contrast",  # |instance - background| in grey levels, / 64
-    "homogeneity",  # standard deviation of the grey level on the mask over the contrast
-    "overlap",  # part of the mask that a neighbour claims as well
+    "homogeneity",  # standard deviation of the grey level on the mask, divided by the contrast
+    "overlap",  # part of the mask that a neighbour claims, too
     "contact",  # neighbours' pixels within the crop, per pixel of the mask
     "disagreement",  # spread of the mask heads (0 for a model with one)
-    "score",  # the detector's
+    "score",  # the detector's score
     "change",  # 1 - IoU of the mask before and after the action
 )
 CHANGE = STATE_NAMES.index("change")
 
 
 def describe_states(crops: Sequence[Surroundings], instances: Instances) -> Tensor:
-    """Descriptors of all instances of an image, with ``change`` still 0.
+    """Describe all instances of an image; ``change`` is left at 0.
 
     Args:
         crops: From `surroundings`, one per instance.
         instances: The initial instances.
 
     Returns:
-        ``(N, len(STATE_NAMES))`` float32, finite, columns as in `STATE_NAMES`, on the CPU: a GPU would be waited for
-        several times per instance.
+        ``(N, len(STATE_NAMES))`` float32, finite, columns as in `STATE_NAMES`. On the CPU, which would have to wait for
+        a GPU several times per instance.
     """
     scores = instances.scores.cpu()
     spread = None if instances.disagreement is None else instances.disagreement.cpu()
@@ -80,7 +80,7 @@ def _elongation(mask: Tensor) -> Tensor:
     if len(rows) < 2:
         return torch.zeros((), device=mask.device)
     points = torch.stack([rows, columns]).float()
-    # A pixel is a square with variance 1/12 along each axis, which keeps a line of pixels from being infinitely long.
+    # A pixel is a square with variance 1/12 along each axis; so a line of pixels is not infinitely elongated.
     moments = torch.cov(points, correction=0) + torch.eye(2, device=mask.device) / 12
     smallest, largest = torch.linalg.eigvalsh(moments)
     ratio: Tensor = largest / smallest.clamp(min=1e-6)

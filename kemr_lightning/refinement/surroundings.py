@@ -1,7 +1,7 @@
 """What lies around each instance of an image: crops with the neighbours' masks and the local stain.
 
-Used by the evidence network and by the states of Neural Knowledge DNA. Everything is relative to the instance itself
-(its own intensity against the background beside it), so that bright-on-dark and dark-on-bright stains look alike.
+The evidence network and the states of Neural Knowledge DNA use it. Intensity is relative to the instance itself (its
+own grey level against the background beside it), so that bright-on-dark and dark-on-bright stains look alike.
 """
 
 from __future__ import annotations
@@ -15,19 +15,27 @@ from torch import Tensor
 
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.refinement.crops import moved
+from kemr_lightning.refinement.unary import clipped_logit
 
 NEIGHBOUR_SCORE = 0.5
-"""Instances below this score are no neighbours: most are second detections of the same chromosome."""
+"""Instances below this score do not count as neighbours: most are second detections of the same chromosome."""
 
 MIN_CONTRAST = 4.0
-"""Grey levels; a weaker contrast between instance and background is noise and is not blown up."""
+"""Grey levels; a weaker contrast between instance and background is taken for noise and is not amplified."""
 
 Window = tuple[int, int, int, int]
+"""``(x0, y0, x1, y1)`` in pixels of the image, ends exclusive."""
+
+
+def grown(window: Window, margin: int, height: int, width: int) -> Window:
+    """A window with a margin of so many pixels about it, cut at the border of an image of ``height`` x ``width``."""
+    x0, y0, x1, y1 = window
+    return max(x0 - margin, 0), max(y0 - margin, 0), min(x1 + margin, width), min(y1 + margin, height)
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """One instance and what lies about it, on its patch's window grown by a margin.
+    """One instance and what lies around it, on its patch's window grown by a margin.
 
     Attributes:
         window: ``(x0, y0, x1, y1)`` of the crop in the image.
@@ -54,7 +62,7 @@ class Surroundings:
 
     def logit(self) -> Tensor:
         """``(h, w)`` logit of the initial probability, within +-11.6."""
-        return torch.log(self.prob.clamp(1e-5, 1)) - torch.log((1 - self.prob).clamp(1e-5, 1))
+        return clipped_logit(self.prob)
 
     def relative_intensity(self) -> Tensor:
         """``(h, w)`` intensity on a scale where the background is 0 and the instance's mean is 1, within [-1, 2]."""
@@ -70,14 +78,15 @@ def surroundings(image: Tensor, instances: Instances, margin: int) -> list[Surro
     Args:
         image: ``(H, W)`` uint8.
         instances: Instances with patches on this image.
-        margin: Pixels about each patch, clipped to the image.
+        margin: Pixels about each patch, cut at the image's border.
 
     Returns:
         One `Surroundings` per instance.
     """
     height, width = instances.image_size
     patches = instances.patches or []
-    # The two largest probabilities at every pixel and the owner of the largest give each instance its neighbours'.
+    # The two largest probabilities at every pixel, and which instance has the largest, give every instance the largest
+    # probability of all others.
     first = torch.zeros((height, width), device=image.device)
     second = torch.zeros_like(first)
     owner = torch.full((height, width), -1, dtype=torch.int32, device=image.device)
@@ -94,8 +103,8 @@ def surroundings(image: Tensor, instances: Instances, margin: int) -> list[Surro
     result = []
     for index, patch in enumerate(patches):
         inner = patch.window
-        x0, y0 = max(inner[0] - margin, 0), max(inner[1] - margin, 0)
-        x1, y1 = min(inner[2] + margin, width), min(inner[3] + margin, height)
+        window = grown(inner, margin, height, width)
+        x0, y0, x1, y1 = window
         here = (slice(y0, y1), slice(x0, x1))
         prob = F.pad(patch.values.float(), (inner[0] - x0, x1 - inner[2], inner[1] - y0, y1 - inner[3]))
         neighbours = torch.where(owner[here] == index, second[here], first[here])
@@ -104,12 +113,12 @@ def surroundings(image: Tensor, instances: Instances, margin: int) -> list[Surro
         empty = (1 - torch.maximum(prob, neighbours)).clamp(min=0) ** 4 + 1e-3
         foreground = (prob * grey).sum() / prob.sum().clamp(min=1e-3)
         background = (empty * grey).sum() / empty.sum()
-        result.append(Surroundings((x0, y0, x1, y1), inner, intensity, prob, neighbours, foreground, background))
+        result.append(Surroundings(window, inner, intensity, prob, neighbours, foreground, background))
     return result
 
 
 def on_cpu(crops: Sequence[Surroundings]) -> list[Surroundings]:
-    """The same on the CPU, in one copy for each of the types."""
+    """Move surroundings to the CPU, in one copy for each dtype."""
     if all(crop.prob.device.type == "cpu" for crop in crops):
         return list(crops)
     levels = moved([crop.intensity for crop in crops], "cpu")

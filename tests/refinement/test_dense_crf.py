@@ -1,4 +1,4 @@
-"""The CRF's parameters, its entry point and the exact engine, against hand-worked numbers and loops."""
+"""The CRF's entry point against hand-worked numbers, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,62 +9,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.refinement import CRFParams, RefinementError, refine_crops, refine_probability
+from kemr_lightning.refinement import (
+    CRFParams,
+    RefinementError,
+    refine_crops,
+    refine_probability,
+)
 from kemr_lightning.refinement.dense_crf import to_intensity
-
-
-def logit(p: float) -> float:
-    return math.log(min(max(p, 1e-5), 1)) - math.log(min(max(1 - p, 1e-5), 1))
-
-
-def sigmoid(z: float) -> float:
-    return 1 / (1 + math.exp(-z))
-
-
-def by_loops(image: np.ndarray, prob: np.ndarray, params: CRFParams) -> np.ndarray:
-    """Mean field of two explicit label distributions, pixel pair by pixel pair, as the paper writes it."""
-    pixels = [(i, j) for i in range(image.shape[0]) for j in range(image.shape[1])]
-
-    def kernel(a, b, sigma, sigma_intensity):
-        distance = (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
-        exponent = distance / (2 * sigma**2)
-        if sigma_intensity is not None:
-            exponent += (float(image[a]) - float(image[b])) ** 2 / (2 * sigma_intensity**2)
-        return math.exp(-exponent)
-
-    terms = [(params.w1, params.sigma_alpha, params.sigma_beta), (params.w2, params.sigma_gamma, None)]
-    degrees = [[sum(kernel(a, b, s, si) for b in pixels) for a in pixels] for _, s, si in terms]
-    energy = {}
-    for a in pixels:
-        z0 = logit(float(prob[a])) / params.temperature
-        energy[a] = (-math.log(sigmoid(-z0)), -math.log(sigmoid(z0)))
-    q = {a: (math.exp(-energy[a][0]), math.exp(-energy[a][1])) for a in pixels}
-    for _ in range(params.iterations):
-        new = {}
-        for i, a in enumerate(pixels):
-            score = [-energy[a][0], -energy[a][1]]
-            for (weight, s, si), degree in zip(terms, degrees, strict=True):
-                for j, b in enumerate(pixels):
-                    k = weight * kernel(a, b, s, si) / math.sqrt(degree[i] * degree[j])
-                    # Potts: a neighbour's probability of the *other* label costs.
-                    score[0] -= k * q[b][1]
-                    score[1] -= k * q[b][0]
-            top = max(score)
-            weights = [math.exp(v - top) for v in score]
-            new[a] = (weights[0] / sum(weights), weights[1] / sum(weights))
-        q = new
-    return np.array([q[a][1] for a in pixels]).reshape(image.shape)
-
-
-def test_exact_is_the_two_label_mean_field_written_as_loops():
-    rng = np.random.default_rng(3)
-    image = rng.integers(80, 140, (5, 6)).astype(np.uint8)
-    prob = rng.random((5, 6))
-    params = CRFParams(1.7, 15, 1.2, 3, 1.5, 4, temperature=1.6)
-    np.testing.assert_allclose(
-        refine_probability(image, prob, params, "exact"), by_loops(image, prob, params), atol=1e-6
-    )
+from tests.refinement.helpers import logit, sigmoid
 
 
 def test_two_pixels_by_hand():
@@ -152,11 +104,6 @@ def test_input_is_left_alone():
     np.testing.assert_array_equal(prob, kept[1])
 
 
-def test_params_to_tensor_and_back():
-    params = CRFParams(2.5, 9.0, 3.0, 4.0, 0.5, 7, temperature=1.5)
-    assert CRFParams.from_tensor(params.to_tensor(), 7) == params
-
-
 def test_gradients_flow_to_parameters_that_are_tensors():
     """Against central differences of the float64 oracle, in every real parameter and in the probability."""
     rng = np.random.default_rng(5)
@@ -184,46 +131,9 @@ def test_gradients_flow_to_parameters_that_are_tensors():
         assert float(chance.grad[at]) == pytest.approx(slope, rel=0.02, abs=2e-3)
 
 
-def test_tensor_parameters_without_gradients_are_numbers():
-    rng = np.random.default_rng(6)
-    image, prob = rng.integers(0, 256, (9, 8)).astype(np.uint8), rng.random((9, 8)).astype(np.float32)
-    given = CRFParams(w1=torch.tensor(4.0, requires_grad=True), sigma_beta=torch.tensor(12.0, dtype=torch.float64))
-    plain = CRFParams(w1=4.0, sigma_beta=12.0)
-    assert given.numbers() == plain
-    assert all(isinstance(value, int | float) for value in vars(given.numbers()).values())
-    np.testing.assert_array_equal(refine_probability(image, prob, given), refine_probability(image, prob, plain))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("w1", torch.tensor(-1.0)),
-        ("w1", torch.tensor(True)),
-        ("sigma_beta", torch.tensor(float("nan"), requires_grad=True)),
-        ("sigma_gamma", torch.ones(1)),
-        ("iterations", torch.tensor(5)),
-        ("sigma_alpha", -1.0),
-        ("sigma_beta", 0.0),
-        ("sigma_gamma", float("nan")),
-        ("w1", -0.1),
-        ("w2", float("inf")),
-        ("temperature", 0.0),
-        ("iterations", -1),
-        ("iterations", 2.5),
-        ("iterations", True),
-        ("w1", "3"),
-    ],
-)
-def test_bad_parameters_are_named(field, value):
-    with pytest.raises(RefinementError, match=field) as caught:
-        CRFParams(**{field: value})
-    assert isinstance(caught.value, UserError)
-    assert isinstance(caught.value, ValueError)
-
-
 def test_bad_input_is_named():
     image, prob = torch.zeros(4, 5, dtype=torch.uint8), torch.zeros(4, 5)
-    with pytest.raises(RefinementError, match="unknown refinement engine 'magic'"):
+    with pytest.raises(RefinementError, match="engine=magic is an unknown refinement engine"):
         refine_probability(image, prob, CRFParams(), "magic")
     with pytest.raises(RefinementError, match="shape"):
         refine_probability(image, torch.zeros(5, 4), CRFParams())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from kemr_lightning.core.errors import SettingError, settings_under
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement import CRFParams, RefinementError, Refiner, refine_probability
 
@@ -142,7 +144,7 @@ def test_nothing_to_refine():
     assert Refiner(PARAMS)(image, boxes_only).patches is None
 
 
-def test_errors_name_the_instance_and_the_option():
+def test_errors_name_the_instance():
     image, broken = picture(), soft(3, 3, 5, 5)
     broken.values[2, 2] = float("nan")
     with pytest.raises(RefinementError, match=r"instance 1: .*NaN"):
@@ -151,12 +153,6 @@ def test_errors_name_the_instance_and_the_option():
         Refiner(PARAMS)(image[:40], instances(soft(1, 1, 4, 4)))
     with pytest.raises(RefinementError, match=r"instance 0: .*leaves the image"):
         Refiner(PARAMS)(image, instances(soft(58, 1, 4, 4)))
-    with pytest.raises(RefinementError, match="unknown refinement engine"):
-        Refiner(PARAMS, engine="gpu")
-    with pytest.raises(RefinementError, match="margin"):
-        Refiner(PARAMS, margin=-1)
-    with pytest.raises(RefinementError, match="outside"):
-        Refiner(PARAMS, outside=0.5)
 
 
 def test_configuration(request):
@@ -167,5 +163,34 @@ def test_configuration(request):
         assert refiner.params.sigma_alpha == 3.5
         assert refiner.engine == "exact"
         assert compose("config", overrides=["refine=none"]).refine is None
-        with pytest.raises(Exception, match="sigma_alpha"):
-            instantiate(compose("config", overrides=["refine.sigma_alpha=-1"]).refine)
+        wrong = compose("config", overrides=["refine.sigma_alpha=-1"]).refine
+        said = r"^refine\.sigma_alpha=-1 must be greater than 0\. Useful values are 1 to 10 pixels$"
+        with pytest.raises(SettingError, match=said), settings_under("refine"):
+            instantiate(wrong)
+
+
+def test_values_of_an_older_configuration_still_make_a_refiner() -> None:
+    values = {"sigma_alpha": 2.5, "sigma_beta": 9, "sigma_gamma": 3, "w1": 4, "w2": 0.5, "iterations": 7}
+    target = {"_target_": "kemr_lightning.refinement.Refiner.from_values", "temperature": 1.5, "engine": "exact"}
+    refiner = instantiate({**target, **values, "margin": 4, "tolerance": 0.02, "outside": 0.3})
+    assert refiner.params == CRFParams(2.5, 9, 3, 4, 0.5, 7, 1.5)
+    assert (refiner.engine, refiner.margin, refiner.tolerance, refiner.outside) == ("exact", 4, 0.02, 0.3)
+    with pytest.raises(RefinementError, match="sigma=2 is not a parameter of the CRF"):
+        Refiner.from_values(sigma=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"margin": -1}, r"margin=-1 must be a whole number of pixels"),
+        ({"margin": 2.5}, r"margin=2\.5 must be"),
+        ({"outside": 0.5}, r"outside=0\.5 must be at least 0 and below 0\.5"),
+        ({"engine": "gpu"}, r"engine=gpu is an unknown refinement engine"),
+        ({"tolerance": 0.0}, r"tolerance=0\.0 must be greater than 0"),
+    ],
+)
+def test_wrong_options_are_settings_and_refinement_errors(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(RefinementError, match=words) as caught:
+        Refiner(PARAMS, **values)
+    assert isinstance(caught.value, SettingError)
+    assert isinstance(caught.value, ValueError)

@@ -7,7 +7,6 @@ import torch
 
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement import surroundings as module
-from kemr_lightning.refinement.crops import moved
 from kemr_lightning.refinement.surroundings import on_cpu, surroundings
 
 
@@ -57,14 +56,6 @@ def test_crop_gives_back_the_patch_at_the_border_of_the_image() -> None:
     assert crop.window == (0, 0, 9, 12)
     assert torch.equal(crop.crop(crop.prob), values)
     assert torch.equal(crop.intensity, image)
-
-
-def test_tensors_move_together_and_come_back_as_they_were() -> None:
-    shapes = [(3, 4), (), (1, 5), (0, 2)]
-    given = [torch.rand(shape) for shape in shapes]
-    there = moved(given, "meta")
-    assert [(each.device.type, tuple(each.shape)) for each in there] == [("meta", shape) for shape in shapes]
-    assert all(a is b for a, b in zip(moved(given, "cpu"), given, strict=True))
 
 
 def test_surroundings_of_another_device_come_to_the_cpu_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:

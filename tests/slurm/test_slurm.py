@@ -83,7 +83,7 @@ def test_a_sweep_is_an_array_of_jobs(
     with (sweep / "sweep.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["status"] for row in rows] == ["done", "failed", "done"], said
-    assert "sigma_alpha must be greater than 0" in rows[1]["error"]
+    assert "refine.sigma_alpha=-1 must be greater than 0" in rows[1]["error"]
     assert "best: job " in said
     assert (sweep / "heatmap_MaskAP.png").is_file()
     ids = {folder.name.rsplit("-", 1)[-1] for folder in sweep.glob("*/wandb/offline-run-*")}

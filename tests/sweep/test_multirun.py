@@ -46,7 +46,7 @@ def test_each_job_is_a_wandb_run_of_its_own_in_the_sweeps_group(sweep: tuple[Pat
 
 def test_the_failed_job_is_reported_and_costs_only_itself(sweep: tuple[Path, str, str]) -> None:
     folder, first, second = sweep
-    assert "job 1 (refine.sigma_alpha=-1) failed: CRF parameter sigma_alpha must be greater than 0" in first
+    assert "job 1 (refine.sigma_alpha=-1) failed: refine.sigma_alpha=-1 must be greater than 0" in first
     with (folder / "sweep.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["status"] for row in rows] == ["done", "failed", "done"]

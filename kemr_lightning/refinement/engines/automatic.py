@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 def refine_torch(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> Tensor:
     """Refine crops on any device; differentiable in ``parameters`` and in ``crops.prob``.
 
-    On CPU and without gradients the compiled kernel runs (`compiled`), unless numba is missing or, for a crop, the
-    tolerance is below what its windows can give; everywhere else tensor operations do (`batched`). Both approximate the
-    same mean field within the tolerance.
+    The compiled kernel (`compiled`) runs on CPU without gradients, except where numba is missing or its windows cannot
+    reach the tolerance for a crop; tensor operations (`batched`) do everything else. Both approximate the same mean
+    field within the tolerance.
 
     Args:
         crops: The crops.
@@ -38,7 +38,7 @@ def refine_torch(crops: Crops, parameters: Tensor, iterations: int, tolerance: f
             refined, left = compiled(crops, parameters, iterations, tolerance)
             parts = refined.split_with_sizes(crops.areas)
             for which in left:
-                # One by one: a crop's result must not depend on its company.
+                # One by one, because a crop's result must not depend on the other crops.
                 parts[which].copy_(refine_batched(crops.select([which]), parameters[[which]], iterations, tolerance))
             return refined
     return refine_batched(crops, parameters, iterations, tolerance)
@@ -46,7 +46,7 @@ def refine_torch(crops: Crops, parameters: Tensor, iterations: int, tolerance: f
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[[Crops, Tensor, int, float], tuple[Tensor, list[int]]] | None:
-    """The compiled engine, imported when first needed: numba takes a second to import."""
+    """`refine_compiled`, or None without numba; imported when first needed, because numba takes a second to import."""
     try:
         from kemr_lightning.refinement.engines.compiled import refine_compiled
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Mean field in tensor operations: every device, and gradients in all parameters.
+"""Mean field in tensor operations: on every device, and with gradients in all parameters.
 
 Space is exact: the Gaussian of a rectangle of pixels is a product of two small matrices, one along x and one along
 y. Intensity is split into R factors by a quadrature, ``exp(-(a - b)² / 2s²) = sum_k f_k(a) f_k(b)`` with ``f_k`` a
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,17 +20,19 @@ from torch.utils.checkpoint import checkpoint
 
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines.windows import LEAST_SIGMA
+from kemr_lightning.refinement.parameters import kernels_of
+from kemr_lightning.refinement.unary import clipped_logit
 
 BUFFER = {"cpu": 4_000_000, "cuda": 64_000_000}
 """Floats in one intermediate tensor (pixels x factors); bounds the memory whatever the size of a crop."""
 
 PADDED_SHARE = {"cpu": 1.3, "cuda": 3.0}
-"""Pixels of a padded batch over pixels of its crops: a CPU pays for padding, a GPU for launches."""
+"""Most pixels of a padded batch per pixel of its crops: a CPU pays for padding, a GPU for launches."""
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Crops of similar size, padded to one.
+    """Crops of similar size, padded to the same size.
 
     Attributes:
         index: Which crops.
@@ -42,6 +45,36 @@ class _Batch:
     levels: Tensor
     z0: Tensor
     valid: Tensor
+
+
+class _Bounds(NamedTuple):
+    """Extremes of the parameters of all crops.
+
+    Attributes:
+        narrowest: Least sigma of intensity: decides how many factors are needed.
+        appearance: Greatest weight of the appearance kernel.
+        smoothness: Greatest weight of the smoothness kernel.
+    """
+
+    narrowest: float
+    appearance: float
+    smoothness: float
+
+
+class _Filter(NamedTuple):
+    """A Gaussian kernel on the crops of a batch.
+
+    Attributes:
+        weight: ``(B, 1, 1)`` weights of its message.
+        along_y: ``(B, H, H)`` Gaussian of the distance between rows.
+        along_x: ``(B, W, W)`` Gaussian of the distance between columns.
+        factors: ``(B, R, 256)``, see `_intensity_factors`; None for a kernel of the positions alone.
+    """
+
+    weight: Tensor
+    along_y: Tensor
+    along_x: Tensor
+    factors: Tensor | None
 
 
 def refine_batched(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> Tensor:
@@ -58,11 +91,12 @@ def refine_batched(crops: Crops, parameters: Tensor, iterations: int, tolerance:
     """
     table = parameters.to(crops.prob.device, torch.float32)
     table = torch.cat([table[:, :3].clamp(min=LEAST_SIGMA), table[:, 3:]], dim=1)
-    # The only values the host needs: how many factors the narrowest kernel takes.
-    bounds = torch.stack([table[:, 1].amin(), table[:, 3].amax(), table[:, 4].amax()]).detach().tolist()
-    spacing = node_spacing(tolerance, bounds[1])
-    chance = crops.prob
-    z0 = torch.log(chance.clamp(1e-5, 1)) - torch.log((1 - chance).clamp(1e-5, 1))
+    appearance, smoothness, _ = kernels_of(table.unbind(dim=1))
+    # The only values that the host needs, in one copy.
+    extremes = [appearance.sigma_intensity.amin(), appearance.weight.amax(), smoothness.weight.amax()]
+    bounds = _Bounds(*torch.stack(extremes).detach().tolist())
+    spacing = node_spacing(tolerance, bounds.appearance)
+    z0 = clipped_logit(crops.prob)
     pieces: dict[int, Tensor] = {}
     for batch in _batches(crops, z0):
         z = _mean_field(batch, table[batch.index], iterations, spacing, bounds)
@@ -74,10 +108,10 @@ def refine_batched(crops: Crops, parameters: Tensor, iterations: int, tolerance:
 
 
 def node_spacing(tolerance: float, w1: float) -> float:
-    """Distance of the quadrature's nodes in units of sigma_beta.
+    """Distance between the quadrature's nodes in units of the sigma of intensity.
 
-    The filter's relative error is multiplied by w1 and then by the mean field, whose undecided pixels amplify it; a
-    twentieth of the tolerance per unit of w1 keeps what is left below it on the tests' parameter range.
+    The filter's relative error is multiplied by w1, and amplified by the mean field where pixels are undecided. A
+    twentieth of the tolerance per unit of w1 keeps the result within the tolerance on the tests' parameter range.
     """
     error = min(0.01, max(1e-7, tolerance / (20 * max(1.0, w1))))
     return math.pi / math.sqrt(2 * math.log(2 / error))
@@ -86,7 +120,7 @@ def node_spacing(tolerance: float, w1: float) -> float:
 def _batches(crops: Crops, z0: Tensor) -> Iterator[_Batch]:
     """Group crops of similar size, largest first, and pad them."""
     device = crops.prob.device
-    kind = "cuda" if device.type == "cuda" else "cpu"
+    kind = _device_kind(crops.prob)
     flat_levels, flat_z0 = crops.intensity.split_with_sizes(crops.areas), z0.split_with_sizes(crops.areas)
     waiting = sorted(range(len(crops)), key=lambda i: (-crops.sizes[i][0], -crops.sizes[i][1], i))
     while waiting:
@@ -109,27 +143,26 @@ def _batches(crops: Crops, z0: Tensor) -> Iterator[_Batch]:
         yield _Batch(group, levels, logits, valid.float())
 
 
-def _mean_field(batch: _Batch, table: Tensor, iterations: int, spacing: float, bounds: list[float]) -> Tensor:
+def _mean_field(batch: _Batch, table: Tensor, iterations: int, spacing: float, bounds: _Bounds) -> Tensor:
     """``(B, H, W)`` logits after the updates."""
-    sigma_alpha, sigma_beta, sigma_gamma, w1, w2, temperature = table.unbind(dim=1)
+    appearance, smoothness, temperature = kernels_of(table.unbind(dim=1))
     z0 = batch.z0 / temperature[:, None, None]
-    appears, smooths = bounds[1] > 0 or table.requires_grad, bounds[2] > 0 or table.requires_grad
     height, width = z0.shape[1:]
-    filters: list[tuple[Tensor, tuple[Tensor, Tensor, Tensor | None, Tensor | None]]] = []
-    if appears and iterations:
-        factors = _intensity_factors(sigma_beta, spacing, bounds[0])
-        along_y, along_x = _gaussian(height, sigma_alpha), _gaussian(width, sigma_alpha)
-        filters.append((w1[:, None, None], (along_y, along_x, batch.levels, factors)))
-    if smooths and iterations:
-        along_y, along_x = _gaussian(height, sigma_gamma), _gaussian(width, sigma_gamma)
-        filters.append((w2[:, None, None], (along_y, along_x, None, None)))
-    norms = [batch.valid * (_filter(batch.valid, *kernel) + 1e-20).rsqrt() for _, kernel in filters]
+    filters: list[_Filter] = []
+    if iterations and (bounds.appearance > 0 or table.requires_grad):
+        factors = _intensity_factors(appearance.sigma_intensity, spacing, bounds.narrowest)
+        along_y, along_x = _gaussian(height, appearance.sigma), _gaussian(width, appearance.sigma)
+        filters.append(_Filter(appearance.weight[:, None, None], along_y, along_x, factors))
+    if iterations and (bounds.smoothness > 0 or table.requires_grad):
+        along_y, along_x = _gaussian(height, smoothness.sigma), _gaussian(width, smoothness.sigma)
+        filters.append(_Filter(smoothness.weight[:, None, None], along_y, along_x, None))
+    norms = [batch.valid * (_apply(one, batch.valid, batch.levels) + 1e-20).rsqrt() for one in filters]
     z = z0
     for _ in range(iterations):
         difference = torch.tanh(z / 2)
         z = z0
-        for (weight, kernel), norm in zip(filters, norms, strict=True):
-            z = z + weight * norm * _filter(norm * difference, *kernel)
+        for one, norm in zip(filters, norms, strict=True):
+            z = z + one.weight * norm * _apply(one, norm * difference, batch.levels)
     return z
 
 
@@ -143,8 +176,8 @@ def _gaussian(length: int, sigma: Tensor) -> Tensor:
 def _intensity_factors(sigma: Tensor, spacing: float, narrowest: float) -> Tensor:
     """``(B, R, 256)`` values of the quadrature's factors at the 256 levels.
 
-    The nodes follow sigma without its gradient: the sum approximates the kernel for every sigma near, so its derivative
-    at fixed nodes is the kernel's.
+    The nodes follow sigma without its gradient: the sum approximates the kernel for every sigma nearby, so its
+    derivative at fixed nodes is the kernel's.
     """
     step = spacing * sigma.detach()
     beyond = 2.5
@@ -156,24 +189,29 @@ def _intensity_factors(sigma: Tensor, spacing: float, narrowest: float) -> Tenso
     return scale[:, None, None] * torch.exp(-((distance / sigma[:, None, None]) ** 2))
 
 
-def _filter(values: Tensor, along_y: Tensor, along_x: Tensor, levels: Tensor | None, factors: Tensor | None) -> Tensor:
-    """``K values`` for ``(B, H, W)`` values, a few factors at a time to bound the memory."""
-    if levels is None or factors is None:
+def _apply(kernel: _Filter, values: Tensor, levels: Tensor) -> Tensor:
+    """``K values`` for ``(B, H, W)`` values and levels, a few factors at a time to bound the memory."""
+    _, along_y, along_x, factors = kernel
+    if factors is None:
         return along_y @ values @ along_x
-    kind = "cuda" if values.device.type == "cuda" else "cpu"
-    step = max(1, BUFFER[kind] // values.numel())
+    step = max(1, BUFFER[_device_kind(values)] // values.numel())
     total = torch.zeros_like(values)
     for first in range(0, factors.shape[1], step):
         part = factors[:, first : first + step]
         if torch.is_grad_enabled() and (values.requires_grad or part.requires_grad):
-            # Recomputed in the backward pass: kept, the factors of every update would be gigabytes.
-            total = total + checkpoint(_filter_part, values, along_y, along_x, levels, part, use_reentrant=False)
+            # Computed again in the backward pass: kept, the factors of every update would take gigabytes.
+            total = total + checkpoint(_apply_factors, values, along_y, along_x, levels, part, use_reentrant=False)
         else:
-            total += _filter_part(values, along_y, along_x, levels, part)
+            total += _apply_factors(values, along_y, along_x, levels, part)
     return total
 
 
-def _filter_part(values: Tensor, along_y: Tensor, along_x: Tensor, levels: Tensor, factors: Tensor) -> Tensor:
+def _device_kind(tensor: Tensor) -> str:
+    return "cuda" if tensor.device.type == "cuda" else "cpu"
+
+
+def _apply_factors(values: Tensor, along_y: Tensor, along_x: Tensor, levels: Tensor, factors: Tensor) -> Tensor:
+    """The sum over some of the factors."""
     batch, count, _ = factors.shape
     height, width = values.shape[1:]
     at_pixels = torch.gather(factors, 2, levels.reshape(batch, 1, -1).expand(-1, count, -1)).view(

@@ -2,7 +2,7 @@
 
 The appearance kernel is a product of three Gaussians (x, y, intensity), each written with a window over four or six
 nodes of a coarse grid and blur taps between them (`windows`): values are spread onto a three-dimensional grid, the grid
-is blurred along each axis and read back. The cost per pixel does not depend on the sigmas, but for the cells.
+is blurred along each axis and read back. The cost per pixel does not depend on the sigmas, that of the cells does.
 
 The mean field is linear between updates, so only the *change* of ``tanh(z / 2)`` since it was last spread goes through
 the filter. From the second update on that is the rim of the instance: the grid shrinks to the rim's box.
@@ -11,17 +11,18 @@ the filter. From the second update on that is the rim of the instance: the grid 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.engines.bilateral_grid import Float32, cells, filter_in_bands, kernel
-from kemr_lightning.refinement.engines.simd import RING
+from kemr_lightning.refinement.engines.bilateral_grid import Float32, Interpolation
+from kemr_lightning.refinement.engines.mean_field import Group, Settings, refine_group
 from kemr_lightning.refinement.engines.windows import (
     LEAST_SIGMA,
+    Layout,
     blur_taps,
     for_iterations,
     for_roughness,
@@ -30,9 +31,11 @@ from kemr_lightning.refinement.engines.windows import (
     nodes,
     stricter,
 )
+from kemr_lightning.refinement.parameters import Kernels, kernels_of
+from kemr_lightning.refinement.unary import clipped_logit_of_quotient
 
 MOST_CELLS = 12_000_000
-"""Float32 cells of the grid at a time; a crop that needs more is filtered in bands of rows."""
+"""Most cells (float32) of the grid; a crop that needs more is filtered in bands of rows."""
 
 
 def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, list[int]]:
@@ -45,246 +48,109 @@ def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance
         tolerance: Intended largest difference of a probability from the exact result.
 
     Returns:
-        ``(P,)`` float32 refined probabilities, and the crops whose are not filled in: their tolerance is below what the
-        windows can give.
+        ``(P,)`` float32 refined probabilities, and the crops whose probabilities are not filled in, because the windows
+        cannot reach their tolerance.
     """
-    table = parameters.detach().double().clone()
-    table[:, :3] = table[:, :3].clamp(min=LEAST_SIGMA)
-    # Joined to no other pixel by space: intensity does not matter, and a fine grid of it would only take memory.
-    table[table[:, 0] == LEAST_SIGMA, 1] = 255
-    chance = crops.prob.detach()
-    logit = (chance.clamp(1e-5, 1) / (1 - chance).clamp_(1e-5, 1)).log_()
-    if bool((table[:, 5] != 1).any()):
-        logit /= table[:, 5].float().repeat_interleave(torch.tensor(crops.areas))
-    z0 = logit.numpy()
+    waiting = [
+        _Work(
+            key,
+            for_iterations(tolerance, iterations),
+            most_rough(key.appearance.weight, key.smoothness.weight),
+            members,
+        )
+        for key, members in _groups(parameters).items()
+    ]
+    z0 = _unary(crops, parameters)
     sizes = np.array(crops.sizes, dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes.prod(axis=1))[:-1]])
-    refined = np.empty_like(z0)
-    groups: dict[tuple[float, ...], list[int]] = {}
-    for which, row in enumerate(table[:, :5].tolist()):
-        groups.setdefault(tuple(row), []).append(which)
-    levels = crops.intensity.numpy()
-    waiting = [
-        (row, for_iterations(tolerance, iterations), most_rough(row[3], row[4]), members)
-        for row, members in groups.items()
-    ]
+    refined, levels = np.empty_like(z0), crops.intensity.numpy()
     left: list[int] = []
     while waiting:
-        row, allowed, limit, members = waiting.pop()
-        sigma_alpha, sigma_beta, sigma_gamma, w1, w2 = row
-        layout = layout_for(allowed, w1, w2)
+        work = waiting.pop()
+        layout = layout_for(work.tolerance, work.kernels.appearance.weight, work.kernels.smoothness.weight)
         if layout is None:
-            left += members
+            left += work.members
             continue
-        longest = int(sizes[members].max())
-        in_space, in_level = nodes(longest, sigma_alpha, layout), nodes(256, sigma_beta, layout, vectors=True)
-        # What is not spread, or not read back, moves a logit by at most about the tolerance.
-        change = 1.5 * stricter(allowed) / (max(w1 + w2, 1.0) * (1 + (w1 / 8) ** 2))
-        reach = math.ceil(sigma_alpha * math.sqrt(2 * math.log(max(w1 / (8 * allowed), 8.0))))
-        smoothing = np.exp(-(np.arange(2 * math.ceil(2 * sigma_gamma) + 1) ** 2) / (2 * sigma_gamma**2)).astype(
-            np.float32
-        )
-        roughness = np.zeros(len(members))
-        _refine_group(
-            levels, z0, refined, starts[members], sizes[members], in_space.first, in_space.weights, in_level.first,
-            in_level.weights, blur_taps(layout)[0], smoothing, w1, w2, iterations, change, reach,
-            math.ceil(4 * sigma_alpha), MOST_CELLS, roughness, limit,
-        )  # fmt: skip
+        group = Group(levels, z0, refined, starts[work.members], sizes[work.members])
+        roughness = np.zeros(len(work.members))
+        refine_group(group, _interpolation(work, layout, group), _settings(work, iterations), roughness)
         again: dict[float, list[int]] = {}
-        for which, rough in zip(members, roughness.tolist(), strict=True):
-            if rough > limit:
-                again.setdefault(for_roughness(allowed, rough), []).append(which)
-        waiting += [(row, finer, math.inf, rough_ones) for finer, rough_ones in again.items()]
+        for which, rough in zip(work.members, roughness.tolist(), strict=True):
+            if rough > work.most_rough:
+                again.setdefault(for_roughness(work.tolerance, rough), []).append(which)
+        waiting += [
+            replace(work, tolerance=finer, most_rough=math.inf, members=rough) for finer, rough in again.items()
+        ]
     return torch.from_numpy(refined), sorted(left)
 
 
-@kernel
-def _tanh_half(z: Float32, out: Float32) -> None:
-    """``tanh(z / 2)`` by Eigen's rational approximation, a few float32 steps from exact; it vectorises."""
-    for i in range(len(out)):
-        x = min(max(z[i] * np.float32(0.5), np.float32(-7.9)), np.float32(7.9))
-        s = x * x
-        p = np.float32(-2.76076847742355e-16) * s + np.float32(2.00018790482477e-13)
-        p = p * s + np.float32(-8.60467152213735e-11)
-        p = p * s + np.float32(5.12229709037114e-08)
-        p = p * s + np.float32(1.48572235717979e-05)
-        p = p * s + np.float32(6.37261928875436e-04)
-        p = p * s + np.float32(4.89352455891786e-03)
-        q = np.float32(1.19825839466702e-06) * s + np.float32(1.18534705686654e-04)
-        q = q * s + np.float32(2.26843463243900e-03)
-        q = q * s + np.float32(4.89352518554385e-03)
-        out[i] = x * p / q
+@dataclass(frozen=True)
+class _Work:
+    """Crops that share their kernels, still to be refined.
 
-
-@kernel
-def _smooth(
-    values: Float32, scale: Float32, out: Float32, given: NDArray[np.int64], width: int, taps: Float32,
-    padded: Float32, rows: Float32,
-) -> None:  # fmt: skip
-    """``out += Gy (scale values) Gx`` with Gaussians cut at R, their taps; rows of zeros are skipped. R is even.
-
-    ``padded`` has ``width + 2 R`` floats and ``rows`` 2 R rows more than the crop, all zero where the crop is not.
+    Attributes:
+        kernels: Their kernels, with numbers; the temperature is in the unary already.
+        tolerance: The tolerance to work with.
+        most_rough: Roughness above which a crop needs a finer grid than the tolerance alone asks for.
+        members: Which crops.
     """
-    far = len(taps) - 1
-    height = len(given)
-    changed = np.zeros(height + 2 * far, dtype=np.bool_)
-    for y in range(height):
-        changed[far + y] = given[y, 0] < given[y, 1]
-        target = rows[(far + y) * width : (far + y + 1) * width]
-        if not changed[far + y]:
-            target[:] = np.float32(0)
-            continue
-        a, b = values[y * width : (y + 1) * width], scale[y * width : (y + 1) * width]
-        inner = padded[far : far + width]
-        for x in range(width):
-            inner[x] = a[x] * b[x]
-            target[x] = taps[0] * inner[x]
-        # Two distances at a time: half the traffic of one.
-        for r in range(1, far + 1, 2):
-            a1, b1, t1 = padded[far - r : far - r + width], padded[far + r : far + r + width], taps[r]
-            a2, b2, t2 = (
-                padded[far - r - 1 : far - r - 1 + width],
-                padded[far + r + 1 : far + r + 1 + width],
-                taps[r + 1],
-            )
-            for x in range(width):
-                target[x] += t1 * (a1[x] + b1[x]) + t2 * (a2[x] + b2[x])
-    for y in range(height):
-        target = out[y * width : (y + 1) * width]
-        centre = far + y
-        if changed[centre]:
-            source = rows[centre * width : (centre + 1) * width]
-            for x in range(width):
-                target[x] += taps[0] * source[x]
-        for r in range(1, far + 1, 2):
-            if changed[centre - r - 1] or changed[centre - r] or changed[centre + r] or changed[centre + r + 1]:
-                c, d, t1 = rows[(centre - r) * width :], rows[(centre + r) * width :], taps[r]
-                e, f, t2 = rows[(centre - r - 1) * width :], rows[(centre + r + 1) * width :], taps[r + 1]
-                for x in range(width):
-                    target[x] += t1 * (c[x] + d[x]) + t2 * (e[x] + f[x])
+
+    kernels: Kernels[float]
+    tolerance: float
+    most_rough: float
+    members: list[int]
 
 
-@kernel
-def _changes(
-    z: Float32, t: Float32, norm: Float32, spread_before: Float32, delta: Float32, width: int, change: float,
-    updated: NDArray[np.int64], given: NDArray[np.int64],
-) -> bool:  # fmt: skip
-    """Fill ``delta`` with ``norm * t - spread_before`` where t changed by more than ``change``, with zero elsewhere.
-
-    Smaller changes wait: they are not forgotten, because the comparison is with what was spread, not with the last t.
-    t is ``tanh(z / 2)``; only columns ``updated`` of each row are looked at. ``given`` gets the first and last + 1
-    changed column of each row. Returns whether there is any.
-    """
-    least = np.float32(change)
-    found = False
-    for y in range(len(given)):
-        given[y, 0], given[y, 1] = width, 0
-        if updated[y, 0] >= updated[y, 1]:
-            continue
-        begin, end = y * width + updated[y, 0], y * width + updated[y, 1]
-        a, b, before, now = t[begin:end], norm[begin:end], spread_before[begin:end], delta[begin:end]
-        _tanh_half(z[begin:end], a)
-        most = np.float32(0)
-        for x in range(len(a)):
-            difference = a[x] * b[x] - before[x]
-            moved = difference if abs(difference) > least * b[x] else np.float32(0)
-            now[x] = moved
-            before[x] += moved
-            most = max(most, abs(moved))
-        if most > 0:
-            found = True
-            low, high = 0, len(now)
-            while now[low] == 0:
-                low += 1
-            while now[high - 1] == 0:
-                high -= 1
-            given[y, 0], given[y, 1] = updated[y, 0] + low, updated[y, 0] + high
-    return found
+def _unary(crops: Crops, parameters: Tensor) -> Float32:
+    """``(P,)`` logits of the initial probabilities, divided by the temperature."""
+    logit = clipped_logit_of_quotient(crops.prob)
+    temperature = kernels_of(parameters.detach().unbind(dim=1)).temperature
+    if bool((temperature != 1).any()):
+        logit /= temperature.float().repeat_interleave(torch.tensor(crops.areas))
+    return logit.numpy()
 
 
-@kernel
-def _refine_group(
-    all_levels: NDArray[np.uint8], all_z0: Float32, refined: Float32, starts: NDArray[np.int64],
-    sizes: NDArray[np.int64], first: NDArray[np.int64], weights: Float32, level_first: NDArray[np.int64],
-    level_weights: Float32, taps: Float32, smoothing: Float32, w1: float, w2: float, iterations: int, change: float,
-    reach: int, far: int, most_cells: int, roughness: NDArray[np.float64], most_rough: float,
-) -> None:  # fmt: skip
-    """Mean field on crops that share their parameters.
+def _groups(parameters: Tensor) -> dict[Kernels[float], list[int]]:
+    """Crops by the kernels that they share, whatever their temperature (which is given as 1)."""
+    groups: dict[Kernels[float], list[int]] = {}
+    for which, row in enumerate(parameters.detach().double().tolist()):
+        appearance, smoothness, _ = kernels_of(row)
+        sigma, sigma_intensity = max(appearance.sigma, LEAST_SIGMA), max(appearance.sigma_intensity, LEAST_SIGMA)
+        if sigma == LEAST_SIGMA:
+            # Space joins the pixel to no other: intensity does not matter, and a fine grid would only take memory.
+            sigma_intensity = 255.0
+        key = Kernels(
+            appearance._replace(sigma=sigma, sigma_intensity=sigma_intensity),
+            smoothness._replace(sigma=max(smoothness.sigma, LEAST_SIGMA)),
+            1.0,
+        )
+        groups.setdefault(key, []).append(which)
+    return groups
 
-    Fills ``roughness`` with the mean of 1 / D of each crop (0 without an appearance kernel); a crop with more than
-    ``most_rough`` is left as it is, for a finer grid.
-    """
-    padding, nodes = len(taps) - 1, len(weights) // len(first)
-    grid, scratch = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float32)
-    for which in range(len(starts)):
-        height, width = sizes[which, 0], sizes[which, 1]
-        pixels = height * width
-        levels = all_levels[starts[which] : starts[which] + pixels]
-        z0 = all_z0[starts[which] : starts[which] + pixels]
-        lowest, highest = int(levels.min()), int(levels.max())
-        column = level_first[highest] + nodes - level_first[lowest] + padding
-        row = (first[width - 1] + nodes) * column
-        fewest = cells(first, nodes, min(1 + 2 * far, height), row, padding)
-        needed = min(cells(first, nodes, height, row, padding), max(fewest, most_cells))
-        if w1 > 0 and needed > len(grid):
-            grid = np.empty(needed, dtype=np.float32)
-        rows_needed = (RING + 1) * row + 2 * padding * column
-        if rows_needed > len(scratch):
-            scratch = np.empty(rows_needed, dtype=np.float32)
-        given, wanted = np.zeros((height, 2), dtype=np.int64), np.zeros((height, 2), dtype=np.int64)
-        updated = np.zeros((height, 2), dtype=np.int64)
-        updated[:, 1] = width
-        appearance, norm = np.zeros(pixels, dtype=np.float32), np.ones(pixels, dtype=np.float32)
-        given[:, 1] = width
-        if w1 > 0 and iterations > 0:
-            filter_in_bands(
-                levels, norm, appearance, height, width, lowest, highest, given, wanted, reach, far, first, weights,
-                level_first, level_weights, taps, grid, scratch,
-            )  # fmt: skip
-            for i in range(pixels):
-                # The self term makes D at least 1; the windows' error must not take it to zero.
-                norm[i] = 1 / math.sqrt(max(appearance[i], np.float32(0.5)))
-                roughness[which] += norm[i] * norm[i] / pixels
-            if roughness[which] > most_rough:
-                continue
-            appearance[:] = np.float32(0)
-        smooth, smooth_norm = np.zeros(pixels, dtype=np.float32), np.ones(pixels, dtype=np.float32)
-        smoothed = w2 > 0 and iterations > 0
-        if smoothed:
-            beyond = 2 * (len(smoothing) - 1)
-            padded = np.zeros(width + beyond, dtype=np.float32)
-            rows = np.zeros((height + beyond) * width, dtype=np.float32)
-            ratio = np.ones(pixels, dtype=np.float32)
-            _smooth(ratio, smooth_norm, smooth, given, width, smoothing, padded, rows)
-            for i in range(pixels):
-                smooth_norm[i] = 1 / math.sqrt(smooth[i])
-                # Changes come multiplied by the other kernel's norm.
-                ratio[i] = smooth_norm[i] / norm[i]
-            smooth[:] = np.float32(0)
-        z, t, delta = z0.copy(), np.empty(pixels, dtype=np.float32), np.empty(pixels, dtype=np.float32)
-        spread_before = np.zeros(pixels, dtype=np.float32)
-        for _ in range(iterations):
-            if not _changes(z, t, norm, spread_before, delta, width, change, updated, given):
-                break
-            if w1 > 0:
-                filter_in_bands(
-                    levels, delta, appearance, height, width, lowest, highest, given, wanted, reach, far, first,
-                    weights, level_first, level_weights, taps, grid, scratch,
-                )  # fmt: skip
-            if smoothed:
-                _smooth(delta, ratio, smooth, given, width, smoothing, padded, rows)
-                updated[:, 0], updated[:, 1] = 0, width
-            else:
-                updated[:] = wanted
-            a, b = np.float32(w1), np.float32(w2)
-            for y in range(height):
-                if updated[y, 0] < updated[y, 1]:
-                    begin, end = y * width + updated[y, 0], y * width + updated[y, 1]
-                    new, old, c, d = z[begin:end], z0[begin:end], norm[begin:end], appearance[begin:end]
-                    e, f = smooth_norm[begin:end], smooth[begin:end]
-                    for i in range(len(new)):
-                        new[i] = old[i] + a * c[i] * d[i] + b * e[i] * f[i]
-        _tanh_half(z, t)
-        target = refined[starts[which] : starts[which] + pixels]
-        for i in range(pixels):
-            target[i] = np.float32(0.5) + np.float32(0.5) * t[i]
+
+def _interpolation(work: _Work, layout: Layout, group: Group) -> Interpolation:
+    """How the appearance kernel is written on grids of a layout, for the largest of a group's crops."""
+    appearance, longest = work.kernels.appearance, int(group.sizes.max())
+    return Interpolation(
+        nodes(longest, appearance.sigma, layout),
+        nodes(256, appearance.sigma_intensity, layout, vectors=True),
+        blur_taps(layout)[0],
+    )
+
+
+def _settings(work: _Work, iterations: int) -> Settings:
+    """What is not spread, or not read back, moves a logit by at most about the tolerance."""
+    appearance, smoothness, _ = work.kernels
+    w1, w2 = appearance.weight, smoothness.weight
+    distance = np.arange(2 * math.ceil(2 * smoothness.sigma) + 1)
+    return Settings(
+        appearance_weight=w1,
+        smoothness_weight=w2,
+        smoothing=np.exp(-(distance**2) / (2 * smoothness.sigma**2)).astype(np.float32),
+        iterations=iterations,
+        least_change=1.5 * stricter(work.tolerance) / (max(w1 + w2, 1.0) * (1 + (w1 / 8) ** 2)),
+        reach=math.ceil(appearance.sigma * math.sqrt(2 * math.log(max(w1 / (8 * work.tolerance), 8.0)))),
+        far=math.ceil(4 * appearance.sigma),
+        most_cells=MOST_CELLS,
+        most_rough=work.most_rough,
+    )

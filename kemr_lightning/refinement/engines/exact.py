@@ -1,4 +1,4 @@
-"""The oracle: mean field by brute force in float64."""
+"""The exact engine: mean field by brute force in float64, against which the others are tested."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
+from kemr_lightning.refinement.parameters import kernels_of
+from kemr_lightning.refinement.unary import clipped_logit
 
 CACHED_PAIRS = 50_000_000
-"""Pairs of pixels whose kernels are kept between updates (two float64 each); larger crops recompute them."""
+"""Pairs of pixels whose kernels are kept between updates (two float64 each); larger crops compute them again."""
 
 BLOCK_PAIRS = 4_000_000
 """Pairs in memory at a time."""
@@ -42,24 +44,28 @@ def refine_exact(crops: Crops, parameters: Tensor, iterations: int, tolerance: f
 
 
 def _refine_one(intensity: np.ndarray, prob: np.ndarray, parameters: list[float], iterations: int) -> np.ndarray:
-    sigma_alpha, sigma_beta, sigma_gamma, w1, w2, temperature = parameters
-    chance = prob.astype(np.float64).ravel()
-    z0 = np.log(np.clip(chance, 1e-5, 1)) - np.log(np.clip(1 - chance, 1e-5, 1))
-    z0 /= temperature
-    terms = [
-        (weight, _Kernel(intensity, sigma, sigma_intensity))
-        for weight, sigma, sigma_intensity in ((w1, sigma_alpha, sigma_beta), (w2, sigma_gamma, None))
-        if weight > 0 and iterations > 0
-    ]
+    appearance, smoothness, temperature = kernels_of(parameters)
+    z0 = clipped_logit(prob.astype(np.float64).ravel()) / temperature
+    messages: list[tuple[float, _Kernel]] = []
+    if appearance.weight > 0 and iterations > 0:
+        messages.append((appearance.weight, _Kernel(intensity, appearance.sigma, appearance.sigma_intensity)))
+    if smoothness.weight > 0 and iterations > 0:
+        messages.append((smoothness.weight, _Kernel(intensity, smoothness.sigma, None)))
     z = z0
     for _ in range(iterations):
         difference = np.tanh(z / 2)
-        z = z0 + sum(weight * kernel.apply(difference) for weight, kernel in terms)
+        z = z0 + sum(weight * kernel.apply(difference) for weight, kernel in messages)
     return np.asarray(1 / (1 + np.exp(-z)))
 
 
 class _Kernel:
-    """A symmetrically normalised Gaussian kernel over all pairs of pixels of a crop."""
+    """A symmetrically normalised Gaussian kernel over all pairs of pixels of a crop.
+
+    Args:
+        intensity: ``(h, w)`` uint8.
+        sigma: Standard deviation in pixels.
+        sigma_intensity: Standard deviation in grey levels; None for a kernel of the positions alone.
+    """
 
     def __init__(self, intensity: np.ndarray, sigma: float, sigma_intensity: float | None) -> None:
         height, width = intensity.shape
@@ -78,7 +84,7 @@ class _Kernel:
         return np.concatenate([block @ values for block in (self._rows() if self._blocks is None else self._blocks)])
 
     def _rows(self) -> Iterator[np.ndarray]:
-        """The kernel matrix, as blocks of whole image rows."""
+        """The kernel matrix, in blocks of whole image rows."""
         height, width = len(self._along_y), len(self._along_x)
         step = max(1, BLOCK_PAIRS // (width * height * width))
         for top in range(0, height, step):
@@ -86,10 +92,11 @@ class _Kernel:
             block = (along_y * self._along_x[None, :, None, :]).reshape(-1, height * width)
             if self._of_intensity is not None:
                 rows = self._levels[top * width : top * width + len(block)]
-                # Kernel against each of the 256 levels first, then one gather of columns.
+                # The kernel at each of the 256 levels first, then one gather of columns.
                 block *= self._of_intensity[rows][:, self._levels]
             yield block
 
 
 def _gaussian(positions: np.ndarray, sigma: float) -> np.ndarray:
+    """``(n, n)`` Gaussian of the distance between positions."""
     return np.asarray(np.exp(-((positions[:, None] - positions[None, :]) ** 2) / (2 * sigma**2)))

@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement.crops import Crops
+from kemr_lightning.refinement.errors import RefinementSettingError
+from kemr_lightning.refinement.parameters import kernels_of
+from kemr_lightning.refinement.unary import clipped_logit
 
 
 def refine_pydensecrf(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> Tensor:  # noqa: ARG001
-    """Refine each crop with pydensecrf, its appearance kernel on (x, y, intensity).
+    """Refine each crop with pydensecrf, with the appearance kernel on (x, y, intensity).
 
-    Its lattice is an approximation of the kernels (mask IoU 0.975-0.997 to ``exact``), so ``tolerance`` has no effect.
-    Two labels, Potts, `NORMALIZE_SYMMETRIC`, the full kernel.
+    Two labels, Potts, `NORMALIZE_SYMMETRIC`, the full kernel. The lattice approximates the kernels (mask IoU
+    0.975-0.997 to ``exact``), whatever the tolerance.
 
     Args:
         crops: The crops.
@@ -28,7 +30,7 @@ def refine_pydensecrf(crops: Crops, parameters: Tensor, iterations: int, toleran
         ``(P,)`` float32 refined probabilities on the crops' device.
 
     Raises:
-        UserError: pydensecrf is not installed.
+        RefinementSettingError: pydensecrf is not installed.
     """
     library = _library()
     refined = [
@@ -47,9 +49,12 @@ def _library() -> Any:
     try:
         from pydensecrf import densecrf
     except ImportError as error:
-        raise UserError(
-            "refine.engine=pydensecrf needs the package pydensecrf. Install it with `pip install pydensecrf2` (needs a "
-            "C++ compiler) or `conda install -c conda-forge pydensecrf`, or use refine.engine=torch."
+        raise RefinementSettingError(
+            "engine",
+            "pydensecrf",
+            "needs the package pydensecrf",
+            "Install it with `pip install pydensecrf2` (needs a C++ compiler) or `conda install -c conda-forge "
+            "pydensecrf`, or choose another engine",
         ) from error
     return densecrf
 
@@ -71,30 +76,30 @@ def refine_one(
         parameters: The six values of `PARAMETER_NAMES`.
         iterations: Mean-field updates.
         colour: Use the five-dimensional kernel on the image replicated to RGB, as most users of the library do, instead
-            of the three-dimensional one. Same kernel (``srgb`` is ``sigma_beta`` times the square root of 3), other
-            lattice.
+            of the three-dimensional one. It is the same kernel on another lattice: distances in RGB are the square root
+            of 3 times those in grey levels.
 
     Returns:
         ``(h, w)`` float32 refined probability.
     """
-    sigma_alpha, sigma_beta, sigma_gamma, w1, w2, temperature = parameters
+    appearance, smoothness, temperature = kernels_of(parameters)
     height, width = prob.shape
-    chance = prob.astype(np.float32).ravel()
-    z0 = (np.log(np.clip(chance, 1e-5, 1)) - np.log(np.clip(1 - chance, 1e-5, 1))) / temperature
+    z0 = clipped_logit(prob.astype(np.float32).ravel()) / temperature
     # Energies -log(1 - q), -log q of q = sigmoid(z0), without overflow.
     unary = np.stack([np.logaddexp(0, z0), np.logaddexp(0, -z0)]).astype(np.float32)
     if iterations == 0:
         return np.asarray(np.exp(-unary[1]).reshape(height, width))
     crf = library.DenseCRF2D(width, height, 2)
     crf.setUnaryEnergy(np.ascontiguousarray(unary))
-    if w1 > 0 and colour:
+    if appearance.weight > 0 and colour:
         rgb = np.ascontiguousarray(np.repeat(intensity[:, :, None], 3, axis=2))
-        crf.addPairwiseBilateral(sxy=sigma_alpha, srgb=sigma_beta * 3**0.5, rgbim=rgb, compat=w1)
-    elif w1 > 0:
-        scaled = [intensity.astype(np.float32)[None] / np.float32(sigma_beta)]
-        rows, columns = np.mgrid[:height, :width].astype(np.float32) / np.float32(sigma_alpha)
-        features = np.concatenate([columns[None], rows[None], *scaled]).reshape(3, -1)
-        crf.addPairwiseEnergy(np.ascontiguousarray(features), compat=w1)
-    if w2 > 0:
-        crf.addPairwiseGaussian(sxy=sigma_gamma, compat=w2)
+        srgb = appearance.sigma_intensity * 3**0.5
+        crf.addPairwiseBilateral(sxy=appearance.sigma, srgb=srgb, rgbim=rgb, compat=appearance.weight)
+    elif appearance.weight > 0:
+        scaled = intensity.astype(np.float32)[None] / np.float32(appearance.sigma_intensity)
+        rows, columns = np.mgrid[:height, :width].astype(np.float32) / np.float32(appearance.sigma)
+        features = np.concatenate([columns[None], rows[None], scaled]).reshape(3, -1)
+        crf.addPairwiseEnergy(np.ascontiguousarray(features), compat=appearance.weight)
+    if smoothness.weight > 0:
+        crf.addPairwiseGaussian(sxy=smoothness.sigma, compat=smoothness.weight)
     return np.asarray(np.array(crf.inference(iterations), dtype=np.float32)[1].reshape(height, width))

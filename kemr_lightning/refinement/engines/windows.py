@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SIGMA = 0.15
-"""Below it a kernel joins no two pixels (or grey levels): at distance 1 it is 2e-10. Grids would only grow."""
+"""Least sigma used. Below it a kernel joins no two pixels or grey levels (at distance 1 it is 2e-10), and only the grid
+would grow."""
 
 _SHAPES = {
     4: ((0.6, 0.7, 0.8, 0.9, 1.0), (9.5, 9.0, 8.5, 7.5, 7.0)),
@@ -30,11 +32,11 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Layout:
-    """A grid's make.
+    """How fine a grid is.
 
     Attributes:
         nodes: Nodes of the window, 4 or 6.
-        pitch: Distance of nodes in units of sigma.
+        pitch: Distance between nodes in units of sigma.
     """
 
     nodes: int
@@ -47,13 +49,12 @@ LAYOUTS = tuple(Layout(4, pitch) for pitch in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 
 """From cheap to accurate."""
 
 
-@dataclass(frozen=True)
-class Nodes:
+class Nodes(NamedTuple):
     """Where positions 0, 1, 2 ... lie among the nodes.
 
     Attributes:
-        first: ``(n,)`` int64, the first of the nodes each position touches.
-        weights: ``(n * w,)`` float32, its weights on them; w is the number of nodes, or of a vector's lanes.
+        first: ``(n,)`` int64, the first of the nodes that each position touches.
+        weights: ``(n * w,)`` float32, its weights on these nodes; w is the number of nodes, or of a vector's lanes.
     """
 
     first: NDArray[np.int64]
@@ -61,7 +62,7 @@ class Nodes:
 
 
 def kaiser_bessel(distance: NDArray[np.float64], count: int, shape: float) -> NDArray[np.float64]:
-    """A window over ``count`` nodes at ``distance`` (in nodes) from its centre; zero from half its width on."""
+    """A Kaiser-Bessel window ``count`` nodes wide, at distances (in nodes) from its centre; 0 from ``count / 2`` on."""
     inside = np.clip(1 - (2 * distance / count) ** 2, 0, None)
     return np.asarray(np.where(inside > 0, np.i0(shape * np.sqrt(inside)) / np.i0(shape), 0.0))
 
@@ -83,7 +84,7 @@ def nodes(count: int, sigma: float, layout: Layout, vectors: bool = False) -> No
 
 @lru_cache(maxsize=256)
 def blur_taps(layout: Layout) -> tuple[Float32, float]:
-    """Blur taps of a grid, and the root mean square error of the kernel they give.
+    """The blur taps of a grid, and the root mean square error of the resulting kernel.
 
     Returns:
         ``(R + 1,)`` float32 taps at distances 0 .. R, R at least 2, and the error relative to the
@@ -105,7 +106,7 @@ def blur_taps(layout: Layout) -> tuple[Float32, float]:
     target = np.exp(-((offset / parts) ** 2) / (2 * sigma**2)).repeat(parts, axis=0).ravel()
     columns = matrix.reshape(-1, reach + 1)
     squares, product = columns.T @ columns, columns.T @ target
-    # Fewer taps are less work: the fewest that are nearly as good as all.
+    # Fewer taps are less work: take the fewest that are nearly as good as all.
     fits = []
     for count in range(3, reach + 2):
         taps = np.linalg.solve(squares[:count, :count], product[:count])
@@ -116,7 +117,7 @@ def blur_taps(layout: Layout) -> tuple[Float32, float]:
 
 @lru_cache(maxsize=256)
 def layout_for(tolerance: float, w1: float, w2: float = 0.0) -> Layout | None:
-    """The cheapest grid that keeps refined probabilities within the tolerance, or None if the best does not.
+    """The cheapest grid that keeps refined probabilities within the tolerance, or None if even the best does not.
 
     The kernel's error times w1 is an error of the logit. Strong kernels leave pixels that could go either way, and
     there any error is amplified: from a sum of weights of about nine on, rapidly. The factors are set by measurement
@@ -127,34 +128,34 @@ def layout_for(tolerance: float, w1: float, w2: float = 0.0) -> Layout | None:
 
 
 def for_iterations(tolerance: float, iterations: int) -> float:
-    """The tolerance to work with for so many updates: each amplifies the error of pixels that could go either way."""
+    """The tolerance to work with for a number of updates: each amplifies the error of pixels that are undecided."""
     return tolerance / min(math.pow(max(iterations / 5, 1.0), 0.75), 8.0)
 
 
 def most_rough(w1: float, w2: float) -> float:
     """Mean of 1 / D over a crop, D the kernel's row sums, up to which `layout_for` alone keeps the tolerance.
 
-    Less where weights are strong enough to amplify errors and `layout_for` is not yet strict. Set by measurement.
+    It is less where weights are strong enough to amplify errors but `layout_for` is not yet strict. Set by measurement.
     """
     return 0.085 if w1 > 4 and w1 + w2 < 11 else 0.11
 
 
 def for_roughness(tolerance: float, roughness: float) -> float:
-    """The tolerance to work with where pixels have few like them.
+    """The tolerance to work with where few pixels are alike.
 
-    The windows' error does not shrink with D, which divides it, and a pixel that few others hold is soon undecided. On
-    pure noise (D about 2.5) the error is some ten times that of a chromosome (D about 15). Set by measurement; powers
-    of two, so that crops can share a grid.
+    The windows' error does not shrink with D, but is divided by it, and a pixel that few others support is easily
+    undecided. On pure noise (D about 2.5) the error is some ten times that of a chromosome (D about 15). The factors
+    are set by measurement; they are powers of two, so that crops can share a grid.
 
     Args:
-        tolerance: That of a smooth crop.
-        roughness: Mean of 1 / D, more than `most_rough`.
+        tolerance: The tolerance to work with for a smooth crop.
+        roughness: Mean of 1 / D of the crop, more than `most_rough`.
     """
     return math.ldexp(tolerance, -math.ceil(math.log2(3 * math.pow(roughness / 0.11, 1.2))))
 
 
 def stricter(tolerance: float) -> float:
-    """The tolerance to work with: a tenth of the default asks for a twentieth, so that the worst pixel keeps it too."""
+    """The tolerance to work with so that the worst pixel keeps it, too: half of it at a tenth of the default."""
     return tolerance * float(min(1.0, (tolerance / 0.01) ** 0.3))
 
 
