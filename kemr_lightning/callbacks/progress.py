@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich import get_console
 from typing_extensions import override
 
-from kemr_lightning.output.losses import kind_of_loss
+from kemr_lightning.output.loss_kinds import kind_of_loss
 
 logger = logging.getLogger(__name__)
 

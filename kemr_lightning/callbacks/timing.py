@@ -12,7 +12,7 @@ import torch
 from typing_extensions import override
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.output.timing import write_timing
+from kemr_lightning.output.timing_file import write_timing
 from kemr_lightning.training.store import PredictionStore
 
 

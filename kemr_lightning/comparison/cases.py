@@ -155,13 +155,13 @@ def _spread(cases: Sequence[Case], records: Sequence[ImageRecord], count: int) -
     for case in cases:
         if len(chosen) >= count:
             break
-        window = window_of(case, records)
-        if all(case.image != other.image or apart(window, window_of(other, records)) for other in chosen):
+        window = case_window(case, records)
+        if all(case.image != other.image or apart(window, case_window(other, records)) for other in chosen):
             chosen.append(case)
     return chosen
 
 
-def window_of(case: Case, records: Sequence[ImageRecord]) -> Window:
+def case_window(case: Case, records: Sequence[ImageRecord]) -> Window:
     """A square about the annotation, in pixels of its image."""
     item = records[case.image]
     return square_about(_corners(item.truth[case.truth].box), item.size)

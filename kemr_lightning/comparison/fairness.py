@@ -155,7 +155,7 @@ def origins_of(systems: Sequence[System], digest: Callable[[Path], str]) -> list
         line = f"{row.name}: seed {row.run.training.get('seed')}, checkpoint {digest(row.run.checkpoint)[:16]}"
         line += f" (SHA-256), chosen by {monitor}"
         if row.refined:
-            line += f", refined by {refinement_of(row.run.config)}"
+            line += f", refined by {describe_refinement(row.run.config)}"
         if row.borrowed:
             line += "; the KEMR-Net run before its refinement, chosen by its refined masks"
         lines.append(line)
@@ -168,7 +168,7 @@ def _prediction_settings(config: DictConfig) -> dict[str, Any]:
     return {key: OmegaConf.select(config, key, default=value) for key, value in defaults.items()}
 
 
-def refinement_of(config: DictConfig) -> str:
+def describe_refinement(config: DictConfig) -> str:
     """How a run refined, in a few words."""
     if config.get("knowledge") is not None:
         return f"knowledge {Path(str(config.knowledge)).name}"

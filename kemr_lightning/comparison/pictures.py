@@ -21,11 +21,11 @@ from kemr_lightning.comparison.cases import (
     Choice,
     Found,
     Window,
+    case_window,
     cases_of,
     choose_found,
     choose_masks,
     mean_difference,
-    window_of,
 )
 from kemr_lightning.comparison.settings import CompareSettings
 from kemr_lightning.comparison.systems import BLENDMASK, CASCADE, KEMR, MASK_RCNN, System
@@ -204,7 +204,7 @@ def _draw_case(
 ) -> None:
     """Draw one case into its four axes."""
     item = first.records[case.image]
-    window = window_of(case, first.records)
+    window = case_window(case, first.records)
     image = images[item.name].cpu().numpy()
     for axes in places:
         show(axes, image, {}, window, 1.0, round(SIDE * DPI))

@@ -64,7 +64,7 @@ class Comparison:
         return sum(len(item.truth) for item in self.scores[0].system.records)
 
 
-def write_report(comparison: Comparison, directory: Path) -> None:
+def write_comparison(comparison: Comparison, directory: Path) -> None:
     """Write the table in all its forms, every annotation's IoU in every system, and the curves.
 
     Args:

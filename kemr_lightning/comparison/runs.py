@@ -25,7 +25,7 @@ from kemr_lightning.core.run_directory import (
 )
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.metrics.segmentation import headline
-from kemr_lightning.output.timing import read_timing
+from kemr_lightning.output.timing_file import read_timing
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 
@@ -99,7 +99,7 @@ def read_run(directory: Path) -> FinishedRun:
         raise SettingError("runs", directory, "is no directory", "Name the directories of finished runs")
     config = read_config(directory)
     metrics = _read_json(directory / METRICS)
-    initial, final = read_records(directory)
+    initial, final = read_image_records(directory)
     for group, records in (("initial", initial), ("refined", final)):
         if group in metrics:
             _check_figures(directory, metrics[group], records)
@@ -170,7 +170,7 @@ def _check_figures(directory: Path, said: Mapping[str, Any], records: list[Image
             )
 
 
-def read_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRecord]]:
+def read_image_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRecord]]:
     """What a run predicted and what that was scored against; the inverse of `CocoResultsWriter.write`.
 
     Args:

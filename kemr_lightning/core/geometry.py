@@ -167,3 +167,25 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
         return image
     resized = F.interpolate(image[None, None].float(), size=size, mode="bicubic", antialias=True)[0, 0]
     return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def patch_iou(one: Patch, other: Patch, threshold: float = 0.5) -> float:
+    """IoU of two masks of one image, from the pixels that their windows share.
+
+    Args:
+        one: A mask.
+        other: Another.
+        threshold: Probability from which on a pixel belongs to a mask; of no account for bool masks.
+
+    Returns:
+        The IoU in [0, 1]; 0 for two empty masks.
+    """
+    ax0, ay0, ax1, ay1 = one.window
+    bx0, by0, bx1, by1 = other.window
+    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
+    a, b = one.binary(threshold), other.binary(threshold)
+    both = 0
+    if x0 < x1 and y0 < y1:
+        both = int((a[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0] & b[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]).sum())
+    either = int(a.sum()) + int(b.sum()) - both
+    return both / either if either else 0.0

@@ -20,8 +20,8 @@ from kemr_lightning.data.parts import Lists
 from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
 from kemr_lightning.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
-from kemr_lightning.doctor.gather import Entry, gather, load_error
-from kemr_lightning.doctor.labels import label_findings
+from kemr_lightning.doctor.gather import ImageToExamine, gather, load_error
+from kemr_lightning.doctor.label_findings import label_findings
 from kemr_lightning.doctor.outlines import (
     box_pair_findings,
     length_and_width,
@@ -113,7 +113,7 @@ def examine(
     root: Path,
     data_format: str = DEFAULT,
     options: Options | None = None,
-    progress: Callable[[Sequence[Entry]], Iterable[Entry]] = iter,
+    progress: Callable[[Sequence[ImageToExamine]], Iterable[ImageToExamine]] = iter,
 ) -> Diagnosis:
     """Examine a data set. What is wrong with its files becomes a finding.
 
@@ -159,7 +159,7 @@ def examine(
     return diagnosis
 
 
-def _look_at_bare(entry: Entry, findings: list[Finding]) -> list[Examined]:
+def _look_at_bare(entry: ImageToExamine, findings: list[Finding]) -> list[Examined]:
     """An image without annotations, to be compared with others; a finding is added if it cannot be decoded."""
     assert entry.load is not None
     try:
@@ -175,11 +175,11 @@ def _look_at_bare(entry: Entry, findings: list[Finding]) -> list[Examined]:
     return [image]
 
 
-def _labels(entry: Entry) -> list[str]:
+def _labels(entry: ImageToExamine) -> list[str]:
     return [annotation.label for annotation in entry.annotations]
 
 
-def examine_entry(entry: Entry) -> tuple[Examined, list[Finding]]:
+def examine_entry(entry: ImageToExamine) -> tuple[Examined, list[Finding]]:
     """Examine one image and its annotations.
 
     Args:
@@ -266,7 +266,7 @@ def _nothing() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros(0)
 
 
-def _load(entry: Entry, findings: list[Finding]) -> IntensityImage | None:
+def _load(entry: ImageToExamine, findings: list[Finding]) -> IntensityImage | None:
     """The image of an entry; what is unusual about it is added to the findings."""
     if entry.load is None:
         findings.append(Finding("missing_image", entry.name, "neither a file nor embedded"))

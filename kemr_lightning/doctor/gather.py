@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageToExamine:
     """One image to examine, not decoded yet.
 
     Attributes:
@@ -54,10 +54,10 @@ class Gathered:
         bare: The images without annotations, as entries.
     """
 
-    entries: list[Entry]
+    entries: list[ImageToExamine]
     findings: list[Finding]
     parts: list[str]
-    bare: list[Entry] = field(default_factory=list)
+    bare: list[ImageToExamine] = field(default_factory=list)
 
 
 def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN, lists: Lists | None = None) -> Gathered:
@@ -83,12 +83,12 @@ def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN, lis
     return _listed(gathered, listed) if listed else gathered
 
 
-def _entry(image: SurveyedImage, parts: Sequence[str], pattern: str) -> Entry:
+def _entry(image: SurveyedImage, parts: Sequence[str], pattern: str) -> ImageToExamine:
     record = image.record
     group = record.group or group_of(split_name(record.name, parts)[1], pattern)
     load = None if image.decode is None else record.load
     annotations = record.annotations or ()
-    return Entry(record.name, image.part, group, annotations, load, image.decode, record.stated_size)
+    return ImageToExamine(record.name, image.part, group, annotations, load, image.decode, record.stated_size)
 
 
 def _finding(fault: Fault) -> Finding:
@@ -98,7 +98,7 @@ def _finding(fault: Fault) -> Finding:
 def _listed(gathered: Gathered, lists: Mapping[str, Sequence[str]]) -> Gathered:
     """The same images with the parts that lists make; an image in two lists occurs twice."""
     names = [entry.name for entry in gathered.entries]
-    entries: list[Entry] = []
+    entries: list[ImageToExamine] = []
     findings = list(gathered.findings)
     for part, listed in lists.items():
         for name in listed:
@@ -116,7 +116,7 @@ def _listed(gathered: Gathered, lists: Mapping[str, Sequence[str]]) -> Gathered:
     return Gathered(entries, findings, [part for part in SPLITS if part in lists], gathered.bare)
 
 
-def load_error(entry: Entry, error: Exception) -> Finding:
+def load_error(entry: ImageToExamine, error: Exception) -> Finding:
     """The finding for an image that could not be loaded.
 
     Args:

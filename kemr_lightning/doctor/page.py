@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from kemr_lightning.core.files import whole
 from kemr_lightning.doctor import KINDS, Diagnosis, Finding
-from kemr_lightning.doctor.table import becomes, line_of, size_lines
+from kemr_lightning.doctor.diagnosis_table import becomes, line_of, size_lines
 
 log = logging.getLogger(__name__)
 

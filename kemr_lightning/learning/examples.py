@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.core.instances import Patch
-from kemr_lightning.learning.cases import Case
+from kemr_lightning.learning.masked_images import MaskedImage
 from kemr_lightning.metrics.records import record
 from kemr_lightning.metrics.segmentation import greedy_pairs
 from kemr_lightning.refinement.surroundings import Surroundings, Window, surroundings
@@ -55,7 +55,7 @@ class Example:
         return both / max(float(mask.sum()) + self.truth_area - both, 1.0)
 
 
-def examples_of(cases: Iterable[Case], margin: int) -> list[Example]:
+def examples_of(cases: Iterable[MaskedImage], margin: int) -> list[Example]:
     """Pair predictions with annotations (greedily by score, see `MATCH_SCORE` and `MATCH_IOU`) and cut both out.
 
     Args:
@@ -74,11 +74,11 @@ def examples_of(cases: Iterable[Case], margin: int) -> list[Example]:
         for index, annotation in greedy_pairs(item, item.iou(masks=True), MATCH_SCORE, MATCH_IOU):
             patch = case.truth.patches[annotation]
             crop = crops[index]
-            examples.append(Example(crop, window_of(patch, crop.window), patch.area(), number, index))
+            examples.append(Example(crop, on_window(patch, crop.window), patch.area(), number, index))
     return examples
 
 
-def window_of(patch: Patch, window: Window) -> Tensor:
+def on_window(patch: Patch, window: Window) -> Tensor:
     """A patch on another window of the same image.
 
     Args:
@@ -97,7 +97,7 @@ def window_of(patch: Patch, window: Window) -> Tensor:
     return result
 
 
-def folds(cases: Sequence[Case], count: int, seed: int) -> list[list[int]]:
+def folds(cases: Sequence[MaskedImage], count: int, seed: int) -> list[list[int]]:
     """Split images into folds; images of one group stay together.
 
     Args:

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.learning.cases import Case
 from kemr_lightning.learning.choice import choose_reasoning, gain_figures, restrained
 from kemr_lightning.learning.examples import Example, examples_of, folds
 from kemr_lightning.learning.fit_crf import STARTS, Fit, FitSettings, Unary, fit_crf
 from kemr_lightning.learning.fit_evidence import cross_fit_evidence
+from kemr_lightning.learning.learning_source import LearningSource
+from kemr_lightning.learning.masked_images import MaskedImage
 from kemr_lightning.learning.settings import LearnSettings
-from kemr_lightning.learning.source import Source
 from kemr_lightning.refinement.actions import Action, act, unite_states
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE
 from kemr_lightning.refinement.evidence import EvidenceNet
@@ -62,7 +62,7 @@ class Lesson:
         fits: The CRF's fits by the name of the way to refine, best start first.
         figures: By action and, under ``"experiences"``, for the rule: see `gain_figures`; out of sample for the
             evidence network and the experiences, not for the CRF's parameters, the restraints and the rule. Then, by
-            part of the data, those of the initial masks, see `Source.figures`.
+            part of the data, those of the initial masks, see `LearningSource.figures`.
         evidence_curve: ``(fold, epoch, loss)`` as `cross_fit_evidence` tells them.
     """
 
@@ -79,7 +79,7 @@ class Lesson:
 
 
 def learn(
-    source: Source, settings: LearnSettings, origin: Mapping[str, Any], progress: Progress | None = None
+    source: LearningSource, settings: LearnSettings, origin: Mapping[str, Any], progress: Progress | None = None
 ) -> Lesson:
     """Learn.
 
@@ -122,7 +122,7 @@ def _tell_nobody(*_: object) -> None:
     pass
 
 
-def _folds(cases: Sequence[Case], examples: Sequence[Example], settings: LearnSettings) -> tuple[list[int], int]:
+def _folds(cases: Sequence[MaskedImage], examples: Sequence[Example], settings: LearnSettings) -> tuple[list[int], int]:
     """The fold of each example and the number of folds."""
     if len(cases) < LEAST_IMAGES or len(examples) < LEAST_EXAMPLES:
         raise UserError(
@@ -186,7 +186,7 @@ def _fit_crf(
 
 
 def _remember(
-    cases: Sequence[Case],
+    cases: Sequence[MaskedImage],
     examples: Sequence[Example],
     actions: Sequence[Action],
     results: Sequence[Sequence[Tensor]],
@@ -218,7 +218,9 @@ def _remember(
     return ordered, experiences, reasoning, figures
 
 
-def _states(cases: Sequence[Case], examples: Sequence[Example], results: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+def _states(
+    cases: Sequence[MaskedImage], examples: Sequence[Example], results: Sequence[Sequence[Tensor]]
+) -> list[Tensor]:
     """Per action, the ``(E, S)`` states of the examples, its change of each mask included."""
     base = torch.stack(
         [describe_states([example.crop], cases[example.case].initial[[example.index]])[0] for example in examples]

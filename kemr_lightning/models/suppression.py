@@ -13,25 +13,12 @@ from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
 from kemr_lightning.core.errors import SettingError
-from kemr_lightning.core.geometry import paste_grid
+from kemr_lightning.core.geometry import paste_grid, patch_iou
 from kemr_lightning.core.instances import Detections, Patch
 
 KINDS = ("box", "mask")
 CANDIDATES = 2
 """With suppression by masks, how many candidates get masks: this many times the most detections."""
-
-
-def patch_iou(one: Patch, other: Patch) -> float:
-    """IoU of two bool masks of an image, from the pixels that their windows share; 0 for two empty masks."""
-    ax0, ay0, ax1, ay1 = one.window
-    bx0, by0, bx1, by1 = other.window
-    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
-    both = 0
-    if x0 < x1 and y0 < y1:
-        mine = one.values[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
-        both = int((mine & other.values[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]).sum())
-    either = one.area() + other.area() - both
-    return both / either if either else 0.0
 
 
 def mask_nms(detections: Detections, image_size: tuple[int, int], threshold: float, level: float = 0.5) -> Tensor:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, RECALL_POINTS
 from kemr_lightning.output.drawing import COLOURS, NAMES, save, tidy
-from kemr_lightning.output.losses import kind_of_loss
+from kemr_lightning.output.loss_kinds import kind_of_loss
 
 
 def _axes(size: tuple[float, float] = (6.4, 4.6)) -> tuple[Figure, Axes]:

@@ -19,10 +19,15 @@ from kemr_lightning.core.files import whole
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.core.run_directory import CROPS
 from kemr_lightning.metrics.records import record
-from kemr_lightning.prediction.crops import background_intensity, measure_chromosome, shared_pixels, upright_crop
+from kemr_lightning.prediction.chromosome_crops import (
+    background_intensity,
+    measure_chromosome,
+    shared_pixels,
+    upright_crop,
+)
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inputs import Input
-from kemr_lightning.prediction.labelme_files import LabelmeWriter
+from kemr_lightning.prediction.labelme_files import LabelmeFileWriter
 from kemr_lightning.prediction.report.svg import svg_path
 from kemr_lightning.prediction.review import instance_facts, review_image
 from kemr_lightning.prediction.settings import PredictSettings
@@ -45,7 +50,7 @@ class ImageWriter:
         self.crops = directory / CROPS
         self.states = states
         self.settings = settings
-        self.labelme = LabelmeWriter(directory, root, states, label_names, settings)
+        self.labelme = LabelmeFileWriter(directory, root, states, label_names, settings)
 
     def write(
         self,

@@ -43,7 +43,7 @@ class LabelmeOutput:
     digest: str | None
 
 
-class LabelmeWriter:
+class LabelmeFileWriter:
     """Writes Labelme files into the run directory, or beside the originals.
 
     An existing Labelme file is replaced only if it is as this run directory's runs have written it, unless

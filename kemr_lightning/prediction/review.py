@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kemr_lightning.core import rle
 from kemr_lightning.core.contracts import Prediction
+from kemr_lightning.core.geometry import patch_iou
 from kemr_lightning.core.instances import Patch
 
 LOW_SCORE = 0.7
@@ -114,7 +115,7 @@ def instance_facts(prediction: Prediction, written: Tensor) -> InstanceFacts:
         scores=[float(value) for value in kept.scores],
         areas=areas,
         solidity=[solidity(patch.binary().numpy()) for patch in patches],
-        stability=[patch_iou(a, b) for a, b in zip(previous, patches, strict=True)],
+        stability=[_stability(a, b) for a, b in zip(previous, patches, strict=True)],
         disagreement=None if kept.disagreement is None else [float(value) for value in kept.disagreement],
         twin=[int(row.argmax()) if row.max() >= SAME else -1 for row in inside],
         border=[x <= 0 or y <= 0 or x + w >= width or y + h >= height for x, y, w, h in boxes],
@@ -133,17 +134,9 @@ def solidity(mask: npt.NDArray[np.bool_]) -> float:
     return min(1.0, len(rows) / max(float(cv2.contourArea(hull)), 1.0))
 
 
-def patch_iou(first: Patch, second: Patch) -> float:
-    """IoU of two masks of one image; 1 if both are empty."""
-    windows = np.array([first.window, second.window])
-    x0, y0 = windows[:, :2].min(axis=0)
-    x1, y1 = windows[:, 2:].max(axis=0)
-    frames = np.zeros((2, y1 - y0, x1 - x0), dtype=bool)
-    for frame, patch in zip(frames, (first, second), strict=True):
-        left, top, right, bottom = patch.window
-        frame[top - y0 : bottom - y0, left - x0 : right - x0] = patch.binary().numpy()
-    union = int((frames[0] | frames[1]).sum())
-    return int((frames[0] & frames[1]).sum()) / union if union else 1.0
+def _stability(before: Patch, after: Patch) -> float:
+    """IoU of a mask before and after refinement; a mask that was and stays empty has not changed."""
+    return patch_iou(before, after) if before.area() or after.area() else 1.0
 
 
 def review_image(facts: InstanceFacts, expected: int | None) -> Review:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines import DEFAULT_ENGINE, ENGINES
-from kemr_lightning.refinement.errors import RefinementError, RefinementSettingError
 from kemr_lightning.refinement.parameters import PARAMETER_NAMES, CRFParams
+from kemr_lightning.refinement.refinement_errors import RefinementError, RefinementSettingError
 
 __all__ = [
     "DEFAULT_TOLERANCE",
@@ -27,17 +27,17 @@ __all__ = [
     "RefinementError",
     "check_engine",
     "check_probability",
+    "luma",
     "refine_crops",
     "refine_packed",
     "refine_probability",
-    "to_intensity",
 ]
 
 DEFAULT_TOLERANCE = 0.01
 """Intended largest difference of a refined probability from the exact mean field's."""
 
 
-def to_intensity(image: Tensor) -> Tensor:
+def luma(image: Tensor) -> Tensor:
     """One intensity channel of an image.
 
     Args:
@@ -78,7 +78,7 @@ def refine_probability(
     """Refine one probability map; no cropping inside.
 
     Args:
-        image: ``(H, W)`` or ``(H, W, 3)`` uint8; see `to_intensity` for colour.
+        image: ``(H, W)`` or ``(H, W, 3)`` uint8; see `luma` for colour.
         prob: ``(H, W)`` float in [0, 1].
         params: The CRF's parameters.
         engine: A name in `ENGINES`.
@@ -143,7 +143,7 @@ def refine_crops(
             )
         if not prob.is_floating_point():
             raise RefinementError(f"instance {index}: the probability must be floating point, not {prob.dtype}")
-        intensities.append(to_intensity(image).to(prob.device))
+        intensities.append(luma(image).to(prob.device))
     crops = Crops.pack(intensities, [prob.float() for prob in probs])
     return crops.unpack(refine_packed(crops, params, engine, tolerance))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.refinement.actions import act, act_all, initial_masks, unite_states, with_masks
-from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine, check_probability, to_intensity
+from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine, check_probability, luma
 from kemr_lightning.refinement.engines import DEFAULT_ENGINE
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import Experienced
@@ -81,7 +81,7 @@ class KnowingRefiner:
         flat = [patch.values.float().reshape(-1) for patch in instances.patches]
         check_probability(torch.cat(flat), [len(values) for values in flat])
         knowledge, device = self.knowledge, flat[0].device
-        crops = surroundings(to_intensity(image).to(device), instances, knowledge.margin)
+        crops = surroundings(luma(image).to(device), instances, knowledge.margin)
         evidence = self._evidence_on(device)
         if self._experienced is None:
             masks = act(knowledge.actions[0], crops, evidence, self.engine, self.tolerance)

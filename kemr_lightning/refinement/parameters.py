@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kemr_lightning.refinement.errors import RefinementSettingError
+from kemr_lightning.refinement.refinement_errors import RefinementSettingError
 
 PARAMETER_NAMES = ("sigma_alpha", "sigma_beta", "sigma_gamma", "w1", "w2", "temperature")
 """The real-valued parameters, in the order of the columns of an ``(N, 6)`` parameter tensor."""

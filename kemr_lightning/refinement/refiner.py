@@ -12,10 +12,10 @@ from torch import Tensor
 
 from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine, refine_packed, to_intensity
+from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine, luma, refine_packed
 from kemr_lightning.refinement.engines import DEFAULT_ENGINE
-from kemr_lightning.refinement.errors import RefinementError, RefinementSettingError
 from kemr_lightning.refinement.parameters import CRFParams
+from kemr_lightning.refinement.refinement_errors import RefinementError, RefinementSettingError
 from kemr_lightning.refinement.surroundings import Window, grown
 
 
@@ -118,7 +118,7 @@ class Refiner:
 
     def crop(self, image: Tensor, instances: Instances) -> tuple[Crops, list[Window]]:
         """The crops that the CRF works on, and their windows in the image: patches grown by the margin."""
-        intensity = to_intensity(image)
+        intensity = luma(image)
         height, width = intensity.shape
         windows: list[Window] = []
         pixels, probabilities = [], []

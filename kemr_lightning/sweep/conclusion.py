@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kemr_lightning.core.run_directory import SWEEP_TABLE
 from kemr_lightning.sweep.heat_map import draw_heat_map
-from kemr_lightning.sweep.records import JobRecord, read_records
-from kemr_lightning.sweep.table import SHOWN, best_command, best_of, best_words, write_table
+from kemr_lightning.sweep.job_records import JobRecord, read_records
+from kemr_lightning.sweep.sweep_table import SHOWN, best_command, best_of, best_words, write_table
 
 logger = logging.getLogger(__name__)
 

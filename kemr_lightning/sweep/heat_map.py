@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kemr_lightning.core.files import whole
 from kemr_lightning.core.overrides import number_or_text
-from kemr_lightning.sweep.records import JobRecord, varied_keys
+from kemr_lightning.sweep.job_records import JobRecord, varied_keys
 
 FIRST_AXES = ("refine.sigma_alpha", "refine.sigma_beta")
 """Keys that come first on the axes, if they are varied."""

@@ -25,8 +25,8 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.locks import locked
 from kemr_lightning.core.overrides import number_or_text, split
 from kemr_lightning.core.run_directory import LAST, METRICS
-from kemr_lightning.sweep.records import JobRecord, read_records
-from kemr_lightning.sweep.table import write_table
+from kemr_lightning.sweep.job_records import JobRecord, read_records
+from kemr_lightning.sweep.sweep_table import write_table
 
 logger = logging.getLogger(__name__)
 

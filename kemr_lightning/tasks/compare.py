@@ -27,7 +27,7 @@ from kemr_lightning.comparison.experiments import REFINING, compose_experiments,
 from kemr_lightning.comparison.fairness import check_same_test, origins_of, warnings_for
 from kemr_lightning.comparison.models import Models, times_of
 from kemr_lightning.comparison.pictures import draw_cases, pairs_to_show
-from kemr_lightning.comparison.report import Comparison, log_to_wandb, print_report, write_report
+from kemr_lightning.comparison.report import Comparison, log_to_wandb, print_report, write_comparison
 from kemr_lightning.comparison.runs import FinishedRun, read_run
 from kemr_lightning.comparison.scores import score_systems
 from kemr_lightning.comparison.settings import CompareSettings
@@ -74,7 +74,7 @@ def compare(config: DictConfig) -> None:
     comparison = _compared(config, systems, models, settings)
     for line in comparison.warnings:
         logger.warning("not alike: %s", line)
-    write_report(comparison, directory)
+    write_comparison(comparison, directory)
     if have_masks(systems[0].records):
         pairs = pairs_to_show(systems, baselines_of(systems))
         draw_cases(pairs, settings, models.test_images, directory / FIGURES)

@@ -14,8 +14,8 @@ from kemr_lightning.core.run_directory import DOCTOR, DOCTOR_PAGE
 from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.doctor import Options, examine
+from kemr_lightning.doctor.diagnosis_table import print_diagnosis, write_diagnosis
 from kemr_lightning.doctor.page import write_page
-from kemr_lightning.doctor.table import print_diagnosis, write_diagnosis
 from kemr_lightning.tasks.progress import track
 from kemr_lightning.tasks.start import start
 

@@ -15,11 +15,11 @@ from kemr_lightning.assembly.device import device_of
 from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.overrides import override
 from kemr_lightning.core.run_directory import KNOWLEDGE
-from kemr_lightning.learning.cases import gather_cases
 from kemr_lightning.learning.learn import learn as learn_from
+from kemr_lightning.learning.learning_source import choose_source
 from kemr_lightning.learning.lesson_files import write_lesson
+from kemr_lightning.learning.masked_images import gather_masked_images
 from kemr_lightning.learning.settings import PARTS, LearnSettings
-from kemr_lightning.learning.source import choose_source
 from kemr_lightning.tasks.progress import Stages
 from kemr_lightning.tasks.start import start
 from kemr_lightning.training.provenance import provenance
@@ -50,7 +50,7 @@ def learn(config: DictConfig) -> float:
     with Stages() as stages:
         with settings_under("data"):
             parts = {
-                part: gather_cases(
+                part: gather_masked_images(
                     module, images, device, pattern, partial(stages.track, stage=f"initial masks of {part} images")
                 )
                 for part, images in samples.items()

@@ -12,7 +12,6 @@ from lightning.pytorch.loggers import Logger
 
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.refinement.refiner import Refiner
-from kemr_lightning.tuning.findings import Baseline, Findings, log_findings, write_findings
 from kemr_lightning.tuning.fingerprint import fingerprint
 from kemr_lightning.tuning.ranges import Range
 from kemr_lightning.tuning.scoring import Scorer
@@ -20,6 +19,7 @@ from kemr_lightning.tuning.settings import TuneSettings
 from kemr_lightning.tuning.storage import one_at_a_time, open_storage
 from kemr_lightning.tuning.study import Search
 from kemr_lightning.tuning.trials import log_trial
+from kemr_lightning.tuning.tune_results import Baseline, TuneResults, log_findings, write_findings
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def run_search(
     origin: Mapping[str, Any],
     directory: Path,
     loggers: Sequence[Logger],
-) -> Findings:
+) -> TuneResults:
     """Search, log every trial, and write what was found, also by a search that is interrupted; close the loggers.
 
     Args:
@@ -102,7 +102,7 @@ def run_search(
         status = "success"
     finally:
         if search.ended():
-            findings = Findings.of(search, baseline, settings.storage)
+            findings = TuneResults.of(search, baseline, settings.storage)
             write_findings(findings, search, origin, directory)
             log_findings(findings, search, directory, loggers)
         for each in loggers:

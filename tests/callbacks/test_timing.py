@@ -15,7 +15,7 @@ from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.callbacks.timing import TimingCallback
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.core.run_directory import TIMING
-from kemr_lightning.output.timing import read_timing
+from kemr_lightning.output.timing_file import read_timing
 from kemr_lightning.training.store import PredictionStore
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from kemr_lightning.comparison.cases import (
+    case_window,
     cases_of,
     choose_found,
     choose_masks,
     instance_rows,
     mean_difference,
-    window_of,
 )
 from tests.comparison.helpers import box_mask, one_image, system
 
@@ -70,7 +70,7 @@ def test_the_largest_come_first_and_places_are_not_repeated() -> None:
     # The second annotation gains the most; the first lies in its window.
     assert [c.truth for c in choose_masks(cases, first, 4).wins] == [1, 2]
     assert [c.truth for c in choose_masks(cases, first, 1).wins] == [1]
-    x0, y0, x1, y1 = window_of(cases[1], first)
+    x0, y0, x1, y1 = case_window(cases[1], first)
     assert x1 - x0 == pytest.approx(y1 - y0)
     assert min(x0, y0) >= 0
 

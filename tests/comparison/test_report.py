@@ -17,7 +17,7 @@ from kemr_lightning.comparison.report import (
     main_rows,
     markdown,
     print_report,
-    write_report,
+    write_comparison,
 )
 from kemr_lightning.comparison.scores import OWN, Score, Threshold, score_systems
 from kemr_lightning.comparison.settings import CompareSettings
@@ -103,7 +103,7 @@ def test_many_slides_and_all_times_need_no_footnote() -> None:
 
 
 def test_files(comparison: Comparison, tmp_path: Path) -> None:
-    write_report(comparison, tmp_path)
+    write_comparison(comparison, tmp_path)
     text = (tmp_path / COMPARISON_TEXT).read_text()
     assert text == markdown(comparison)
     assert "## Difference to Mask R-CNN" in text
@@ -140,7 +140,7 @@ def test_a_wandb_run_has_the_table_the_pictures_and_the_figures(
     comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    write_report(comparison, tmp_path)
+    write_comparison(comparison, tmp_path)
     logger = RunLogger(project="test", save_dir=tmp_path)
     log_to_wandb(logger.experiment, tmp_path)
     finish_run({})

@@ -17,6 +17,7 @@ from kemr_lightning.core.geometry import (
     grow_boxes,
     mask_targets,
     paste_grid,
+    patch_iou,
     place_detections,
     region_window,
     resize_image,
@@ -213,3 +214,34 @@ def test_resize_is_pillow_s_bicubic(size):
     resized = resize_image(torch.from_numpy(pixels), size).numpy()
     expected = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC))
     assert np.abs(resized.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_iou_of_patches_by_hand() -> None:
+    one = Patch(0, 0, torch.ones(4, 4, dtype=torch.bool))
+    other = Patch(2, 1, torch.ones(2, 4, dtype=torch.bool))
+    assert patch_iou(one, other) == pytest.approx(4 / (16 + 8 - 4))
+    assert patch_iou(one, Patch(4, 0, torch.ones(2, 2, dtype=torch.bool))) == 0
+    empty = Patch(0, 0, torch.zeros(4, 4, dtype=torch.bool))
+    assert patch_iou(empty, empty) == 0
+
+
+def test_iou_of_patches_is_that_of_frames() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        patches, frames = [], []
+        for _ in range(2):
+            x0, y0, w, h = (int(torch.randint(1, 20, (1,), generator=generator)) for _ in range(4))
+            values = torch.rand(h, w, generator=generator) > 0.5
+            frame = torch.zeros(45, 45, dtype=torch.bool)
+            frame[y0 : y0 + h, x0 : x0 + w] = values
+            patches.append(Patch(x0, y0, values))
+            frames.append(frame)
+        union = int((frames[0] | frames[1]).sum())
+        expected = int((frames[0] & frames[1]).sum()) / union if union else 0.0
+        assert patch_iou(*patches) == pytest.approx(expected)
+
+
+def test_iou_of_probabilities_follows_the_threshold() -> None:
+    one, other = Patch(0, 0, torch.full((2, 2), 0.6)), Patch(0, 0, torch.full((2, 2), 0.4))
+    assert patch_iou(one, other) == 0
+    assert patch_iou(one, other, threshold=0.3) == 1

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.doctor import Finding, examine
-from kemr_lightning.doctor.gather import Entry
+from kemr_lightning.doctor.gather import ImageToExamine
 from tests.conftest import write_labelme_root
 from tests.data.helpers import TRIANGLE, real_data, shape, write_labelme_file
 from tests.doctor.helpers import SIZE, field, kinds, look, save, write_coco
@@ -306,7 +306,7 @@ def test_progress_wraps_every_image(tmp_path: Path) -> None:
     save(tmp_path, "b", seed=2).unlink()
     seen = []
 
-    def watch(entries: Sequence[Entry]) -> Iterator[Entry]:
+    def watch(entries: Sequence[ImageToExamine]) -> Iterator[ImageToExamine]:
         for entry in entries:
             seen.append(entry.name)
             yield entry

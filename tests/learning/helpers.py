@@ -9,12 +9,12 @@ import torch
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.learning.cases import Case
+from kemr_lightning.learning.masked_images import MaskedImage
 from kemr_lightning.refinement.experiences import Experiences
 from kemr_lightning.refinement.states import STATE_NAMES
 
 
-def rods(seed: int, count: int = 6, dilate: int = 1) -> Case:
+def rods(seed: int, count: int = 6, dilate: int = 1) -> MaskedImage:
     """One image with ``count`` rods in a row. The prediction of each is its mask, dilated and blurred."""
     rng = np.random.default_rng(seed)
     height, width = 40, 22 * count
@@ -35,10 +35,10 @@ def rods(seed: int, count: int = 6, dilate: int = 1) -> Case:
     ones = torch.ones(count, dtype=torch.int64)
     pixels = torch.from_numpy(np.clip(gaussian_filter(image, 0.5), 0, 255).astype(np.uint8))
     initial = Instances((height, width), boxes, torch.linspace(0.9, 0.6, count), ones, found)
-    return Case(pixels, initial, Instances((height, width), boxes, torch.ones(count), ones, truth), seed)
+    return MaskedImage(pixels, initial, Instances((height, width), boxes, torch.ones(count), ones, truth), seed)
 
 
-def by_heart(case: Case) -> Case:
+def by_heart(case: MaskedImage) -> MaskedImage:
     """The same image with almost the annotated masks, as predicted by a model that knows its images by heart."""
     patches = [Patch(patch.x0, patch.y0, patch.values.float() * 0.98 + 0.01) for patch in case.truth.patches or []]
     initial = replace(case.initial, boxes=case.truth.boxes, patches=patches)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kemr_lightning.core.instances import Patch
-from kemr_lightning.learning.examples import examples_of, folds, window_of
+from kemr_lightning.learning.examples import examples_of, folds, on_window
 from tests.learning.helpers import rods
 
 
@@ -33,8 +33,8 @@ def test_iou_counts_what_lies_outside_the_patch() -> None:
 
 def test_window_of_a_patch_that_does_not_reach() -> None:
     patch = Patch(10, 10, torch.ones(4, 4, dtype=torch.bool))
-    assert float(window_of(patch, (0, 0, 5, 5)).sum()) == 0
-    assert float(window_of(patch, (12, 8, 20, 12)).sum()) == 4
+    assert float(on_window(patch, (0, 0, 5, 5)).sum()) == 0
+    assert float(on_window(patch, (12, 8, 20, 12)).sum()) == 4
 
 
 def test_folds_keep_groups_together() -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.learning.cases import Case
 from kemr_lightning.learning.examples import examples_of
 from kemr_lightning.learning.learn import CORRECTED, PLAIN, Lesson, learn
+from kemr_lightning.learning.learning_source import LearningSource
+from kemr_lightning.learning.masked_images import MaskedImage
 from kemr_lightning.learning.settings import LearnSettings
-from kemr_lightning.learning.source import Source
 from kemr_lightning.refinement.experiences import HARM
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from tests.learning.helpers import rods
@@ -15,11 +15,13 @@ from tests.learning.helpers import rods
 PART = {"val": {"images": 4, "iou_before": 0.7}}
 
 
-def source(*seeds: int, groups: list[int] | None = None) -> Source:
+def source(*seeds: int, groups: list[int] | None = None) -> LearningSource:
     cases = [rods(seed) for seed in seeds]
     if groups is not None:
-        cases = [Case(case.image, case.initial, case.truth, own) for case, own in zip(cases, groups, strict=True)]
-    return Source("val", cases, PART)
+        cases = [
+            MaskedImage(case.image, case.initial, case.truth, own) for case, own in zip(cases, groups, strict=True)
+        ]
+    return LearningSource("val", cases, PART)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def test_learned_knowledge_improves_images_it_has_not_seen(taught: tuple[Lesson,
     case = rods(9)
     refined = KnowingRefiner(lesson.knowledge)(case.image, case.initial)
     old, new = (
-        [example.iou(example.initial) for example in examples_of([Case(case.image, found, case.truth, 0)], 4)]
+        [example.iou(example.initial) for example in examples_of([MaskedImage(case.image, found, case.truth, 0)], 4)]
         for found in (case.initial, refined)
     )
     assert sum(new) > sum(old)

@@ -9,8 +9,8 @@ import torch
 from torchvision.ops import box_iou
 
 from kemr_lightning.core.errors import SettingError
-from kemr_lightning.core.instances import Detections, Patch
-from kemr_lightning.models.suppression import CANDIDATES, Suppression, mask_nms, patch_iou
+from kemr_lightning.core.instances import Detections
+from kemr_lightning.models.suppression import CANDIDATES, Suppression, mask_nms
 from tests.models.helpers import constant_heads, constant_stage, features_of
 
 SIZE = (100, 100)
@@ -29,31 +29,6 @@ def detections(boxes: list[list[float]], scores: list[float], grids: list[torch.
     where = torch.tensor(boxes)
     kinds = torch.tensor(labels or [1] * len(boxes))
     return Detections(where, torch.tensor(scores), kinds, torch.stack(grids), where.clone())
-
-
-def test_iou_of_patches_by_hand():
-    one = Patch(0, 0, torch.ones(4, 4, dtype=torch.bool))
-    other = Patch(2, 1, torch.ones(2, 4, dtype=torch.bool))
-    assert patch_iou(one, other) == pytest.approx(4 / (16 + 8 - 4))
-    assert patch_iou(one, Patch(4, 0, torch.ones(2, 2, dtype=torch.bool))) == 0
-    empty = Patch(0, 0, torch.zeros(4, 4, dtype=torch.bool))
-    assert patch_iou(empty, empty) == 0
-
-
-def test_iou_of_patches_is_that_of_frames():
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(50):
-        patches, frames = [], []
-        for _ in range(2):
-            x0, y0, w, h = (int(torch.randint(1, 20, (1,), generator=generator)) for _ in range(4))
-            values = torch.rand(h, w, generator=generator) > 0.5
-            frame = torch.zeros(45, 45, dtype=torch.bool)
-            frame[y0 : y0 + h, x0 : x0 + w] = values
-            patches.append(Patch(x0, y0, values))
-            frames.append(frame)
-        union = int((frames[0] | frames[1]).sum())
-        expected = int((frames[0] & frames[1]).sum()) / union if union else 0.0
-        assert patch_iou(*patches) == pytest.approx(expected)
 
 
 def test_crossing_rods_are_both_kept_and_duplicates_are_not():

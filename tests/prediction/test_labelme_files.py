@@ -20,7 +20,7 @@ from kemr_lightning.prediction import labelme_files
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import StateFolder
 from kemr_lightning.prediction.inputs import find_inputs
-from kemr_lightning.prediction.labelme_files import LabelmeWriter
+from kemr_lightning.prediction.labelme_files import LabelmeFileWriter
 from tests.conftest import rods, write_image
 from tests.prediction.helpers import bright_parts, mixed_folder, predict_folder, predict_one, writer_of
 
@@ -245,7 +245,7 @@ def test_interrupted_at_any_step(
 ) -> None:
     """What was written before the state is known for the program's own when the run goes on."""
     run = tmp_path / "run"
-    owner = next(each for each in (ImageWriter, LabelmeWriter, StateFolder, labelme_files) if hasattr(each, step))
+    owner = next(each for each in (ImageWriter, LabelmeFileWriter, StateFolder, labelme_files) if hasattr(each, step))
     original = getattr(owner, step)
 
     def interrupted(*arguments: object) -> object:

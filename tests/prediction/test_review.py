@@ -10,11 +10,10 @@ from kemr_lightning.prediction.review import (
     DISAGREEMENT,
     InstanceFacts,
     instance_facts,
-    patch_iou,
     review_image,
     solidity,
 )
-from tests.metrics.helpers import instances, patch
+from tests.metrics.helpers import instances
 
 
 def usual(count: int = 46, **changes: object) -> InstanceFacts:
@@ -135,9 +134,3 @@ def test_solidity_of_known_shapes() -> None:
     # The hull of a plus is the square less four triangles of 10 by 10.
     assert solidity(cross) == pytest.approx(500 / (900 - 4 * 50), rel=1e-3)
     assert solidity(np.zeros((3, 3), bool)) == 1
-
-
-def test_overlap_of_masks_on_different_windows() -> None:
-    first, second = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
-    first[2:10, 2:10], second[6:14, 2:10] = True, True
-    assert patch_iou(patch(first), patch(second)) == pytest.approx(32 / 96)

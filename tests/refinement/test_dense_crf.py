@@ -15,7 +15,7 @@ from kemr_lightning.refinement import (
     refine_crops,
     refine_probability,
 )
-from kemr_lightning.refinement.dense_crf import to_intensity
+from kemr_lightning.refinement.dense_crf import luma
 from tests.refinement.helpers import logit, sigmoid
 
 
@@ -64,9 +64,9 @@ def test_grey_replicated_to_rgb_gives_the_same_bits(engine):
 
 def test_luma_of_pure_colours():
     colours = torch.tensor([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], dtype=torch.uint8)
-    assert to_intensity(colours).tolist() == [[76, 150, 29, 255]]
+    assert luma(colours).tolist() == [[76, 150, 29, 255]]
     every = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_intensity(every[None, :, None].expand(1, 256, 3)), every[None])
+    assert torch.equal(luma(every[None, :, None].expand(1, 256, 3)), every[None])
 
 
 def test_arrays_give_arrays_and_tensors_tensors():

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.core.files import write_json
 from kemr_lightning.core.run_directory import SWEEP_TABLE
+from kemr_lightning.sweep.job_records import JobRecord
 from kemr_lightning.sweep.jobs import Job, run
-from kemr_lightning.sweep.records import JobRecord
 
 
 def job(sweep: Path, number: int, alpha: float, beta: float = 9, **more: str) -> Job:

@@ -9,7 +9,7 @@ import pytest
 
 from kemr_lightning.sweep import heat_map
 from kemr_lightning.sweep.heat_map import draw_heat_map
-from kemr_lightning.sweep.records import JobRecord
+from kemr_lightning.sweep.job_records import JobRecord
 from tests.sweep.helpers import done
 
 ALPHA, BETA = "refine.sigma_alpha", "refine.sigma_beta"

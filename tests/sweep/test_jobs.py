@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from kemr_lightning.assembly.checkpoints import find_checkpoint
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.sweep.conclusion import best_line
+from kemr_lightning.sweep.job_records import read_records
 from kemr_lightning.sweep.jobs import MULTIRUN_FILE, Job, _varied, run
-from kemr_lightning.sweep.records import read_records
-from kemr_lightning.sweep.table import best_of
+from kemr_lightning.sweep.sweep_table import best_of
 from tests.sweep.helpers import Task, job, rows, start
 
 

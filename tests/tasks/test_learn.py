@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.learning.source import Source
+from kemr_lightning.learning.learning_source import LearningSource
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tasks import learn as task
 from kemr_lightning.training.checkpoint import load_module
@@ -37,7 +37,7 @@ def test_stored_predictions_are_learned_from(
 ) -> None:
     checkpoint, learned = trained / "checkpoints" / "best.ckpt", []
 
-    def lesson(source: Source, *_: object) -> Any:
+    def lesson(source: LearningSource, *_: object) -> Any:
         # What is learned from a barely trained model's masks is of no interest here.
         learned.append(source.cases)
         raise UserError("learned nothing")
@@ -71,7 +71,7 @@ def test_a_lesson_from_the_command_to_the_knowledge(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(task, "trained_module", lambda _: module)
     monkeypatch.setattr(task, "build_data", lambda *_: None)
     monkeypatch.setattr(task, "whole_samples", lambda _, part: parts[part])
-    monkeypatch.setattr(task, "gather_cases", lambda _, samples, *__: samples)
+    monkeypatch.setattr(task, "gather_masked_images", lambda _, samples, *__: samples)
     root = tmp_path / "my images"
     config = compose("task=learn", "experiment=kemr_tiny", f"data.root='{root}'", *SMALL)
     config.paths.run_dir = str(tmp_path / "run")

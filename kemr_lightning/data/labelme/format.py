@@ -8,7 +8,7 @@ from pathlib import Path
 from kemr_lightning.data.annotation_format import Format, WriteOptions, Writer
 from kemr_lightning.data.labelme.diagnose import diagnose_labelme
 from kemr_lightning.data.labelme.folder_writer import LabelmeWriter
-from kemr_lightning.data.labelme.inputs import labelme_inputs
+from kemr_lightning.data.labelme.found_files import labelme_inputs
 from kemr_lightning.data.labelme.source import LabelmeSource
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.survey import Survey

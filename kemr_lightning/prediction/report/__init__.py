@@ -4,6 +4,6 @@ The page needs no server and no network. Nothing that comes from a data set is m
 every ``<`` escaped, and pictures in base64; the page's own script inserts names as text.
 """
 
-from kemr_lightning.prediction.report.write import ReportImage, write_report
+from kemr_lightning.prediction.report.report_page import ReportImage, write_report
 
 __all__ = ["ReportImage", "write_report"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.errors import RefinementSettingError
 from kemr_lightning.refinement.parameters import kernels_of
+from kemr_lightning.refinement.refinement_errors import RefinementSettingError
 from kemr_lightning.refinement.unary import clipped_logit
 
 

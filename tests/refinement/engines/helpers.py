@@ -12,7 +12,7 @@ from kemr_lightning.refinement import (
     CRFParams,
 )
 from kemr_lightning.refinement.crops import Crops
-from kemr_lightning.refinement.dense_crf import to_intensity
+from kemr_lightning.refinement.dense_crf import luma
 from kemr_lightning.refinement.engines import compiled
 from kemr_lightning.refinement.engines.exact import refine_exact
 
@@ -54,7 +54,7 @@ def texture_of(seed: int, colour: bool = False, amplitude: int = 128) -> tuple[t
     picture = rng.integers(128 - amplitude, 128 + amplitude, (40, 40, 3) if colour else (40, 40)).astype(np.uint8)
     blobs = gaussian_filter(rng.normal(size=(40, 40)), 3.0)
     prob = 1 / (1 + np.exp(-2.5 * blobs / blobs.std()))
-    return to_intensity(torch.from_numpy(picture)), torch.from_numpy(prob.astype(np.float32))
+    return luma(torch.from_numpy(picture)), torch.from_numpy(prob.astype(np.float32))
 
 
 def packed(shapes: list[tuple[int, int]]) -> Crops:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.doctor.labels import label_findings
+from kemr_lightning.doctor.label_findings import label_findings
 
 
 def test_labels_that_look_alike_are_rare_or_unmapped() -> None:

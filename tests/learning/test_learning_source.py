@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from kemr_lightning.learning.source import ALIKE, choose_source, initial_figures
+from kemr_lightning.learning.learning_source import ALIKE, choose_source, initial_figures
 from tests.learning.helpers import by_heart, rods
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kemr_lightning.doctor import AnchorFit, Diagnosis, Finding
-from kemr_lightning.doctor.table import (
+from kemr_lightning.doctor.diagnosis_table import (
     LABELS_LISTED,
     becomes,
     diagnosis_document,

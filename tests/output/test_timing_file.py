@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kemr_lightning.core.run_directory import TIMING
-from kemr_lightning.output.timing import machine, read_timing, write_timing
+from kemr_lightning.output.timing_file import machine, read_timing, write_timing
 
 CPU = torch.device("cpu")
 

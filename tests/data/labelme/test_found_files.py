@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kemr_lightning.data.labelme.inputs import labelme_inputs
+from kemr_lightning.data.labelme.found_files import labelme_inputs
 from tests.data.helpers import png, write_labelme_file
 
 

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.core.run_directory import CONFIG, JOB
+from kemr_lightning.sweep.job_records import JobRecord, read_records, varied_keys
 from kemr_lightning.sweep.jobs import Job
-from kemr_lightning.sweep.records import JobRecord, read_records, varied_keys
 from tests.sweep.helpers import Task, done, job, rows, start
 
 

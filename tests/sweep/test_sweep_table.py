@@ -9,9 +9,9 @@ import pytest
 
 from kemr_lightning.core.run_directory import SWEEP_BEST
 from kemr_lightning.sweep.conclusion import best_line
+from kemr_lightning.sweep.job_records import JobRecord, read_records
 from kemr_lightning.sweep.jobs import Job
-from kemr_lightning.sweep.records import JobRecord, read_records
-from kemr_lightning.sweep.table import best_command, best_of, best_words, write_table
+from kemr_lightning.sweep.sweep_table import best_command, best_of, best_words, write_table
 from tests.sweep.helpers import Task, done, rows, start
 
 
@@ -80,7 +80,7 @@ def test_a_best_job_that_is_gone_leaves_no_file(tmp_path: Path) -> None:
 def test_a_record_that_comes_while_the_table_is_written_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kemr_lightning.sweep.table as module
+    import kemr_lightning.sweep.sweep_table as module
 
     done(0, {}, MaskAP=50.0).save(tmp_path)
     real = module.write_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kemr_lightning.output.losses import kind_of_loss
+from kemr_lightning.output.loss_kinds import kind_of_loss
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.prediction.crops import background_intensity, measure_chromosome, shared_pixels, upright_crop
+from kemr_lightning.prediction.chromosome_crops import (
+    background_intensity,
+    measure_chromosome,
+    shared_pixels,
+    upright_crop,
+)
 from tests.metrics.helpers import instances as made
 from tests.metrics.helpers import patch
 from tests.prediction.helpers import round_rod

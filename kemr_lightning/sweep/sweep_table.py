@@ -14,7 +14,7 @@ from kemr_lightning.core.files import write_text
 from kemr_lightning.core.overrides import override, split
 from kemr_lightning.core.run_directory import SWEEP_BEST, SWEEP_TABLE
 from kemr_lightning.metrics.segmentation import FIGURES
-from kemr_lightning.sweep.records import JobRecord, read_records, varied_keys
+from kemr_lightning.sweep.job_records import JobRecord, read_records, varied_keys
 
 SHOWN = ("MaskAP", "IA")
 """Figures that are told of the best job and drawn as heat maps."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kemr_lightning.core.run_directory import LEARN
-from kemr_lightning.learning.cases import Case
 from kemr_lightning.learning.examples import examples_of
+from kemr_lightning.learning.masked_images import MaskedImage
 from kemr_lightning.learning.settings import PARTS
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ ALIKE = 0.01
 
 
 @dataclass(frozen=True)
-class Source:
+class LearningSource:
     """The images that are learned from.
 
     Attributes:
@@ -29,11 +29,11 @@ class Source:
     """
 
     name: str
-    cases: Sequence[Case]
+    cases: Sequence[MaskedImage]
     figures: Mapping[str, dict[str, float]]
 
 
-def choose_source(wanted: str, parts: Mapping[str, Sequence[Case]]) -> Source:
+def choose_source(wanted: str, parts: Mapping[str, Sequence[MaskedImage]]) -> LearningSource:
     """Decide which images to learn from, and log why or warn what it means.
 
     Args:
@@ -51,10 +51,10 @@ def choose_source(wanted: str, parts: Mapping[str, Sequence[Case]]) -> Source:
             "mean IoU of the initial masks of both parts in %s",
             LEARN,
         )
-    return Source(name, [case for part in PARTS[name] for case in parts[part]], figures)
+    return LearningSource(name, [case for part in PARTS[name] for case in parts[part]], figures)
 
 
-def initial_figures(cases: Sequence[Case]) -> dict[str, float]:
+def initial_figures(cases: Sequence[MaskedImage]) -> dict[str, float]:
     """The number of images and the mean IoU of their matched initial masks (0 without any).
 
     Args:

@@ -40,7 +40,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Findings:
+class TuneResults:
     """What a study has found; the content of ``tune.json``.
 
     Attributes:
@@ -70,7 +70,7 @@ class Findings:
     importance: dict[str, float]
 
     @classmethod
-    def of(cls, search: Search, baseline: Baseline, storage: str) -> Findings:
+    def of(cls, search: Search, baseline: Baseline, storage: str) -> TuneResults:
         """The findings of a search.
 
         Args:
@@ -111,13 +111,13 @@ class Findings:
         return replace(known, margin=margin)
 
 
-def write_findings(findings: Findings, search: Search, origin: Mapping[str, Any], directory: Path) -> None:
+def write_findings(findings: TuneResults, search: Search, origin: Mapping[str, Any], directory: Path) -> None:
     """Write findings, trials, knowledge and figures, and log the best parameters.
 
     Args:
         findings: What was found.
         search: The search that found it.
-        origin: See `Findings.knowledge`.
+        origin: See `TuneResults.knowledge`.
         directory: The run directory.
     """
     objective, ended = findings.objective, search.ended()
@@ -136,7 +136,7 @@ def write_findings(findings: Findings, search: Search, origin: Mapping[str, Any]
         logger.info("%s: %.2f initial, %.2f configured, %.2f best", name, before, configured, best)
 
 
-def log_findings(findings: Findings, search: Search, directory: Path, loggers: Sequence[Logger]) -> None:
+def log_findings(findings: TuneResults, search: Search, directory: Path, loggers: Sequence[Logger]) -> None:
     """Log the best parameters, the table of all trials, the knowledge and the figures to W&B, if that is used.
 
     Args:
@@ -151,7 +151,7 @@ def log_findings(findings: Findings, search: Search, directory: Path, loggers: S
             attempt(lambda run=run: _log_to_wandb(run, findings, search, directory))  # type: ignore[misc]
 
 
-def _log_to_wandb(run: Any, findings: Findings, search: Search, directory: Path) -> None:
+def _log_to_wandb(run: Any, findings: TuneResults, search: Search, directory: Path) -> None:
     import wandb  # late: it takes a second, and not every run logs to it
 
     columns, *rows = trials_table(search.ended())

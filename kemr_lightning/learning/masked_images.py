@@ -19,7 +19,7 @@ from kemr_lightning.training.module import SegmentationModule
 
 
 @dataclass(frozen=True)
-class Case:
+class MaskedImage:
     """One image with its predicted and annotated instances.
 
     Attributes:
@@ -35,13 +35,13 @@ class Case:
     group: int
 
 
-def gather_cases(
+def gather_masked_images(
     module: SegmentationModule,
     samples: Samples,
     device: torch.device,
     group_pattern: str,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
-) -> list[Case]:
+) -> list[MaskedImage]:
     """Predict the initial masks of annotated images.
 
     Args:
@@ -64,5 +64,5 @@ def gather_cases(
             raise UserError(f"{sample.name} has no masks to learn from. Annotate outlines, not boxes")
         group = group_of(PurePosixPath(sample.name).stem, group_pattern)
         number = zlib.crc32(group.encode())
-        cases.append(Case(sample.image.cpu(), initial.to("cpu"), sample.instances.to("cpu"), number))
+        cases.append(MaskedImage(sample.image.cpu(), initial.to("cpu"), sample.instances.to("cpu"), number))
     return cases

@@ -6,7 +6,7 @@ import pytest
 
 from kemr_lightning.core.errors import SettingError, UserError, settings_under
 from kemr_lightning.refinement import CRFParams, RefinementError
-from kemr_lightning.refinement.errors import RefinementSettingError
+from kemr_lightning.refinement.refinement_errors import RefinementSettingError
 
 
 def test_callers_may_look_for_any_of_the_kinds() -> None:

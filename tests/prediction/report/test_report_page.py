@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from kemr_lightning.prediction.report.write import histogram, script_json
+from kemr_lightning.prediction.report.report_page import histogram, script_json
 from kemr_lightning.prediction.result import Failure
 from tests.conftest import write_image
 from tests.prediction.helpers import predict_folder

@@ -9,9 +9,9 @@ import pytest
 
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge
-from kemr_lightning.tuning.findings import Baseline, Findings, write_findings
 from kemr_lightning.tuning.scoring import SCORES
 from kemr_lightning.tuning.study import Search
+from kemr_lightning.tuning.tune_results import Baseline, TuneResults, write_findings
 from tests.tuning.helpers import height, search
 
 LOW, HIGH = dict.fromkeys(SCORES, 40.0), dict.fromkeys(SCORES, 99.999)
@@ -26,7 +26,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Search:
 
 
 def test_the_best_trial_is_found(searched: Search) -> None:
-    findings = Findings.of(searched, Baseline(LOW, LOW), "here")
+    findings = TuneResults.of(searched, Baseline(LOW, LOW), "here")
     values = [height(CRFParams(**trial.user_attrs["crf"])) for trial in searched.ended()]
     assert findings.best == dict.fromkeys(SCORES, max(values))
     assert height(findings.params) == max(values)
@@ -36,13 +36,13 @@ def test_the_best_trial_is_found(searched: Search) -> None:
 
 
 def test_configured_parameters_that_are_not_beaten_are_kept(searched: Search, caplog: pytest.LogCaptureFixture) -> None:
-    findings = Findings.of(searched, Baseline(LOW, HIGH), "here")
+    findings = TuneResults.of(searched, Baseline(LOW, HIGH), "here")
     assert (findings.params, findings.best) == (searched.refiner.params, HIGH)
     assert "they are kept" in caplog.text
 
 
 def test_files_of_findings(searched: Search, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    findings = Findings.of(searched, Baseline(LOW, dict.fromkeys(SCORES, 50.0)), "here")
+    findings = TuneResults.of(searched, Baseline(LOW, dict.fromkeys(SCORES, 50.0)), "here")
     with caplog.at_level(logging.INFO):
         write_findings(findings, searched, ORIGIN, tmp_path)
     content = json.loads((tmp_path / "tune.json").read_text())

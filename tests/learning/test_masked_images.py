@@ -10,7 +10,7 @@ from torch import nn
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Sample
-from kemr_lightning.learning.cases import gather_cases
+from kemr_lightning.learning.masked_images import gather_masked_images
 from tests.learning.helpers import rods
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def scene() -> tuple[Any, list[Sample]]:
 
 def test_each_image_becomes_a_case_with_its_own_masks() -> None:
     model, samples = scene()
-    cases = gather_cases(model, samples, CPU, r"^(.*\d)[a-z]?$")
+    cases = gather_masked_images(model, samples, CPU, r"^(.*\d)[a-z]?$")
     assert len(cases) == 3
     for case, sample in zip(cases, samples, strict=True):
         assert torch.equal(case.image, sample.image)
@@ -63,9 +63,9 @@ def test_each_image_becomes_a_case_with_its_own_masks() -> None:
 
 def test_images_of_one_slide_share_a_group() -> None:
     model, samples = scene()
-    first, second, third = (case.group for case in gather_cases(model, samples, CPU, r"^(.*\d)[a-z]?$"))
+    first, second, third = (case.group for case in gather_masked_images(model, samples, CPU, r"^(.*\d)[a-z]?$"))
     assert first == second != third
-    alone = [case.group for case in gather_cases(model, samples, CPU, "(.*)")]
+    alone = [case.group for case in gather_masked_images(model, samples, CPU, "(.*)")]
     assert len(set(alone)) == 3
 
 
@@ -78,7 +78,7 @@ def test_progress_wraps_the_positions() -> None:
             seen.append((position, len(positions)))
             yield position
 
-    gather_cases(model, samples, CPU, "(.*)", progress)
+    gather_masked_images(model, samples, CPU, "(.*)", progress)
     assert seen == [(0, 3), (1, 3), (2, 3)]
 
 
@@ -89,4 +89,4 @@ def test_an_image_without_masks_is_named(boxes_only: bool) -> None:
     assert truth is not None
     samples[1] = replace(samples[1], instances=replace(truth, patches=None) if boxes_only else None)
     with pytest.raises(UserError, match=r"train/slide_1b.png has no masks"):
-        gather_cases(model, samples, CPU, "(.*)")
+        gather_masked_images(model, samples, CPU, "(.*)")
