@@ -118,7 +118,7 @@ def test_a_trial_of_a_dead_process_is_tried_again(tmp_path: Path) -> None:
     assert again.study.trials[-1].params == pytest.approx(values)
 
 
-@pytest.mark.parametrize("where", [f"{socket.gethostname()}:{os.getpid()}", "another machine:1"])
+@pytest.mark.parametrize("where", [f"{socket.gethostname()}:{os.getpid()}", "another machine:1"], ids=["here", "there"])
 def test_a_trial_that_may_still_run_is_left_alone(tmp_path: Path, where: str) -> None:
     place = str(tmp_path / "study.journal")
     running = search(place).study.ask()
