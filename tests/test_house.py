@@ -35,13 +35,16 @@ MOST_LINES = 400
 MOST_FUNCTION_LINES = 60
 MOST_PARAMETERS = 12
 
-LONG: dict[str, str] = {}
+LONG = {"data.labelme.write.write_labelme": "a public contract: its docstring explains eleven arguments"}
 """Functions that may be longer, each with the reason."""
 
-BUILDERS: dict[str, str] = {}
-"""Functions that may have more parameters: `conf/` calls them by `_target_`, one key for each parameter."""
+BUILDERS = {
+    "data.datamodule.SegmentationDataModule.__init__": "conf/data/labelme.yaml",
+    "data.synthetic.datamodule.SyntheticDataModule.__init__": "conf/data/synthetic.yaml",
+}
+"""Functions that may have more parameters, each with the configuration that calls it: one key for each parameter."""
 
-UNTESTED: dict[str, str] = {}
+UNTESTED = {"data/record": "a dataclass without behaviour; the tests of every reader use it"}
 """Modules without a test file of their name, each with the reason."""
 
 
@@ -183,6 +186,14 @@ def test_shared_test_code_has_one_file_name() -> None:
     assert names <= {"__init__.py", "conftest.py", "helpers.py", "drive.py"}
 
 
+SAME_NAME = {
+    "build": "checkpoints name `models.build`; `assembly.build` builds everything from the configuration",
+    "refiner": "`assembly.refiner` chooses and builds what `refinement.refiner` defines",
+    "settings": "each room has the settings of its own task",
+}
+"""Module names that several rooms have, each with the reason."""
+
+
 def test_modules_of_different_rooms_have_different_names() -> None:
     rooms = defaultdict(set)
     for path in modules():
@@ -190,7 +201,7 @@ def test_modules_of_different_rooms_have_different_names() -> None:
             rooms[path.stem].add(room_of(path))
     # A task is named after the room that does its work.
     shared = {name for name, places in rooms.items() if len(places - {"tasks"}) > 1}
-    assert not shared
+    assert shared == set(SAME_NAME)
 
 
 def test_public_functions_of_different_rooms_have_different_names() -> None:
@@ -221,7 +232,11 @@ KEYS = re.compile(
     r"\.[a-z_]+=|\b(task|ckpt|init|knowledge|views|experiment|seed)="
 )
 
-SPEAKS_COMMAND_LINE: dict[str, str] = {}
+SPEAKS_COMMAND_LINE = {
+    "doctor/examine": "the cure of a finding is a setting",
+    "doctor/findings": "the cure of a finding is a setting",
+    "tuning/tune_results": "knowledge files say which task has found them",
+}
 """Modules below the assembly that may, each with the reason."""
 
 

@@ -12,6 +12,7 @@ from kemr_lightning.comparison.runs import FinishedRun
 from kemr_lightning.comparison.systems import System
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.metrics.records import ImageRecord
+from kemr_lightning.refinement.parameters import PARAMETER_NAMES
 
 BUDGET = ("seed", "init", "optimizer", "scheduler", "data", "model.weights", "callbacks.ema.decay")
 TRAINER = (
@@ -175,5 +176,5 @@ def describe_refinement(config: DictConfig) -> str:
     refine = config.get("refine")
     if not isinstance(refine, DictConfig):
         return "nothing"
-    shown = ("sigma_alpha", "sigma_beta", "sigma_gamma", "w1", "w2", "temperature", "iterations", "engine")
+    shown = (*PARAMETER_NAMES, "iterations", "engine")
     return "CRF " + " ".join(f"{name}={refine[name]}" for name in shown if name in refine)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kemr_lightning.core.files import write_json
+from kemr_lightning.core.run_directory import DOCTOR, DOCTOR_PAGE
 from kemr_lightning.doctor import KINDS, Diagnosis, Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -96,7 +97,7 @@ def print_diagnosis(diagnosis: Diagnosis, directory: Path, listed: int = 3, cons
     counts = diagnosis.counts()
     verdict = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
     console.print(Text(f"\n{verdict}", style=STYLES["error"] if counts["error"] else "bold"))
-    console.print(Text(f"everything, with pictures: {directory / 'doctor.html'}; for programs: doctor.json beside it"))
+    console.print(Text(f"everything, with pictures: {directory / DOCTOR_PAGE}; for programs: {DOCTOR} beside it"))
 
 
 def findings_table(diagnosis: Diagnosis, listed: int) -> Table:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kemr_lightning.core.errors import SettingError, settings_under
+from kemr_lightning.data.annotation_format import SHAPE_TYPES
 from kemr_lightning.prediction.tiling import Tiling
-
-SHAPE_TYPES = ("polygon", "mask")
 
 
 @dataclass(frozen=True)

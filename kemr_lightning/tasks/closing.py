@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.overrides import override
+from kemr_lightning.data.formats import DEFAULT, FORMATS
 from kemr_lightning.output.run_summary import print_summary
 from kemr_lightning.tasks.next_steps import Finished, next_steps
-
-DEFAULT_DATA = "labelme"
-"""The option of ``data`` that a command line need not name."""
 
 
 def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes: int = 1) -> None:
@@ -44,8 +41,8 @@ def data_words(data: DictConfig) -> list[str]:
         named = {key: data.get(key) for key in ("look", "size", "count", "train_images", "val_images", "test_images")}
         given = {key: value for key, value in named.items() if value is not None}
         return ["data=synthetic", *(f"data.{key}={str(value).replace(' ', '')}" for key, value in given.items())]
-    chosen = HydraConfig.get().runtime.choices.get("data") if HydraConfig.initialized() else data.get("format")
-    words = [f"data={chosen}"] if chosen not in (None, DEFAULT_DATA) else []
-    if data.get("format") not in (chosen, DEFAULT_DATA):
-        words.append(override("data.format", data.format))
-    return [*words, override("data.root", data.root)]
+    words = [override("data.root", data.root)]
+    if data.format == DEFAULT:
+        return words
+    option = FORMATS[data.format].config
+    return [override("data.format", data.format) if option is None else f"data={option}", *words]

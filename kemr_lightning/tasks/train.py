@@ -18,7 +18,7 @@ from kemr_lightning.assembly.build import (
 )
 from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
 from kemr_lightning.assembly.refiner import build_refiner
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
@@ -96,7 +96,8 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resum
         resume: The checkpoint to go on from.
     """
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        with settings_under("data"):
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (KeyboardInterrupt, SystemExit):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         how = f"The same command with ckpt={last} goes on" if last else "No checkpoint was saved yet"

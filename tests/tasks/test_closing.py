@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kemr_lightning.tasks import closing
+from kemr_lightning.data.formats import FORMATS
 from kemr_lightning.tasks.closing import data_words
 from tests.conftest import compose
 
@@ -20,11 +20,13 @@ def test_the_words_of_a_command_name_the_data() -> None:
 
 
 @pytest.mark.parametrize("overrides", [("data=coco",), ("data.format=coco",), ("data=labelme",)])
-def test_they_mean_the_format_however_it_was_given(overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = overrides[0].removeprefix("data=") if overrides[0].startswith("data=") else "labelme"
-    hydra = SimpleNamespace(runtime=SimpleNamespace(choices={"data": chosen}))
-    monkeypatch.setattr(closing.HydraConfig, "initialized", lambda: True)
-    monkeypatch.setattr(closing.HydraConfig, "get", lambda: hydra)
+def test_they_mean_the_format_however_it_was_given(overrides: tuple[str, ...]) -> None:
     data = compose(*overrides, "data.root=in").data
     again = compose(*data_words(data)).data
     assert (again.format, again.root) == (data.format, "in")
+
+
+def test_a_format_without_a_configuration_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "mine", SimpleNamespace(config=None))  # type: ignore[arg-type]
+    words = data_words(compose("data.format=mine", "data.root=in").data)
+    assert words == ["data.format=mine", "data.root=in"]

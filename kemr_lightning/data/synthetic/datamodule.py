@@ -17,7 +17,7 @@ from kemr_lightning.data.synthetic.scene import MetaphaseSettings
 
 
 class SyntheticDataModule(LightningDataModule):
-    """Training, validation and test metaphases without anything in common; prediction takes the test images."""
+    """Training, validation and test metaphases without anything in common."""
 
     def __init__(
         self,
@@ -105,10 +105,6 @@ class SyntheticDataModule(LightningDataModule):
         return self._in_order(self.val)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """This process's share of the test images in order, one per batch."""
-        return self._in_order(self.test)
-
-    def predict_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the test images in order, one per batch."""
         return self._in_order(self.test)
 
