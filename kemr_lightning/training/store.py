@@ -107,7 +107,9 @@ class PredictionStore:
         if not self._writable:
             return
         tensors = {
-            name: value.detach().cpu().contiguous() for name, value in vars(detections).items() if value is not None
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in vars(detections).items()
+            if value is not None
         }
         header = {"version": str(VERSION), "model": self.model, "checksum": _checksum(tensors)}
         try:

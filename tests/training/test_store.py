@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kemr_lightning.core.instances import Instances, Sample
+from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.training import store as store_module
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
@@ -170,3 +170,14 @@ def test_task_test_reuses_the_store_and_says_so(
             json.loads((folder / name).read_text()) for folder in (without, tmp_path / "first", tmp_path / "second")
         ]
         assert contents[0] == contents[1] == contents[2]
+
+
+def test_boxes_and_regions_may_be_one_tensor(tmp_path: Path) -> None:
+    """As in a detector whose masks cover its boxes; safetensors refuses tensors that share memory."""
+    store, sample = PredictionStore(tmp_path, "0" * 64), noise(1)
+    boxes = torch.tensor([[1.0, 2.0, 9.0, 8.0]])
+    store.put(sample, Detections(boxes, torch.ones(1), torch.ones(1).long(), torch.rand(1, 4, 4), boxes))
+    found = store.get(sample)
+    assert found is not None
+    assert torch.equal(found.boxes, boxes)
+    assert torch.equal(found.regions, boxes)
