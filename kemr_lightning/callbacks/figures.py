@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 from typing_extensions import override
 
+from kemr_lightning.callbacks.evaluation import EvaluationCallback, Stage, batches_of, run_directory_of
 from kemr_lightning.callbacks.refinement import refinement_of
 from kemr_lightning.core.run_directory import AP_OVER_IOU, FIGURES, PRECISION_RECALL, TRAINING, TRAINING_TABLE
 from kemr_lightning.output import curve_figures, mask_figures
@@ -19,7 +20,7 @@ from kemr_lightning.output.wandb_run import attempt, run_of
 logger = logging.getLogger(__name__)
 
 
-class FiguresCallback(pl.Callback):
+class FiguresCallback(EvaluationCallback):
     """Draws masks of evenly spread validation and test images, and the curves of a test and of the training.
 
     It must come after the `RefinementCallback`, whose predictions it draws. Files: ``figures/val/NAME.png`` (the latest
@@ -41,51 +42,32 @@ class FiguresCallback(pl.Callback):
         test_images: int = 4,
         score: float = 0.5,
     ) -> None:
-        self.directory = None if directory is None else Path(directory)
+        self.directory = directory
         self.images = {"val": val_images, "test": test_images}
         self.score = score
         self._chosen: frozenset[int] = frozenset()
         self._drawn: list[Path] = []
 
     @override
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._choose(trainer.num_val_batches, "val")
+    def on_evaluation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: Stage) -> None:
+        """Choose the batches whose first image is drawn: evenly spread, and the same in every epoch."""
+        self._drawn = []
+        batches = batches_of(trainer, stage)
+        total = self.images[stage] if batches is None else batches
+        count = min(self.images[stage], total)
+        self._chosen = (
+            frozenset(np.linspace(0, total - 1, count).round().astype(int).tolist()) if count else frozenset()
+        )
 
     @override
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._choose(trainer.num_test_batches, "test")
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_evaluation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, stage: Stage
     ) -> None:
-        self._draw(trainer, batch_idx, "val")
+        self._draw(trainer, batch_idx, stage)
 
     @override
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._draw(trainer, batch_idx, "test")
-
-    @override
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show(trainer, "val/outlines", self._drawn)
-
-    @override
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show(trainer, "test/outlines", self._drawn)
+    def on_evaluation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: Stage) -> None:
+        self._show(trainer, f"{stage}/outlines", self._drawn)
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,16 +84,7 @@ class FiguresCallback(pl.Callback):
             _try(lambda: curve_figures.ap_over_iou(extended, folder / AP_OVER_IOU))
             self._show(trainer, "test/curves", [folder / PRECISION_RECALL, folder / AP_OVER_IOU])
 
-    def _choose(self, batches: list[int | float], stage: Literal["val", "test"]) -> None:
-        """Choose the batches whose first image is drawn: evenly spread, and the same in every epoch."""
-        self._drawn = []
-        total = int(batches[0]) if batches and np.isfinite(batches[0]) else self.images[stage]
-        count = min(self.images[stage], total)
-        self._chosen = (
-            frozenset(np.linspace(0, total - 1, count).round().astype(int).tolist()) if count else frozenset()
-        )
-
-    def _draw(self, trainer: pl.Trainer, batch_idx: int, stage: Literal["val", "test"]) -> None:
+    def _draw(self, trainer: pl.Trainer, batch_idx: int, stage: Stage) -> None:
         if batch_idx not in self._chosen or trainer.sanity_checking or not trainer.is_global_zero:
             return
         latest = refinement_of(trainer).latest
@@ -143,7 +116,7 @@ class FiguresCallback(pl.Callback):
         self._show(trainer, "train/curves", [path])
 
     def _folder(self, trainer: pl.Trainer) -> Path:
-        return (self.directory or Path(trainer.default_root_dir)) / FIGURES
+        return run_directory_of(trainer, self.directory) / FIGURES
 
 
 def _try(draw: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from typing_extensions import override
 
+from kemr_lightning.callbacks.evaluation import run_directory_of
 from kemr_lightning.callbacks.refinement import refinement_of
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.output.knowledge_files import log_knowledge, write_knowledge
@@ -28,14 +29,14 @@ class KnowledgeCallback(pl.Callback):
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        self.directory = None if directory is None else Path(directory)
+        self.directory = directory
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         knowledge = knowledge_of(refinement_of(trainer).refiner)
         if knowledge is None or not trainer.is_global_zero:
             return
-        files = write_knowledge(knowledge, self.directory or Path(trainer.default_root_dir))
+        files = write_knowledge(knowledge, run_directory_of(trainer, self.directory))
         run = run_of(trainer)
         if run is not None:
             attempt(lambda: log_knowledge(run, knowledge, files))

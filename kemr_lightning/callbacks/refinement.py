@@ -6,11 +6,12 @@ import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 from typing_extensions import override
 
+from kemr_lightning.callbacks.evaluation import EvaluationCallback, Stage, run_directory_of
 from kemr_lightning.core.contracts import MaskRefiner, Prediction
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes, summarise
@@ -19,10 +20,8 @@ from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
 from kemr_lightning.output.coco_results import CocoResultsWriter
 
-Stage = Literal["val", "test"]
 
-
-class RefinementCallback(pl.Callback):
+class RefinementCallback(EvaluationCallback):
     """Refines the instances of each batch, and scores initial and refined ones with two copies of one metric.
 
     At the end of a validation (``val/``) or test (``test/``) epoch it logs ``initial/NAME``, ``refined/NAME`` and
@@ -45,7 +44,7 @@ class RefinementCallback(pl.Callback):
         label_names: Sequence[str] | None = None,
     ) -> None:
         self.refiner = refiner
-        self.directory = None if directory is None else Path(directory)
+        self.directory = directory
         self.label_names = label_names
         metric = InstanceSegmentationMetric() if metric is None else metric
         self.metrics: dict[str, InstanceMetric] = {"initial": copy.deepcopy(metric)}
@@ -68,54 +67,34 @@ class RefinementCallback(pl.Callback):
         """Time that refining each image of the epoch has taken so far."""
 
     @override
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restart(pl_module)
+    def on_evaluation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: Stage) -> None:
+        self.latest, self.seconds = [], []
+        for metric in self.metrics.values():
+            metric.to(pl_module.device)
+            metric.reset()
 
     @override
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restart(pl_module)
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_evaluation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, stage: Stage
     ) -> None:
         self._score(outputs, batch)
 
     @override
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._score(outputs, batch)
+    def on_evaluation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: Stage) -> None:
+        self._log(pl_module, stage)
+        if stage == "test":
+            self._write(trainer)
 
-    @override
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log(pl_module, "val")
-
-    @override
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log(pl_module, "test")
-        # Gathering needs every process, writing only one.
+    def _write(self, trainer: pl.Trainer) -> None:
+        """Write the files of a test. Gathering the images needs every process, writing only one."""
         self.records = {name: metric.gathered() for name, metric in self.metrics.items()}
         names = self.label_names
         if names is None:
             names = getattr(getattr(trainer, "datamodule", None), "label_names", None) or ()
         self.extended = {name: self._details(name, items, names) for name, items in self.records.items()}
         if trainer.is_global_zero:
-            directory = self.directory or Path(trainer.default_root_dir)
             figures = {name: self.figures[name] for name in self.metrics}
-            CocoResultsWriter(directory, names).write(
+            CocoResultsWriter(run_directory_of(trainer, self.directory), names).write(
                 self.records["initial"], self.records.get("refined"), figures, self.extended
             )
 
@@ -129,12 +108,6 @@ class RefinementCallback(pl.Callback):
         if of_masks:
             found["errors"] = summarise(self.matches[name])
         return found
-
-    def _restart(self, pl_module: pl.LightningModule) -> None:
-        self.latest, self.seconds = [], []
-        for metric in self.metrics.values():
-            metric.to(pl_module.device)
-            metric.reset()
 
     def _score(self, outputs: Sequence[Instances], batch: Sequence[Sample]) -> None:
         """Refine the instances of a batch and give them to the metrics."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 from typing_extensions import override
 
+from kemr_lightning.callbacks.evaluation import EvaluationCallback, Stage, batches_of, run_directory_of
 from kemr_lightning.callbacks.refinement import RefinementCallback, refinement_of
 from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.files import write_csv
@@ -23,7 +24,7 @@ CHARTED = ("0.50", "0.75", "0.85")
 """IoU thresholds of the curves in W&B's chart; the files have all."""
 
 
-class TablesCallback(pl.Callback):
+class TablesCallback(EvaluationCallback):
     """Writes ``per_image.csv`` and ``precision_recall.csv`` after a test, and logs both to W&B.
 
     In W&B ``test/images`` is the table of all test images. Its first rows, those of evenly spread images, show the
@@ -37,45 +38,25 @@ class TablesCallback(pl.Callback):
     """
 
     def __init__(self, directory: str | Path | None = None, images: int = 16, val_images: int = 2) -> None:
-        self.directory = None if directory is None else Path(directory)
+        self.directory = directory
         self.images = {"val": val_images, "test": images}
         self.shown: dict[int, Any] = {}
         """The epoch's images so far: image id -> ``wandb.Image``."""
 
     @override
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_evaluation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: Stage) -> None:
         self.shown = {}
 
     @override
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.shown = {}
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_evaluation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, stage: Stage
     ) -> None:
-        self._show(trainer, batch_idx, trainer.num_val_batches, "val")
+        self._show(trainer, batch_idx, stage)
 
     @override
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._show(trainer, batch_idx, trainer.num_test_batches, "test")
-
-    @override
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_evaluation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: Stage) -> None:
+        if stage == "test":
+            return  # the images are part of the table, which is made when all files are written
         run = run_of(trainer) if self.shown else None
         if run is not None:
             shown = list(self.shown.values())
@@ -90,7 +71,7 @@ class TablesCallback(pl.Callback):
         columns = image_columns("refined" in refinement.matches)
         rows = list(image_rows(refinement.records["initial"], refinement.matches))
         curves = list(curve_rows(refinement.extended))
-        directory = self.directory or Path(trainer.default_root_dir)
+        directory = run_directory_of(trainer, self.directory)
         write_csv(directory / PER_IMAGE, columns, rows)
         write_csv(directory / PRECISION_RECALL_TABLE, CURVE_COLUMNS, curves)
         run = run_of(trainer)
@@ -100,14 +81,12 @@ class TablesCallback(pl.Callback):
             attempt(lambda: run.log({"test/precision_recall": _chart(curves), **step}))
         self.shown = {}
 
-    def _show(
-        self, trainer: pl.Trainer, batch_idx: int, batches: Sequence[int | float], stage: Literal["val", "test"]
-    ) -> None:
+    def _show(self, trainer: pl.Trainer, batch_idx: int, stage: Stage) -> None:
         """Add images of the batch, as many as are due by now if they are spread over the epoch."""
         if not self.images[stage] or trainer.sanity_checking or not trainer.is_global_zero or run_of(trainer) is None:
             return
-        total = batches[0] if batches and math.isfinite(batches[0]) else 1
-        due = math.ceil(self.images[stage] * min((batch_idx + 1) / max(total, 1), 1))
+        total = batches_of(trainer, stage) or 1
+        due = math.ceil(self.images[stage] * min((batch_idx + 1) / total, 1))
         refinement = refinement_of(trainer)
         for sample, prediction in refinement.latest[: max(due - len(self.shown), 0)]:
             attempt(lambda s=sample, p=prediction: self._add(refinement, s, p))  # type: ignore[misc]

@@ -11,9 +11,9 @@ import lightning.pytorch as pl
 import torch
 from typing_extensions import override
 
+from kemr_lightning.callbacks.evaluation import run_directory_of
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.output.timing_file import write_timing
-from kemr_lightning.training.store import PredictionStore
 
 
 class TimingCallback(pl.Callback):
@@ -34,7 +34,7 @@ class TimingCallback(pl.Callback):
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        self.directory = None if directory is None else Path(directory)
+        self.directory = directory
         self.training = {"seconds": 0.0, "cpu_seconds": 0.0, "validation_seconds": 0.0}
         self.seconds: list[float] = []
         """Time that the model took for each image of the last test."""
@@ -129,7 +129,7 @@ class TimingCallback(pl.Callback):
         values: dict[str, Any],
     ) -> None:
         if trainer.is_global_zero:
-            write_timing(self.directory or Path(trainer.default_root_dir), part, values, pl_module.device)
+            write_timing(run_directory_of(trainer, self.directory), part, values, pl_module.device)
 
 
 def _now(module: pl.LightningModule) -> tuple[float, float]:
@@ -142,4 +142,4 @@ def _now(module: pl.LightningModule) -> tuple[float, float]:
 def _reused(module: pl.LightningModule) -> int:
     """How many predictions have come from the module's store so far."""
     store = getattr(module, "store", None)
-    return store.reused if isinstance(store, PredictionStore) else 0
+    return 0 if store is None else int(store.reused)
