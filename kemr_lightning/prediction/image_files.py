@@ -38,19 +38,18 @@ class ImageWriter:
 
     Args:
         directory: The run directory.
-        root: The data root.
         states: The run directory's states.
-        label_names: Names of labels 1, 2, ...
+        labelme: Writes the Labelme files.
         settings: The prediction's settings.
     """
 
     def __init__(
-        self, directory: Path, root: Path, states: StateFolder, label_names: Sequence[str], settings: PredictSettings
+        self, directory: Path, states: StateFolder, labelme: LabelmeFileWriter, settings: PredictSettings
     ) -> None:
         self.crops = directory / CROPS
         self.states = states
+        self.labelme = labelme
         self.settings = settings
-        self.labelme = LabelmeFileWriter(directory, root, states, label_names, settings)
 
     def write(
         self,

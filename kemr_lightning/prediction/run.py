@@ -18,6 +18,7 @@ from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Model
 from kemr_lightning.prediction.inputs import Input, find_inputs
+from kemr_lightning.prediction.labelme_files import LabelmeFileWriter
 from kemr_lightning.prediction.result import Failure, FinishedImage, PredictionResult
 from kemr_lightning.prediction.run_files import write_run_files
 from kemr_lightning.prediction.settings import PredictSettings
@@ -71,7 +72,8 @@ class PredictionRun:
         memory = states.memory()
         # What this run has written beside the images is no annotation when it goes on, until somebody edits it.
         inputs = find_inputs(self.root, self.data_format, [self.directory], memory.wrote, memory.stems)
-        writer = ImageWriter(self.directory, self.root, states, self.model.label_names, self.settings)
+        labelme = LabelmeFileWriter(self.directory, self.root, states, self.model.label_names, self.settings)
+        writer = ImageWriter(self.directory, states, labelme, self.settings)
         result = PredictionResult(len(inputs))
         try:
             for number, item in enumerate(self.progress(inputs), start=1):

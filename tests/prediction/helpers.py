@@ -19,6 +19,7 @@ from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inputs import Input, find_inputs
+from kemr_lightning.prediction.labelme_files import LabelmeFileWriter
 from kemr_lightning.prediction.result import Failure, FinishedImage, PredictionResult
 from kemr_lightning.prediction.review import Review
 from kemr_lightning.prediction.run_files import write_run_files
@@ -101,7 +102,8 @@ def predict_one(item: Input, number: int, writer: ImageWriter, refine: bool = Tr
 
 def writer_of(root: Path, run: Path, **settings: object) -> ImageWriter:
     """A writer into a run directory."""
-    return ImageWriter(run, root, StateFolder(run, "key"), ["chromosome"], PredictSettings(**settings))  # type: ignore[arg-type]
+    states, options = StateFolder(run, "key"), PredictSettings(**settings)  # type: ignore[arg-type]
+    return ImageWriter(run, states, LabelmeFileWriter(run, root, states, ["chromosome"], options), options)
 
 
 def mixed_folder(root: Path) -> Path:
@@ -123,7 +125,8 @@ def predict_folder(
     """Everything that ``task=predict`` leaves, without a model."""
     settings = settings or PredictSettings(expected=4)
     states = StateFolder(directory, "key")
-    writer = ImageWriter(directory, root, states, ["chromosome"], settings)
+    labelme = LabelmeFileWriter(directory, root, states, ["chromosome"], settings)
+    writer = ImageWriter(directory, states, labelme, settings)
     inputs = find_inputs(root)
     finished = [
         FinishedImage(item.stem, predict_one(item, number, writer, refine))
