@@ -61,7 +61,7 @@ CONTENTS = {
     BEST: "the model, chosen on validation",
     LAST: "the end of the training, to resume from",
     TRAINING_TABLE: "losses and validation figures over steps",
-    KNOWLEDGE: "what refined the masks, for other runs to refine with",
+    KNOWLEDGE: "what refined the masks, for use by other runs",
     WANDB: "the W&B run",
     LABELME: "annotations to open and correct in Labelme",
     IMAGES: "ids, names and sizes of the images",
