@@ -18,7 +18,7 @@ from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes, summ
 from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import InstanceSegmentationMetric, extended_figures
-from kemr_lightning.output.coco_results import CocoResultsWriter
+from kemr_lightning.output.result_files import ResultFilesWriter
 
 
 class RefinementCallback(EvaluationCallback):
@@ -27,7 +27,7 @@ class RefinementCallback(EvaluationCallback):
     At the end of a validation (``val/``) or test (``test/``) epoch it logs ``initial/NAME``, ``refined/NAME`` and
     ``gain/NAME`` (refined - initial) for each of the metric's figures, such as ``val/refined/MaskAP``, and
     ``val/NAME`` for the final instances, which exists with and without a refiner. Checkpoints are saved after that, so
-    any of these can be monitored. After a test the files of `CocoResultsWriter` are in the run directory.
+    any of these can be monitored. After a test the files of `ResultFilesWriter` are in the run directory.
 
     Args:
         refiner: Refines the masks of an image; None for no refinement.
@@ -94,7 +94,7 @@ class RefinementCallback(EvaluationCallback):
         self.extended = {name: self._details(name, items, names) for name, items in self.records.items()}
         if trainer.is_global_zero:
             figures = {name: self.figures[name] for name in self.metrics}
-            CocoResultsWriter(run_directory_of(trainer, self.directory), names).write(
+            ResultFilesWriter(run_directory_of(trainer, self.directory), names).write(
                 self.records["initial"], self.records.get("refined"), figures, self.extended
             )
 

@@ -171,7 +171,7 @@ def _check_figures(directory: Path, said: Mapping[str, Any], records: list[Image
 
 
 def read_image_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """What a run predicted and what that was scored against; the inverse of `CocoResultsWriter.write`.
+    """What a run predicted and what that was scored against; the inverse of `ResultFilesWriter.write`.
 
     Args:
         directory: The run directory.

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from kemr_lightning.core.errors import SettingError
 
 
-def check_fraction(setting: str, value: float) -> None:
+def check_fraction(setting: str, value: object) -> None:
     """Require a number in [0, 1].
 
     Args:
@@ -18,11 +18,11 @@ def check_fraction(setting: str, value: float) -> None:
     Raises:
         SettingError: The value is out of range.
     """
-    if not 0 <= value <= 1:
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise SettingError(setting, value, "is out of range", "Give a fraction, 0 to 1")
 
 
-def check_not_negative(setting: str, value: float) -> None:
+def check_not_negative(setting: str, value: object) -> None:
     """Require a number of at least 0.
 
     Args:
@@ -32,7 +32,7 @@ def check_not_negative(setting: str, value: float) -> None:
     Raises:
         SettingError: The value is negative.
     """
-    if not value >= 0:
+    if not isinstance(value, Real) or not float(value) >= 0:
         raise SettingError(setting, value, "is out of range", "Give 0 or more")
 
 

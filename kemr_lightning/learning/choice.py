@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kemr_lightning.learning.examples import Example
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.experiences import HARM, Experienced, Experiences, Reasoning, best_action
+from kemr_lightning.refinement.experiences import HARM, Experiences
+from kemr_lightning.refinement.reasoning import Experienced, Reasoning, best_action
 from kemr_lightning.refinement.restraint import Restraint
 
 NEIGHBOURS = (40, 80, 160, 320, 640)

@@ -30,8 +30,9 @@ from kemr_lightning.learning.settings import LearnSettings
 from kemr_lightning.refinement.actions import Action, act, unite_states
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE
 from kemr_lightning.refinement.evidence import EvidenceNet
-from kemr_lightning.refinement.experiences import Experiences, Reasoning
+from kemr_lightning.refinement.experiences import Experiences
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.reasoning import Reasoning
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 
 LEAST_IMAGES, LEAST_EXAMPLES = 2, 20

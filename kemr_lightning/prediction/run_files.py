@@ -17,7 +17,7 @@ from kemr_lightning.core.run_directory import (
     SUMMARY,
 )
 from kemr_lightning.metrics.matching import ImageMatch
-from kemr_lightning.output.coco_results import results
+from kemr_lightning.output.result_files import results
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.report import ReportImage, write_report
 from kemr_lightning.prediction.result import PredictionResult

@@ -9,6 +9,7 @@ from typing import Any
 from kemr_lightning.core.files import write_csv
 from kemr_lightning.metrics.matching import ImageMatch, match
 from kemr_lightning.metrics.records import ImageRecord
+from kemr_lightning.output.per_image import found_in
 from kemr_lightning.prediction.image_state import ImageState
 
 COLUMNS = (
@@ -84,11 +85,8 @@ def evaluation_columns(state: ImageState, found: ImageMatch | None) -> dict[str,
     row: dict[str, Any] = {"annotated": len(state.initial.truth)}
     if found is None:
         return row
-    row |= {kind: found.truth.count(kind) for kind in ("missed", "merged", "split", "mislabelled")}
-    row["found"] = found.truth.count("matched")
-    row["false"] = found.predictions.count("false")
-    row["mean_iou"] = round(sum(pair.iou for pair in found.pairs) / len(found.pairs), 4) if found.pairs else None
-    return row
+    counts = found_in(found)
+    return row | {name: counts[name] for name in EVALUATED if name in counts}
 
 
 def write_crop_index(path: Path, states: Iterable[ImageState], label_names: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from kemr_lightning.refinement.actions import act, act_all, initial_masks, unite
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine, check_probability, luma
 from kemr_lightning.refinement.engines import DEFAULT_ENGINE
 from kemr_lightning.refinement.evidence import EvidenceNet
-from kemr_lightning.refinement.experiences import Experienced
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.reasoning import Experienced
 from kemr_lightning.refinement.refiner import check_instances
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 from kemr_lightning.refinement.surroundings import surroundings

@@ -23,10 +23,12 @@ from torch import Tensor
 
 from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.files import whole
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.evidence import EvidenceNet
-from kemr_lightning.refinement.experiences import HARM, Experiences, Reasoning
+from kemr_lightning.refinement.experiences import HARM, Experiences
 from kemr_lightning.refinement.parameters import CRFParams
+from kemr_lightning.refinement.reasoning import Reasoning
 from kemr_lightning.refinement.restraint import Restraint
 from kemr_lightning.refinement.states import STATE_NAMES
 
@@ -94,12 +96,9 @@ class Knowledge:
         if self.experiences is not None:
             tensors |= {f"experiences.{name}": value for name, value in vars(self.experiences).items()}
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(file.name + ".part")
         header = {"format": FORMAT, "version": str(VERSION), "document": json.dumps(document)}
-        save_file(tensors, unfinished, metadata=header)
-        unfinished.replace(file)
+        with whole(Path(path)) as unfinished:
+            save_file(tensors, unfinished, metadata=header)
 
     @classmethod
     def load(cls, path: str | Path) -> Knowledge:

@@ -15,6 +15,7 @@ from kemr_lightning.assembly.device import device_of
 from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.overrides import override
 from kemr_lightning.core.run_directory import KNOWLEDGE
+from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.learning.learn import learn as learn_from
 from kemr_lightning.learning.learning_source import choose_source
 from kemr_lightning.learning.lesson_files import write_lesson
@@ -45,7 +46,7 @@ def learn(config: DictConfig) -> float:
     module = trained_module(config)
     data = build_data(config, "fit", module.label_names)
     samples = {part: whole_samples(data, part) for part in PARTS[settings.source]}
-    pattern = str(config.data.get("group_pattern", "(.*)"))
+    pattern = str(config.data.get("group_pattern", GROUP_PATTERN))
     device = device_of(config)
     with Stages() as stages:
         with settings_under("data"):

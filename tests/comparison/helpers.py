@@ -20,7 +20,7 @@ from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.core.run_directory import BEST, CONFIG, TIMING
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
-from kemr_lightning.output.coco_results import CocoResultsWriter
+from kemr_lightning.output.result_files import ResultFilesWriter
 from kemr_lightning.training.module import SegmentationModule
 from tests.conftest import compose
 from tests.metrics.helpers import instances as make_instances
@@ -118,7 +118,7 @@ def write_run(
     """The directory of a finished training; without a kind its checkpoint is an empty file."""
     refine = None if refined is None else {"sigma_alpha": 2.0}
     figures = {"initial": headline(initial)} | ({} if refined is None else {"refined": headline(refined)})
-    CocoResultsWriter(directory, ["chromosome"]).write(initial, refined, figures)
+    ResultFilesWriter(directory, ["chromosome"]).write(initial, refined, figures)
     OmegaConf.save(OmegaConf.create(config(refine=refine, **settings)), directory / CONFIG)
     (directory / BEST).parent.mkdir()
     if kind is None:

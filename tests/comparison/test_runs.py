@@ -14,7 +14,7 @@ from kemr_lightning.comparison.runs import is_finished, read_config, read_image_
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.run_directory import BEST, CONFIG, GROUND_TRUTH, METRICS, PREDICTIONS
 from kemr_lightning.metrics.segmentation import headline
-from kemr_lightning.output.coco_results import CocoResultsWriter
+from kemr_lightning.output.result_files import ResultFilesWriter
 from tests.comparison.helpers import Fixed, checkpoint, config, made_run, noisy_records, nothing, write_run
 
 
@@ -118,7 +118,7 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     initial, refined = noisy_records(0), noisy_records(1, quality=0.7)
     initial.append(nothing(image_id=len(initial) + 1))
     refined.append(nothing(image_id=len(refined) + 1))
-    CocoResultsWriter(tmp_path).write(initial, refined, {})
+    ResultFilesWriter(tmp_path).write(initial, refined, {})
     for written, read in zip((initial, refined), read_image_records(tmp_path), strict=True):
         assert headline(read) == headline(written)
         for before, after in zip(written, read, strict=True):
@@ -138,7 +138,7 @@ def test_records_of_boxes_only(tmp_path: Path) -> None:
         replace(item, masks=False, truth=[replace(entry, counts=None) for entry in item.truth])
         for item in noisy_records(0)
     ]
-    CocoResultsWriter(tmp_path).write(plain, None, {})
+    ResultFilesWriter(tmp_path).write(plain, None, {})
     read, _ = read_image_records(tmp_path)
     assert headline(read) == pytest.approx(headline(plain), nan_ok=True)
     assert not any(item.masks for item in read if item.truth)
@@ -147,7 +147,7 @@ def test_records_of_boxes_only(tmp_path: Path) -> None:
 def test_faults_of_result_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ground_truth.json does not exist"):
         read_image_records(tmp_path)
-    CocoResultsWriter(tmp_path).write(noisy_records(0), None, {})
+    ResultFilesWriter(tmp_path).write(noisy_records(0), None, {})
     (tmp_path / PREDICTIONS).write_text('[{"image_id": 99, "bbox": [0, 0, 1, 1], "category_id": 1, "score": 1}]')
     with pytest.raises(UserError, match="does not hold COCO results"):
         read_image_records(tmp_path)

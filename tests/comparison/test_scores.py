@@ -17,7 +17,7 @@ from kemr_lightning.comparison.settings import CompareSettings
 from kemr_lightning.core.run_directory import GROUND_TRUTH, PREDICTIONS
 from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.metrics.segmentation import instance_accuracy
-from kemr_lightning.output.coco_results import CocoResultsWriter
+from kemr_lightning.output.result_files import ResultFilesWriter
 from tests.comparison.helpers import box_mask, noisy_records, nothing, one_image, system
 
 SETTINGS = CompareSettings(resamples=60, seed=4)
@@ -49,7 +49,7 @@ def scored(level: float = 0.95) -> list[Score]:
 
 
 def pycocotools_map(records: list[ImageRecord], kind: str, folder: Path) -> float:
-    CocoResultsWriter(folder).write(records, None, {})
+    ResultFilesWriter(folder).write(records, None, {})
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(folder / GROUND_TRUTH))
         evaluation = COCOeval(truth, truth.loadRes(str(folder / PREDICTIONS)), kind)

@@ -13,8 +13,9 @@ from kemr_lightning.refinement import (
 )
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.evidence import EvidenceNet
-from kemr_lightning.refinement.experiences import Experiences, Reasoning
+from kemr_lightning.refinement.experiences import Experiences
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.reasoning import Reasoning
 from kemr_lightning.refinement.restraint import Restraint
 from kemr_lightning.refinement.states import STATE_NAMES
 

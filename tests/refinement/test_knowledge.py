@@ -18,9 +18,9 @@ from kemr_lightning.refinement import (
     CRFParams,
 )
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.experiences import Reasoning
 from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
+from kemr_lightning.refinement.reasoning import Reasoning
 from kemr_lightning.refinement.restraint import Restraint
 from tests.refinement.helpers import PARAMS, knowledge_of, scene
 

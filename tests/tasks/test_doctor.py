@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.data.formats import FORMATS
-from kemr_lightning.tasks.doctor import DoctorSettings
+from kemr_lightning.doctor.settings import DoctorSettings
+from kemr_lightning.tasks.doctor import options_of
 from tests.conftest import compose, run_task, write_labelme_root
 from tests.data.helpers import BoxFormat, write_box_file
 
@@ -70,9 +72,9 @@ def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
         (["data=synthetic"], "task=doctor looks at a folder"),
         ([], "data.root is not given"),
         (["data.root=.", "data.format=voc"], "data.format=voc is unknown. Use one of coco, labelme"),
-        (["data.root=.", "doctor.listed=-1"], "doctor.listed=-1 is no number. Give a whole number from 0"),
-        (["data.root=.", "doctor.expected=many"], "doctor.expected=many is no number"),
-        (["data.root=.", "doctor.anchor_misfits=2"], "doctor.anchor_misfits=2 is no share"),
+        (["data.root=.", "doctor.listed=-1"], "doctor.listed=-1 is not a number. Give a whole number from 0"),
+        (["data.root=.", "doctor.expected=many"], "doctor.expected=many is not a number"),
+        (["data.root=.", "doctor.anchor_misfits=2"], "doctor.anchor_misfits=2 is out of range"),
         (["data.root=.", "data.label_map=merge"], "data.label_map=merge is unknown"),
         (["data.root=.", "data.lists={trian: [a]}"], "data.lists.trian=['a'] is for no part"),
     ],
@@ -95,20 +97,19 @@ def test_a_wrong_setting_is_an_error_of_one_line(
 
 
 def test_settings_come_from_the_configuration() -> None:
-    settings = DoctorSettings.of(
-        compose(
-            *("task=doctor", "data.root=x", "doctor.expected=null", "data.resize=[320,256]"),
-            *("data.lists={test: [a]}", "model=cascade_mask_rcnn_r101"),
-        )
+    config = compose(
+        *("task=doctor", "data.root=x", "doctor.expected=null", "data.resize=[320,256]"),
+        *("data.lists={test: [a]}", "model=cascade_mask_rcnn_r101"),
     )
-    assert (settings.root, settings.data_format) == (Path("x"), "labelme")
-    assert (settings.pictures, settings.listed) == (12, 3)
-    assert settings.options.expected is None
-    assert settings.options.resize == [320, 256]
-    assert settings.options.lists == {"test": ["a"]}
-    assert len(settings.options.anchor_sizes or ()) == 5
-    with pytest.raises(SettingError, match=r"doctor\.pictures=None|doctor\.pictures=null"):
-        DoctorSettings.of(compose("task=doctor", "data.root=x", "doctor.pictures=null"))
+    settings = read_settings(config, "doctor", DoctorSettings)
+    assert settings == DoctorSettings(expected=None)
+    options = options_of(config, settings)
+    assert options.expected is None
+    assert options.resize == [320, 256]
+    assert options.lists == {"test": ["a"]}
+    assert len(options.anchor_sizes or ()) == 5
+    with pytest.raises(SettingError, match=r"doctor\.pictures=null"):
+        read_settings(compose("task=doctor", "data.root=x", "doctor.pictures=null"), "doctor", DoctorSettings)
 
 
 def test_a_format_that_is_added_later_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

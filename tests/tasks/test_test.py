@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.refinement import CRFParams, Knowledge
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.experiences import Experiences, Reasoning
+from kemr_lightning.refinement.experiences import Experiences
+from kemr_lightning.refinement.reasoning import Reasoning
 from kemr_lightning.refinement.states import STATE_NAMES
 from kemr_lightning.training.module import SegmentationModule
 from tests.conftest import run_task, write_image

@@ -16,7 +16,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
-from kemr_lightning.output.coco_results import ground_truth, results
+from kemr_lightning.output.result_files import ground_truth, results
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer, mask_figures

@@ -23,7 +23,7 @@ from kemr_lightning.metrics.records import Entry, ImageRecord
 CLASS_COLUMNS = ("class", "masks", "annotated", "predicted", "BoxAP", "MaskAP", "AP50", "AP75", "IA")
 
 
-class CocoResultsWriter:
+class ResultFilesWriter:
     """Writes a test's files into a run directory.
 
     Args:

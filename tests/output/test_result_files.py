@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kemr_lightning.metrics.records import Entry, ImageRecord, record
-from kemr_lightning.output.coco_results import CLASS_COLUMNS, CocoResultsWriter, class_rows, ground_truth, results
+from kemr_lightning.output.result_files import CLASS_COLUMNS, ResultFilesWriter, class_rows, ground_truth, results
 from tests.metrics.helpers import of_squares
 
 FIGURES = {"initial": {"MaskAP": 12.345678901234567, "IA": float("nan"), "Own": 1.0}}
@@ -51,7 +51,7 @@ def test_boxes_alone_have_no_segmentation() -> None:
 
 
 def test_without_a_refiner_both_predictions_are_the_same(tmp_path: Path) -> None:
-    CocoResultsWriter(tmp_path / "run").write([image()], None, FIGURES)
+    ResultFilesWriter(tmp_path / "run").write([image()], None, FIGURES)
     names = {"predictions.json", "predictions_initial.json", "ground_truth.json", "metrics.json"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
     assert read(tmp_path / "run" / "predictions.json") == read(tmp_path / "run" / "predictions_initial.json")
@@ -65,7 +65,7 @@ def test_without_a_refiner_both_predictions_are_the_same(tmp_path: Path) -> None
 
 def test_final_predictions_are_the_refined_ones(tmp_path: Path) -> None:
     refined = replace(image(), predictions=image().predictions[:1])
-    CocoResultsWriter(tmp_path).write([image()], [refined], {**FIGURES, "refined": {"MaskAP": 13.0}})
+    ResultFilesWriter(tmp_path).write([image()], [refined], {**FIGURES, "refined": {"MaskAP": 13.0}})
     assert len(read(tmp_path / "predictions_initial.json")) == 2
     assert len(read(tmp_path / "predictions.json")) == 1
     assert read(tmp_path / "metrics.json")["refined"] == {"MaskAP": 13.0}
@@ -77,7 +77,7 @@ def test_classes_have_a_table_if_there_are_several(tmp_path: Path, classes: int)
     initial = dict.fromkeys(("A", "B")[:classes], figures)
     refined = {"B": {**figures, "MaskAP": 6.0}, **initial} if classes > 1 else initial
     extended = {"initial": {"per_class": initial}, "refined": {"per_class": refined}}
-    CocoResultsWriter(tmp_path).write([image()], [image()], FIGURES, extended)
+    ResultFilesWriter(tmp_path).write([image()], [image()], FIGURES, extended)
     assert read(tmp_path / "metrics_extended.json") == extended
     assert (tmp_path / "metrics_per_class.csv").exists() == (classes > 1)
     if classes > 1:
