@@ -29,7 +29,7 @@ from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines.automatic import refine_torch
 from kemr_lightning.refinement.engines.batched import refine_batched
 from kemr_lightning.refinement.engines.exact import refine_exact
-from kemr_lightning.refinement.engines.reference import refine_one
+from kemr_lightning.refinement.engines.pydensecrf_library import refine_one
 
 DEFAULT = CRFParams()
 RANGE = [

@@ -35,8 +35,8 @@ from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.refinement.restraint import FREE
 from kemr_lightning.training.checkpoint import load_module
 
@@ -48,8 +48,8 @@ HARM = 0.02
 def variants(knowledge: Knowledge, others: dict[str, Knowledge]) -> dict[str, Refine | None]:
     """The ways to refine that are compared, by name; one action alone, or all of them chosen among by experience."""
 
-    def alone(action: Action) -> KnowingRefiner:
-        return KnowingRefiner(replace(knowledge, actions=(action,), experiences=None))
+    def alone(action: Action) -> KnowledgeRefiner:
+        return KnowledgeRefiner(replace(knowledge, actions=(action,), experiences=None))
 
     table: dict[str, Refine | None] = {"no refinement": None, "default parameters": Refiner(CRFParams())}
     for evidence, name in ((False, "learned parameters"), (True, "learned + evidence")):
@@ -59,8 +59,8 @@ def variants(knowledge: Knowledge, others: dict[str, Knowledge]) -> dict[str, Re
             # Actions are in the order of what they gained, so the last is the most careful.
             table[f"{name}, restrained"] = alone(actions[-1])
     if knowledge.experiences is not None:
-        table["learned + experiences"] = KnowingRefiner(knowledge)
-    return table | {f"learned + experiences, {name}": KnowingRefiner(other) for name, other in others.items()}
+        table["learned + experiences"] = KnowledgeRefiner(knowledge)
+    return table | {f"learned + experiences, {name}": KnowledgeRefiner(other) for name, other in others.items()}
 
 
 @torch.no_grad()

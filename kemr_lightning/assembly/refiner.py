@@ -16,8 +16,8 @@ from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import key_of
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, CRFParams
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> M
         return cast(MaskRefiner, hydra.utils.instantiate(config.refine))
 
 
-def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: set[str]) -> KnowingRefiner:
+def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: set[str]) -> KnowledgeRefiner:
     """The refiner of ``knowledge``, with what the command line has named of ``refine``."""
     path = Path(config.knowledge)
     knowledge = Knowledge.load(path)
@@ -71,7 +71,7 @@ def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: s
         with settings_under("refine"):
             knowledge = with_parameters(knowledge, explicit)
     with settings_under("refine"):
-        return KnowingRefiner(
+        return KnowledgeRefiner(
             knowledge, settings.get("engine", "torch"), float(settings.get("tolerance", DEFAULT_TOLERANCE))
         )
 

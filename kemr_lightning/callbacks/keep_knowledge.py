@@ -13,8 +13,8 @@ from kemr_lightning.callbacks.refinement import refinement_of
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.output.knowledge_files import log_knowledge, write_knowledge
 from kemr_lightning.output.wandb_run import attempt, run_of
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.refinement.refiner import Refiner
 
 
@@ -52,7 +52,7 @@ def knowledge_of(refiner: MaskRefiner | None) -> Knowledge | None:
         The knowledge; None if there is none, or if a file cannot hold it: that of a CRF which assumes a probability
         ``outside`` the mask's window, or of a refiner that the package does not know.
     """
-    if isinstance(refiner, KnowingRefiner):
+    if isinstance(refiner, KnowledgeRefiner):
         return refiner.knowledge
     if isinstance(refiner, Refiner) and refiner.outside == 0:
         return replace(from_params(refiner.params, {"found_by": "the configuration"}), margin=refiner.margin)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from kemr_lightning.core.config_migration import upgraded
 from kemr_lightning.core.errors import SettingError, UserError
-from kemr_lightning.core.renamed import upgraded
 from kemr_lightning.core.run_directory import (
     BEST,
     CONFIG,

@@ -18,11 +18,11 @@ from kemr_lightning.comparison.settings import CompareSettings
 from kemr_lightning.comparison.systems import System
 from kemr_lightning.metrics.bootstrap import Difference, Statistic, Weights, paired_bootstrap, statistic
 from kemr_lightning.metrics.records import ImageRecord
-from kemr_lightning.metrics.segmentation import FIGURES, greedy_pairs, have_masks, headline, instance_accuracy
+from kemr_lightning.metrics.segmentation import HEADLINE, greedy_pairs, have_masks, headline, instance_accuracy
 
 OWN = "IA*"
 """Instance Accuracy at the system's own threshold."""
-ALL_FIGURES = (*FIGURES, OWN)
+ALL_FIGURES = (*HEADLINE, OWN)
 CANDIDATES = np.arange(1, 100) / 100
 
 
@@ -164,7 +164,7 @@ class _Remembered:
 
 def _statistics(row: System, own: Threshold | None, settings: CompareSettings) -> dict[str, _Remembered]:
     """The row's figures as functions of the images' weights, those that exist."""
-    names = [name for name in FIGURES if name != "MaskAP" or have_masks(row.records)]
+    names = [name for name in HEADLINE if name != "MaskAP" or have_masks(row.records)]
     found = {name: _Remembered(statistic(row.records, name, settings.ia_score, settings.ia_iou)) for name in names}
     if own is not None:
         found[OWN] = _Remembered(statistic(row.records, "IA", own.score, settings.ia_iou))

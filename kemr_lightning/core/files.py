@@ -21,7 +21,7 @@ _TEMPORARY = re.compile(re.escape(UNFINISHED) + r"[a-z0-9_]{8}(\.\w+)?")
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Write a file under a temporary name in the same folder, and rename it once it is complete.
 
     Args:
@@ -58,7 +58,7 @@ def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -84,7 +84,7 @@ def write_json(path: Path, data: Any, indent: int | None = None) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table, whole or not at all. Missing values, None, NaN and infinities become empty cells."""
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, columns, restval="")
         table.writeheader()
         table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 
 from kemr_lightning.core.errors import SettingError, UserError
-from kemr_lightning.core.files import whole
+from kemr_lightning.core.files import atomic_write
 from kemr_lightning.data.annotation import annotation_patch
 from kemr_lightning.data.annotation_format import WriteOptions, Writer
 from kemr_lightning.data.formats import FORMATS, format_named
@@ -155,7 +155,7 @@ def _write_image(folder: Path, stem: str, record: Record, loaded: IntensityImage
         assert done
         data, suffix = coded.tobytes(), ".png"
     path = folder / f"{stem}{suffix}"
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if data is None:
             shutil.copyfile(record.path, temporary)
         else:

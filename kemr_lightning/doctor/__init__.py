@@ -3,7 +3,7 @@
 from kemr_lightning.doctor.anchors import AnchorFit
 from kemr_lightning.doctor.examine import Diagnosis, Options, examine
 from kemr_lightning.doctor.findings import ERROR, KINDS, NOTE, WARNING, Finding, Kind
-from kemr_lightning.doctor.sets import Examined
+from kemr_lightning.doctor.set_findings import Examined
 
 __all__ = [
     "ERROR",

@@ -22,15 +22,15 @@ from kemr_lightning.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
 from kemr_lightning.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
 from kemr_lightning.doctor.gather import ImageToExamine, gather, load_error
 from kemr_lightning.doctor.label_findings import label_findings
-from kemr_lightning.doctor.outlines import (
+from kemr_lightning.doctor.outline_findings import (
     box_pair_findings,
     length_and_width,
     outline_findings,
     pair_findings,
     union_mask,
 )
-from kemr_lightning.doctor.picture import digest, place_findings, thumbnail, unlabelled
-from kemr_lightning.doctor.sets import (
+from kemr_lightning.doctor.pixel_findings import digest, place_findings, thumbnail, unlabelled
+from kemr_lightning.doctor.set_findings import (
     Examined,
     case_findings,
     copy_findings,

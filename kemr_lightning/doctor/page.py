@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from kemr_lightning.core.files import whole
+from kemr_lightning.core.files import atomic_write
 from kemr_lightning.doctor import KINDS, Diagnosis, Finding
 from kemr_lightning.doctor.diagnosis_table import becomes, line_of, size_lines
 
@@ -55,7 +55,7 @@ def write_page(path: Path, diagnosis: Diagnosis, pictures: int = 12) -> None:
         diagnosis: What `examine` has found.
         pictures: Number of pictures of each kind of finding.
     """
-    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for part in _page(diagnosis, pictures):
             file.write(part)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from kemr_lightning.learning.examples import Example
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.experiences import HARM, Experiences
-from kemr_lightning.refinement.reasoning import Experienced, Reasoning, best_action
+from kemr_lightning.refinement.reasoning import ExperienceIndex, Reasoning, best_action
 from kemr_lightning.refinement.restraint import Restraint
 
 NEIGHBOURS = (40, 80, 160, 320, 640)
@@ -115,7 +115,7 @@ def choose_reasoning(
         The rule and its decisions ``(E,)``: 0 keeps the mask, n takes action n. If no rule is allowed, it is the one
         that harms fewest.
     """
-    experienced = Experienced(experiences, len(states) + 1)
+    experienced = ExperienceIndex(experiences, len(states) + 1)
     ious = torch.stack([before, *after])
     best: tuple[tuple[bool, float], Reasoning, Tensor] | None = None
     for neighbours in NEIGHBOURS:

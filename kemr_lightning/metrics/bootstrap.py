@@ -24,7 +24,7 @@ from kemr_lightning.metrics.average_precision import (
     coco_dataset,
 )
 from kemr_lightning.metrics.records import ImageRecord
-from kemr_lightning.metrics.segmentation import FIGURES, greedy_pairs, have_masks
+from kemr_lightning.metrics.segmentation import HEADLINE, greedy_pairs, have_masks
 
 Weights = NDArray[np.int64]
 Statistic = Callable[[Weights], float]
@@ -127,7 +127,7 @@ def statistic(records: Sequence[ImageRecord], figure: str, ia_score: float = 0.5
         at = int(figure[2:]) / 100
         if np.isclose(IOU_THRESHOLDS, at).any():
             return average_precision_statistic(records, masks, at)
-    raise ValueError(f"{figure} is not a figure of these records. Use one of {', '.join(FIGURES)} or AP55 ... AP95")
+    raise ValueError(f"{figure} is not a figure of these records. Use one of {', '.join(HEADLINE)} or AP55 ... AP95")
 
 
 def _accuracy(records: Sequence[ImageRecord], score: float, iou: float, masks: bool) -> Statistic:

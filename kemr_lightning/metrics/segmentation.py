@@ -20,7 +20,7 @@ from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, AveragePrec
 from kemr_lightning.metrics.overlap import average_precision_by_overlap
 from kemr_lightning.metrics.records import ImageRecord, record
 
-FIGURES = ("BoxAP", "MaskAP", "AP50", "AP75", "IA")
+HEADLINE = ("BoxAP", "MaskAP", "AP50", "AP75", "IA")
 """The headline figures, in the order of tables."""
 
 
@@ -112,7 +112,7 @@ class InstanceSegmentationMetric(Metric):
             return self.records()
 
     def compute(self) -> dict[str, Tensor]:
-        """The figures named in `FIGURES`, float64 scalars in percent."""
+        """The figures named in `HEADLINE`, float64 scalars in percent."""
         figures = headline(self.records(), self.ia_score, self.ia_iou)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
@@ -138,7 +138,7 @@ def have_masks(records: Sequence[ImageRecord]) -> bool:
 
 
 def headline(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
-    """The figures named in `FIGURES`, in percent.
+    """The figures named in `HEADLINE`, in percent.
 
     Args:
         records: All images of the data set, with unique ids.

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kemr_lightning.core.files import whole
+from kemr_lightning.core.files import atomic_write
 
 # Colours of Okabe and Ito, which people with any kind of colour vision can tell apart.
 TRUTH, INITIAL, REFINED, FRAME = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
@@ -32,5 +32,5 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
         dpi: Pixels per inch.
     """
     FigureCanvasAgg(figure)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, pil_kwargs={"compress_level": 3})

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kemr_lightning.core.run_directory import CONTENTS, EXTENDED, METRICS
-from kemr_lightning.metrics.segmentation import FIGURES
+from kemr_lightning.metrics.segmentation import HEADLINE
 
 NOTHING_FOUND = (
     "No prediction lies on an annotation. Was the model trained on images of this kind: dark on bright or bright on "
@@ -72,7 +72,7 @@ def results_table(metrics: Mapping[str, Any], extended: Mapping[str, Any] | None
     if refined is not None:
         table.add_column("refined", justify="right", style="bold")
         table.add_column("difference", justify="right")
-    for name in dict.fromkeys([*FIGURES, *metrics["initial"]]):
+    for name in dict.fromkeys([*HEADLINE, *metrics["initial"]]):
         label = name
         if name == "IA" and thresholds:
             label = f"IA (score ≥ {thresholds['ia_score']:g}, IoU ≥ {thresholds['ia_iou']:g})"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.prediction.medial import medial_axis, resample
+from kemr_lightning.prediction.medial_axis import medial_axis, resample
 
 PROFILE_POINTS = 64
 """Number of positions along the axis at which the index gives the band profile."""

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from kemr_lightning.core.contracts import Prediction
-from kemr_lightning.core.files import whole
+from kemr_lightning.core.files import atomic_write
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.core.run_directory import CROPS
 from kemr_lightning.metrics.records import record
@@ -124,7 +124,7 @@ class ImageWriter:
         if scale < 1:
             size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
             pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        with whole(self.states.picture(item.stem)) as temporary:
+        with atomic_write(self.states.picture(item.stem)) as temporary:
             Image.fromarray(pixels).save(temporary, quality=80, optimize=True)
 
     def _write_crops(

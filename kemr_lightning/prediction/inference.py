@@ -19,8 +19,8 @@ from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.image import read_image, to_intensity
 from kemr_lightning.prediction.tiling import Tiling, predict_tiles
 from kemr_lightning.refinement import CRFParams, Refiner
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
 
@@ -64,7 +64,7 @@ class Model:
         if knowledge is not None:
             known = Knowledge.load(knowledge)
             known.warn_unless_from(checkpoint)
-            refiner = KnowingRefiner(known)
+            refiner = KnowledgeRefiner(known)
         elif refine is not None:
             refiner = Refiner(refine)
         return cls(module, refiner, usual_tiling(module))

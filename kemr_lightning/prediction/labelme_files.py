@@ -15,7 +15,7 @@ from PIL import Image
 
 from kemr_lightning.core.digests import data_digest, file_digest
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.files import whole, write_text
+from kemr_lightning.core.files import atomic_write, write_text
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.core.run_directory import LABELME
 from kemr_lightning.data.image import read_image
@@ -144,7 +144,7 @@ class LabelmeFileWriter:
             if self.settings.beside or not (same or self.settings.overwrite):
                 return same
         self.states.announce(item.stem, item.source, image, digest)
-        with whole(image) as temporary:
+        with atomic_write(image) as temporary:
             if item.is_copied:
                 shutil.copyfile(item.path, temporary)
             else:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.files import whole
+from kemr_lightning.core.files import atomic_write
 from kemr_lightning.refinement.actions import Action
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.experiences import HARM, Experiences
@@ -97,7 +97,7 @@ class Knowledge:
             tensors |= {f"experiences.{name}": value for name, value in vars(self.experiences).items()}
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         header = {"format": FORMAT, "version": str(VERSION), "document": json.dumps(document)}
-        with whole(Path(path)) as unfinished:
+        with atomic_write(Path(path)) as unfinished:
             save_file(tensors, unfinished, metadata=header)
 
     @classmethod

@@ -36,7 +36,7 @@ class Reasoning:
             raise ValueError(f"reasoning.price must be 0 or more, not {self.price!r}")
 
 
-class Experienced:
+class ExperienceIndex:
     """Experiences prepared for finding the nearest.
 
     Distances are Euclidean, on states standardised by the experiences' own mean and standard deviation.
@@ -104,7 +104,7 @@ def best_action(expected: Sequence[tuple[Tensor, Tensor]], reasoning: Reasoning)
     """Choose among actions by what to expect from them.
 
     Args:
-        expected: For each action but number 0 (which keeps the mask), what `Experienced.expect` returns.
+        expected: For each action but number 0 (which keeps the mask), what `ExperienceIndex.expect` returns.
         reasoning: The rule's settings.
 
     Returns:

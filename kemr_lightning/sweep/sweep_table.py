@@ -13,7 +13,7 @@ from typing import Any
 from kemr_lightning.core.files import write_text
 from kemr_lightning.core.overrides import override, split
 from kemr_lightning.core.run_directory import SWEEP_BEST, SWEEP_TABLE
-from kemr_lightning.metrics.segmentation import FIGURES
+from kemr_lightning.metrics.segmentation import HEADLINE
 from kemr_lightning.sweep.job_records import JobRecord, read_records, varied_keys
 
 SHOWN = ("MaskAP", "IA")
@@ -48,7 +48,7 @@ def _csv(records: Sequence[JobRecord]) -> str:
     keys = varied_keys(records)
     groups = [name for name in ("initial", "refined") if any(name in item.metrics for item in records)]
     further = [name for item in records for figures in item.metrics.values() for name in figures]
-    names = list(dict.fromkeys([*FIGURES, *further]))
+    names = list(dict.fromkeys([*HEADLINE, *further]))
     columns = [f"{group}/{name}" for group in groups for name in names]
     columns += [f"gain/{name}" for name in names] if "refined" in groups else []
     text = io.StringIO()

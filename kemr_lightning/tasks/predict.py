@@ -20,10 +20,10 @@ from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.inference import Model, usual_tiling
+from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.prediction.result import PredictionResult
-from kemr_lightning.prediction.run import PredictionRun
 from kemr_lightning.prediction.settings import PredictSettings
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.progress import track
 from kemr_lightning.tasks.start import start
@@ -121,7 +121,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
     """
     knowledge = config.get("knowledge")
     refinement: object = None if config.refine is None else _plain(config.refine)
-    if isinstance(refiner, KnowingRefiner):
+    if isinstance(refiner, KnowledgeRefiner):
         # refine.* on the command line has changed its actions; the rest of the configured refiner is not used.
         actions = [asdict(action.params) for action in refiner.knowledge.actions]
         refinement = {"actions": actions, "engine": refiner.engine, "tolerance": refiner.tolerance}

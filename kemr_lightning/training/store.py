@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from kemr_lightning.core.digests import data_digest, remembered_digest
-from kemr_lightning.core.files import whole
+from kemr_lightning.core.files import atomic_write
 from kemr_lightning.core.instances import Detections, Sample
 from kemr_lightning.training.code_digest import code_digest
 from kemr_lightning.training.module import SegmentationModule
@@ -113,7 +113,7 @@ class PredictionStore:
         }
         header = {"version": str(VERSION), "model": self.model, "checksum": _checksum(tensors)}
         try:
-            with whole(self.path(sample)) as temporary:
+            with atomic_write(self.path(sample)) as temporary:
                 temporary.write_bytes(save(tensors, metadata=header))
         except OSError as error:
             self._writable = False

@@ -89,7 +89,7 @@ class ScoredImages:
         return made
 
 
-def mask_figures(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
+def score_masks(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
     """The figures named in `SCORES`, as `kemr_lightning.metrics.segmentation.headline` gives them.
 
     Args:
@@ -125,7 +125,7 @@ class Scorer:
 
     def initial(self) -> dict[str, float]:
         """The figures without refinement."""
-        return mask_figures([self.images[i].record for i in range(len(self.images))], self.ia_score, self.ia_iou)
+        return score_masks([self.images[i].record for i in range(len(self.images))], self.ia_score, self.ia_iou)
 
     @torch.no_grad()
     def parts(self, refiner: MaskRefiner) -> Iterator[dict[str, float]]:
@@ -142,7 +142,7 @@ class Scorer:
                 nothing = Instances.empty(refined.image_size)
                 found = record(refined, nothing, one.record.image_id, threshold=self.images.threshold)
                 records.append(replace(one.record, predictions=found.predictions))
-            yield mask_figures(records, self.ia_score, self.ia_iou)
+            yield score_masks(records, self.ia_score, self.ia_iou)
 
     def all(self, refiner: MaskRefiner) -> dict[str, float]:
         """The figures of all images.

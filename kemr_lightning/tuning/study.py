@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of trials that count; failed ones do not."""
 
-PARAMS, FIGURES, PROCESS, CPU = "crf", "figures", "process", "cpu_seconds"
+PARAMS, TRIAL_FIGURES, PROCESS, CPU = "crf", "figures", "process", "cpu_seconds"
 """Names of a trial's attributes: all CRF parameters, the figures so far, HOST:PROCESS, and CPU time in seconds."""
 
 
@@ -128,7 +128,7 @@ class Search:
             return self.refiner(image, instances, params)
 
         for step, figures in enumerate(self.scorer.parts(refine)):
-            trial.set_user_attr(FIGURES, figures)
+            trial.set_user_attr(TRIAL_FIGURES, figures)
             trial.set_user_attr(CPU, round(time.process_time() - start, 3))
             value = figures[self.objective]
             if step < len(self.scorer.ends) - 1 and not math.isnan(value):

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from optuna.trial import FrozenTrial, TrialState
 
 from kemr_lightning.tuning.scoring import SCORES
-from kemr_lightning.tuning.study import CPU, FIGURES, PARAMS
+from kemr_lightning.tuning.study import CPU, PARAMS, TRIAL_FIGURES
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def log_trial(trial: FrozenTrial, objective: str, loggers: Sequence[Logger]) -> 
         objective: The figure that is maximised.
         loggers: Where to, besides the log.
     """
-    params, figures = trial.user_attrs.get(PARAMS, {}), trial.user_attrs.get(FIGURES, {})
+    params, figures = trial.user_attrs.get(PARAMS, {}), trial.user_attrs.get(TRIAL_FIGURES, {})
     pruned = trial.state == TrialState.PRUNED
     values = {f"trial/{name}": float(value) for name, value in params.items()}
     # The figures of a pruned trial are those of some of the images: they get a name of their own.
@@ -50,7 +50,7 @@ def trials_table(trials: Sequence[FrozenTrial]) -> list[list[str]]:
     params = list(dict.fromkeys(name for trial in trials for name in trial.user_attrs.get(PARAMS, {})))
     rows = [["trial", "state", "seconds", "cpu_seconds", "parts", *params, *SCORES]]
     for trial in sorted(trials, key=lambda item: item.number):
-        values, figures = trial.user_attrs.get(PARAMS, {}), trial.user_attrs.get(FIGURES, {})
+        values, figures = trial.user_attrs.get(PARAMS, {}), trial.user_attrs.get(TRIAL_FIGURES, {})
         seconds = "" if trial.duration is None else f"{trial.duration.total_seconds():.3f}"
         # A complete trial reports no intermediate figure after its last part.
         parts = len(trial.intermediate_values) + (trial.state == TrialState.COMPLETE)

@@ -12,14 +12,13 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from optuna.trial import TrialState
 
 from kemr_lightning.core.files import write_json, write_text
-from kemr_lightning.core.run_directory import FIGURES as FIGURES_FOLDER
-from kemr_lightning.core.run_directory import HISTORY, IMPORTANCE, KNOWLEDGE, KNOWLEDGE_TEXT, TRIALS, TUNE
+from kemr_lightning.core.run_directory import FIGURES, HISTORY, IMPORTANCE, KNOWLEDGE, KNOWLEDGE_TEXT, TRIALS, TUNE
 from kemr_lightning.output.knowledge_files import log_knowledge, write_knowledge
 from kemr_lightning.output.wandb_run import attempt
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.tuning.scoring import SCORES
-from kemr_lightning.tuning.study import FIGURES, PARAMS, Search
+from kemr_lightning.tuning.study import PARAMS, TRIAL_FIGURES, Search
 from kemr_lightning.tuning.study_figures import draw_history, draw_importance
 from kemr_lightning.tuning.trials import as_csv, trials_table
 
@@ -81,7 +80,7 @@ class TuneResults:
         params, figures = search.refiner.params, baseline.configured
         best, ended = search.best(), search.ended()
         if best is not None and (best.value or 0.0) > baseline.configured[search.objective]:
-            params, figures = CRFParams(**best.user_attrs[PARAMS]), best.user_attrs[FIGURES]
+            params, figures = CRFParams(**best.user_attrs[PARAMS]), best.user_attrs[TRIAL_FIGURES]
         else:
             logger.warning("no trial was better than the configured parameters: they are kept")
         return cls(
@@ -126,9 +125,9 @@ def write_findings(findings: TuneResults, search: Search, origin: Mapping[str, A
     knowledge = findings.knowledge(origin, search.refiner.margin)
     write_knowledge(knowledge, directory)
     lines = {"without refinement": findings.initial[objective], "configured": findings.configured[objective]}
-    draw_history(ended, objective, lines, directory / FIGURES_FOLDER / HISTORY)
+    draw_history(ended, objective, lines, directory / FIGURES / HISTORY)
     if findings.importance:
-        draw_importance(findings.importance, objective, directory / FIGURES_FOLDER / IMPORTANCE)
+        draw_importance(findings.importance, objective, directory / FIGURES / IMPORTANCE)
     shown = ", ".join(f"{name} {value:.4g}" for name, value in asdict(findings.params).items())
     logger.info("best of %d trials (%d pruned): %s", findings.trials, findings.pruned, shown)
     for name in SCORES:
@@ -155,7 +154,7 @@ def _log_to_wandb(run: Any, findings: TuneResults, search: Search, directory: Pa
     import wandb  # late: it takes a second, and not every run logs to it
 
     columns, *rows = trials_table(search.ended())
-    pictures = {f"tune/{path.stem}": wandb.Image(str(path)) for path in (directory / FIGURES_FOLDER).glob("*.png")}
+    pictures = {f"tune/{path.stem}": wandb.Image(str(path)) for path in (directory / FIGURES).glob("*.png")}
     run.log({"tune/trials": wandb.Table(columns=[*columns], data=rows), **pictures})
     files = [directory / KNOWLEDGE, directory / KNOWLEDGE_TEXT]
     log_knowledge(run, Knowledge.load(files[0]), files)

@@ -12,8 +12,8 @@ from kemr_lightning.assembly import refiner as assembly
 from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement import CRFParams, Knowledge
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import from_params
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.refinement.refiner import Refiner
 from tests.conftest import compose
 
@@ -36,7 +36,7 @@ def build(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Any:
 
 
 def only_params(refiner: Any) -> CRFParams:
-    assert isinstance(refiner, KnowingRefiner)
+    assert isinstance(refiner, KnowledgeRefiner)
     (action,) = refiner.knowledge.actions
     return action.params
 

@@ -12,8 +12,8 @@ from kemr_lightning.callbacks.keep_knowledge import KnowledgeCallback, knowledge
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.refinement.dense_crf import CRFParams
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.refinement.refiner import Refiner
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
@@ -29,7 +29,7 @@ def test_a_configured_crf_is_knowledge_without_experiences() -> None:
 
 def test_given_knowledge_is_kept_as_it_is() -> None:
     given = from_params(PARAMS, {"found_by": "a test"})
-    assert knowledge_of(KnowingRefiner(given)) is given
+    assert knowledge_of(KnowledgeRefiner(given)) is given
 
 
 @pytest.mark.parametrize("refiner", [None, eroding, Refiner(PARAMS, outside=0.3)], ids=["none", "unknown", "outside"])

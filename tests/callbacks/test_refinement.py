@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from kemr_lightning.callbacks.refinement import RefinementCallback
-from kemr_lightning.metrics.segmentation import FIGURES, InstanceSegmentationMetric
+from kemr_lightning.metrics.segmentation import HEADLINE, InstanceSegmentationMetric
 from kemr_lightning.output.run_summary import results_table
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
 
@@ -47,7 +47,7 @@ def test_files_of_a_test_give_pycocotools_the_figures_in_metrics_json(tmp_path: 
     assert list(metrics) == ["images", "instances", "initial", "refined"]
     assert (metrics["images"], metrics["instances"]) == (4, 20)
     for group, name in (("initial", "predictions_initial.json"), ("refined", "predictions.json")):
-        assert list(metrics[group]) == list(FIGURES)
+        assert list(metrics[group]) == list(HEADLINE)
         for figure, value in pycocotools_figures(tmp_path / "run", name).items():
             assert metrics[group][figure] == pytest.approx(value, abs=1e-9)
     truth = json.loads((tmp_path / "run" / "ground_truth.json").read_text())
@@ -72,7 +72,7 @@ def test_without_a_refiner_initial_is_final(tmp_path: Path) -> None:
     assert "refined" not in metrics
     assert (tmp_path / "predictions.json").read_text() == (tmp_path / "predictions_initial.json").read_text()
     logged = {name: float(value) for name, value in run.callback_metrics.items()}
-    assert set(logged) == {f"test/{n}" for n in FIGURES} | {f"test/initial/{n}" for n in FIGURES}
+    assert set(logged) == {f"test/{n}" for n in HEADLINE} | {f"test/initial/{n}" for n in HEADLINE}
     assert logged["test/MaskAP"] == logged["test/initial/MaskAP"]
 
 
@@ -107,7 +107,7 @@ def test_images_without_annotations_give_no_figures(tmp_path: Path) -> None:
         sample.instances = None
     trainer(tmp_path, [RefinementCallback(None)]).test(FakeModule(found), loader(items), verbose=False)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["initial"] == dict.fromkeys(FIGURES)
+    assert metrics["initial"] == dict.fromkeys(HEADLINE)
     assert metrics["instances"] == 0
 
 
@@ -133,9 +133,9 @@ def test_a_figure_that_a_metric_adds_is_logged_monitored_and_written_beside_the_
     run.test(module, loader(items), verbose=False)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     for group in ("initial", "refined"):
-        assert list(metrics[group]) == [*FIGURES, "Found"]
+        assert list(metrics[group]) == [*HEADLINE, "Found"]
         assert metrics[group]["Found"] == count
-    assert list(results_table(metrics).columns[0].cells) == [*FIGURES, "Found"]
+    assert list(results_table(metrics).columns[0].cells) == [*HEADLINE, "Found"]
     extended = json.loads((tmp_path / "metrics_extended.json").read_text())
     assert extended["initial"]["thresholds"]["ia_score"] == 0.3
 

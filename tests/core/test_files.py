@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.core.files import UNFINISHED, finite, remove_unfinished, whole, write_csv, write_json, write_text
+from kemr_lightning.core.files import (
+    UNFINISHED,
+    atomic_write,
+    finite,
+    remove_unfinished,
+    write_csv,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -16,7 +24,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     write_text(path, "old")
 
     def fail() -> None:
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
@@ -66,7 +74,7 @@ def test_long_names_and_what_a_killed_process_leaves(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / f"{UNFINISHED}abc_efg1.png").exists()
     remove_unfinished(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == sorted([f"{UNFINISHED}thesis.png", "deep", path.name])
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.name.startswith(UNFINISHED)
         temporary.write_text("new")
     assert path.read_text() == "new"

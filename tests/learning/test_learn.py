@@ -9,7 +9,7 @@ from kemr_lightning.learning.learning_source import LearningSource
 from kemr_lightning.learning.masked_images import MaskedImage
 from kemr_lightning.learning.settings import LearnSettings
 from kemr_lightning.refinement.experiences import HARM
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from tests.learning.helpers import rods
 
 PART = {"val": {"images": 4, "iou_before": 0.7}}
@@ -36,7 +36,7 @@ def taught() -> tuple[Lesson, list[tuple[str, int, int]]]:
 def test_learned_knowledge_improves_images_it_has_not_seen(taught: tuple[Lesson, object]) -> None:
     lesson, _ = taught
     case = rods(9)
-    refined = KnowingRefiner(lesson.knowledge)(case.image, case.initial)
+    refined = KnowledgeRefiner(lesson.knowledge)(case.image, case.initial)
     old, new = (
         [example.iou(example.initial) for example in examples_of([MaskedImage(case.image, found, case.truth, 0)], 4)]
         for found in (case.initial, refined)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kemr_lightning.metrics.average_precision import average_precision
 from kemr_lightning.metrics.protocol import InstanceMetric
-from kemr_lightning.metrics.segmentation import FIGURES, InstanceSegmentationMetric
+from kemr_lightning.metrics.segmentation import HEADLINE, InstanceSegmentationMetric
 from tests.metrics.helpers import reference, scene
 
 
@@ -26,7 +26,7 @@ def test_a_figure_can_be_added() -> None:
     for number, (predictions, truth) in enumerate(images, 1):
         metric.update([predictions], [truth], [number], ["a.png"])
     figures = metric.compute()
-    assert list(figures) == [*FIGURES, "AP90"]
+    assert list(figures) == [*HEADLINE, "AP90"]
     precision = reference(images, "segm").eval["precision"][8, :, :, 0, -1]
     assert float(figures["AP90"]) == pytest.approx(100 * precision.mean(), abs=1e-9)
     assert [item.image_id for item in metric.gathered()] == [1, 2, 3, 4, 5, 6]

@@ -14,8 +14,8 @@ from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.tiling import Tiling
 from kemr_lightning.refinement import CRFParams, Refiner
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from tests.conftest import rods
 from tests.prediction.helpers import BrightModule, bright_parts, grow
 
@@ -134,7 +134,7 @@ def test_load_chooses_the_refiner(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     known = Knowledge((Action("small", params, evidence=False),))
     known.save(tmp_path / "knowledge.safetensors")
     knowing = kemr_lightning.load("x.ckpt", tmp_path / "knowledge.safetensors", refine=None)
-    assert isinstance(knowing.refiner, KnowingRefiner)
+    assert isinstance(knowing.refiner, KnowledgeRefiner)
     assert knowing.refiner.knowledge.actions == known.actions
 
 

@@ -24,8 +24,8 @@ from kemr_lightning.refinement.engines import ENGINES
 from kemr_lightning.refinement.engines.automatic import refine_torch
 from kemr_lightning.refinement.engines.batched import refine_batched
 from kemr_lightning.refinement.engines.exact import refine_exact
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import from_params
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from tests.refinement.engines.helpers import (
     CROPS,
     RANGE,
@@ -156,7 +156,7 @@ def test_an_engine_registered_at_run_time_is_one_like_the_others(monkeypatch: py
     assert calls == [((1, 6), 3, 0.2)]
     boxes = torch.tensor([[0.0, 0, 10, 12]])
     one = Instances((12, 10), boxes, torch.ones(1), torch.ones(1, dtype=torch.int64), [Patch(0, 0, prob)])
-    knowing = KnowingRefiner(from_params(CRFParams()), "mine")
+    knowing = KnowledgeRefiner(from_params(CRFParams()), "mine")
     for refiner in (Refiner(CRFParams(), "mine"), Refiner.from_values(w1=2, engine="mine"), knowing):
         refined = refiner(image, one).patches
         assert refined is not None

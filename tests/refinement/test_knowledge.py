@@ -18,8 +18,8 @@ from kemr_lightning.refinement import (
     CRFParams,
 )
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.refinement.reasoning import Reasoning
 from kemr_lightning.refinement.restraint import Restraint
 from tests.refinement.helpers import PARAMS, knowledge_of, scene
@@ -37,7 +37,7 @@ def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
     for name, value in vars(before.experiences).items():
         assert torch.equal(getattr(after.experiences, name), value), name
     image, instances = scene()
-    first, second = KnowingRefiner(before)(image, instances), KnowingRefiner(after)(image, instances)
+    first, second = KnowledgeRefiner(before)(image, instances), KnowledgeRefiner(after)(image, instances)
     for a, b in zip(first.patches or [], second.patches or [], strict=True):
         assert torch.equal(a.values, b.values)
     assert after.describe() == before.describe()

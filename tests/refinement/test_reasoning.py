@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kemr_lightning.refinement.experiences import Experiences
-from kemr_lightning.refinement.reasoning import Experienced, Reasoning
+from kemr_lightning.refinement.reasoning import ExperienceIndex, Reasoning
 from kemr_lightning.refinement.states import STATE_NAMES
 
 WIDTH = len(STATE_NAMES)
@@ -23,7 +23,7 @@ def _experiences() -> Experiences:
 
 
 def test_experiences_decide_by_the_likest_instances() -> None:
-    experienced = Experienced(_experiences(), 2)
+    experienced = ExperienceIndex(_experiences(), 2)
     asked = torch.zeros(2, WIDTH)
     asked[1, 0], asked[1, 1] = 10, 0.03
     gain, harm = experienced.expect(asked, 1, neighbours=5)
@@ -36,7 +36,7 @@ def test_a_price_on_harm_forbids_an_action_that_gains_on_average() -> None:
     states = torch.zeros(10, WIDTH)
     before = torch.full((10,), 0.5)
     after = torch.tensor([0.9] * 8 + [0.4] * 2)  # mean gain +0.3, a fifth harmed
-    experienced = Experienced(
+    experienced = ExperienceIndex(
         Experiences(states, torch.ones(10, dtype=torch.int64), before, after, torch.arange(10)), 2
     )
     asked = torch.zeros(1, WIDTH)
@@ -54,12 +54,12 @@ def test_own_images_can_be_left_out() -> None:
         torch.tensor([1.0, 1.0, 0.2, 0.2]),
         torch.tensor([0, 0, 1, 1]),
     )
-    experienced = Experienced(experiences, 2)
+    experienced = ExperienceIndex(experiences, 2)
     gain, _ = experienced.expect(torch.zeros(2, WIDTH), 1, 4, images=torch.tensor([0, 1]))
     assert gain.tolist() == pytest.approx([0.2, 1.0])
 
 
 def test_an_action_without_experiences_is_not_taken() -> None:
-    experienced = Experienced(_experiences(), 3)
+    experienced = ExperienceIndex(_experiences(), 3)
     asked = torch.zeros(1, WIDTH)
     assert experienced.decide([asked, asked], Reasoning(5)).tolist() == [1]

@@ -17,12 +17,12 @@ import kemr_lightning
 from kemr_lightning.core.files import UNFINISHED
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.prediction.image_files import ImageWriter
-from kemr_lightning.prediction.run import PredictionRun
+from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.prediction.settings import PredictSettings
 from kemr_lightning.prediction.tiling import Tiling
 from kemr_lightning.refinement import CRFParams, Knowledge
 from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.knowing_refiner import KnowingRefiner
+from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.tasks import predict as predict_module
 from kemr_lightning.tasks.predict import build_run, run_key
 from tests.conftest import compose, rods, run_task, write_image
@@ -388,5 +388,5 @@ def test_the_key_follows_all_that_finished_images_depend_on(
 def test_parameters_that_win_over_knowledge_change_the_key(defaults: DictConfig, checkpoint: Path) -> None:
     """Even where they are those of the configuration."""
     config = changed(defaults, knowledge=str(checkpoint))
-    refiners = [KnowingRefiner(known(w1)) for w1 in (2, config.refine.w1)]
+    refiners = [KnowledgeRefiner(known(w1)) for w1 in (2, config.refine.w1)]
     assert len({run_key(config, PredictSettings(), checkpoint, refiner) for refiner in refiners}) == 2

@@ -19,7 +19,7 @@ from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.result_files import ground_truth, results
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.refinement.refiner import Refiner
-from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer, mask_figures
+from kemr_lightning.tuning.scoring import SCORES, ScoredImages, Scorer, score_masks
 from tests.tuning.helpers import scene, scorer
 
 
@@ -96,7 +96,7 @@ def test_a_case_by_hand() -> None:
 
 
 def test_without_annotations_there_are_no_figures() -> None:
-    assert all(math.isnan(value) for value in mask_figures([]).values())
+    assert all(math.isnan(value) for value in score_masks([]).values())
 
 
 def test_the_threshold_of_masks_is_obeyed() -> None:

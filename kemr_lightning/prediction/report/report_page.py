@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from kemr_lightning.core.files import finite, whole
+from kemr_lightning.core.files import atomic_write, finite
 from kemr_lightning.metrics.matching import ImageMatch, summarise
 from kemr_lightning.prediction.image_state import ImageState
 from kemr_lightning.prediction.result import Failure
@@ -65,7 +65,7 @@ def write_report(
     }
     before, after = _part("page.html").split("{{data}}")
     before = before.replace("{{style}}", _part("page.css")).replace("{{title}}", html.escape(title))
-    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(before)
         stream.write(f'<script type="application/json" id="data">{script_json(data)}</script>\n')
         for block in _pictures(images):

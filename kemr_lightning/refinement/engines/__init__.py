@@ -14,7 +14,7 @@ from torch import Tensor
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.engines.automatic import refine_torch
 from kemr_lightning.refinement.engines.exact import refine_exact
-from kemr_lightning.refinement.engines.reference import refine_pydensecrf
+from kemr_lightning.refinement.engines.pydensecrf_library import refine_pydensecrf
 
 Engine = Callable[[Crops, Tensor, int, float], Tensor]
 """``engine(crops, parameters, iterations, tolerance)`` -> ``(P,)`` float32 refined probabilities on the crops' device.

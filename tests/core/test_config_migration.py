@@ -8,7 +8,7 @@ from typing import Any
 import hydra
 import pytest
 
-from kemr_lightning.core.renamed import MODULES, upgraded
+from kemr_lightning.core.config_migration import MODULES, upgraded
 from tests.conftest import compose
 
 METRIC = {"_target_": "kemr_lightning.metrics.segmentation.InstanceSegmentationMetric", "threshold": 0.4}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kemr_lightning.doctor.picture import digest, thumbnail
-from kemr_lightning.doctor.sets import Examined, case_findings, copy_findings, count_findings, size_findings
+from kemr_lightning.doctor.pixel_findings import digest, thumbnail
+from kemr_lightning.doctor.set_findings import Examined, case_findings, copy_findings, count_findings, size_findings
 from tests.doctor.helpers import examined, field
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kemr_lightning.prediction.medial import medial_axis, resample
+from kemr_lightning.prediction.medial_axis import medial_axis, resample
 from tests.prediction.helpers import round_rod
 
 

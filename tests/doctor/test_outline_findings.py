@@ -8,7 +8,7 @@ import pytest
 
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Annotation, tight_patch
-from kemr_lightning.doctor.outlines import (
+from kemr_lightning.doctor.outline_findings import (
     box_pair_findings,
     largest_loop,
     length_and_width,

@@ -50,7 +50,7 @@ class Examined:
         widths: ``(N,)`` shorter sides.
         masks: Whether there are masks.
         digest: SHA-256 of the pixels, or None without an image.
-        thumb: See `kemr_lightning.doctor.picture.thumbnail`; None without an image.
+        thumb: See `kemr_lightning.doctor.pixel_findings.thumbnail`; None without an image.
     """
 
     name: str

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from kemr_lightning.doctor.picture import contrast, digest, place_findings, thumbnail, unlabelled
+from kemr_lightning.doctor.pixel_findings import contrast, digest, place_findings, thumbnail, unlabelled
 from tests.doctor.helpers import SIZE, field
 
 

@@ -14,7 +14,7 @@ from kemr_lightning.refinement import (
     refine_crops,
     refine_probability,
 )
-from kemr_lightning.refinement.engines.reference import refine_one
+from kemr_lightning.refinement.engines.pydensecrf_library import refine_one
 from tests.refinement.engines.helpers import (
     CROPS,
     RANGE,

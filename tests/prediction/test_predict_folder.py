@@ -14,8 +14,8 @@ from kemr_lightning.core.files import UNFINISHED
 from kemr_lightning.data.image import read_image
 from kemr_lightning.prediction.inference import Model
 from kemr_lightning.prediction.inputs import Input
+from kemr_lightning.prediction.predict_folder import ABANDONED, PredictionRun
 from kemr_lightning.prediction.result import Failure, PredictionResult
-from kemr_lightning.prediction.run import ABANDONED, PredictionRun
 from kemr_lightning.prediction.settings import PredictSettings
 from tests.conftest import write_image
 from tests.prediction.helpers import BrightModule, bright_parts, grow, mixed_folder

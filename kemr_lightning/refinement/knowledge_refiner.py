@@ -13,13 +13,13 @@ from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, check_engine,
 from kemr_lightning.refinement.engines import DEFAULT_ENGINE
 from kemr_lightning.refinement.evidence import EvidenceNet
 from kemr_lightning.refinement.knowledge import Knowledge
-from kemr_lightning.refinement.reasoning import Experienced
+from kemr_lightning.refinement.reasoning import ExperienceIndex
 from kemr_lightning.refinement.refiner import check_instances
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 from kemr_lightning.refinement.surroundings import surroundings
 
 
-class KnowingRefiner:
+class KnowledgeRefiner:
     """Refines each instance of an image with the action that its experiences advise, or keeps its mask.
 
     Args:
@@ -39,9 +39,9 @@ class KnowingRefiner:
         self.engine = engine
         self.tolerance = tolerance
         self._evidence: dict[torch.device, EvidenceNet] = {}
-        self._experienced: Experienced | None = None
+        self._experienced: ExperienceIndex | None = None
         if knowledge.experiences is not None:
-            self._experienced = Experienced(knowledge.experiences, len(knowledge.actions) + 1)
+            self._experienced = ExperienceIndex(knowledge.experiences, len(knowledge.actions) + 1)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, instances: Instances) -> Instances:
