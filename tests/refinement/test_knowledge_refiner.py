@@ -12,7 +12,7 @@ from kemr_lightning.refinement import (
     RefinementError,
     Refiner,
     actions,
-    knowing_refiner,
+    knowledge_refiner,
 )
 from kemr_lightning.refinement.crops import Crops
 from kemr_lightning.refinement.knowledge import Knowledge, from_params
@@ -71,7 +71,7 @@ def test_the_evidence_network_follows_the_patches_to_their_device(monkeypatch: p
     image, instances = scene()
     there = [Patch(patch.x0, patch.y0, patch.values.to("meta")) for patch in instances.patches or []]
     knowledge = knowledge_of()
-    monkeypatch.setattr(knowing_refiner, "check_probability", lambda *_: None)
+    monkeypatch.setattr(knowledge_refiner, "check_probability", lambda *_: None)
     monkeypatch.setattr(actions, "refine_packed", crf)
     refiner = KnowledgeRefiner(knowledge)
     for refine in (refiner, KnowledgeRefiner(replace(knowledge, experiences=None))):
