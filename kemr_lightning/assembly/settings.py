@@ -26,9 +26,15 @@ def read_settings(config: DictConfig, group: str, kind: type[Settings], **more: 
     """
     node = OmegaConf.to_container(config[group], resolve=True)
     assert isinstance(node, dict)
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    known = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
     with settings_under(group):
         for key, value in node.items():
             if key not in known or key in more:
                 raise SettingError(str(key), value, "is not a setting", f"The settings are {', '.join(known)}")
-        return kind(**{str(key): value for key, value in node.items()}, **more)
+        return kind(**{str(key): _whole(value, known[str(key)]) for key, value in node.items()}, **more)
+
+
+def _whole(value: Any, kind: str) -> Any:
+    """A number such as 1e4, which YAML reads as a float, as the whole number that its field expects."""
+    whole = isinstance(value, float) and value.is_integer() and "int" in kind and "float" not in kind
+    return int(value) if whole else value

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kemr_lightning.core.errors import SettingError
 
@@ -50,24 +48,3 @@ class CompareSettings:
                 raise SettingError(name, value, "is not possible", "Give a whole number, 0 or more")
         if not isinstance(self.level, int | float) or not 0 < self.level < 1:
             raise SettingError("level", self.level, "is not possible", "Give a number between 0 and 1, such as 0.95")
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], ia_score: float, ia_iou: float, seed: int) -> CompareSettings:
-        """The settings that a configuration gives.
-
-        Args:
-            values: The ``compare`` node: ``cascade_from_kemr``, ``resamples``, ``level``, ``crops``, ``time_images``.
-            ia_score: See the class.
-            ia_iou: See the class.
-            seed: See the class.
-
-        Raises:
-            SettingError: A value is out of range or of the wrong type.
-        """
-        given = {str(key): _whole(value) if key != "level" else value for key, value in values.items()}
-        return cls(**given, ia_score=ia_score, ia_iou=ia_iou, seed=seed)
-
-
-def _whole(value: Any) -> Any:
-    """A number such as 1e4, which YAML reads as a float, as the whole number that it is; all else as it came."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -23,6 +23,7 @@ from kemr_lightning.assembly.build import (
 )
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.comparison.experiments import REFINING, compose_experiments, train_missing
 from kemr_lightning.comparison.fairness import check_same_test, origins_of, warnings_for
 from kemr_lightning.comparison.models import Models, times_of
@@ -115,8 +116,8 @@ class FromConfigurations:
 
 def _settings(config: DictConfig) -> CompareSettings:
     metric = build_metric(config)
-    with settings_under("compare"):
-        return CompareSettings.of(config.compare, metric.ia_score, metric.ia_iou, int(config.seed))
+    more = {"ia_score": metric.ia_score, "ia_iou": metric.ia_iou, "seed": int(config.seed)}
+    return read_settings(config, "compare", CompareSettings, **more)
 
 
 def _trained(config: DictConfig, directory: Path) -> list[Path]:

@@ -27,6 +27,13 @@ def test_values_are_resolved_and_others_added() -> None:
     assert read_settings(config, "bake", Bake, cook="me") == Bake(30, 200.0, "me")
 
 
+def test_a_whole_number_may_be_written_like_1e1() -> None:
+    made = read_settings(OmegaConf.create({"bake": {"minutes": 1e1, "heat": 2e2}}), "bake", Bake, cook="me")
+    assert (made.minutes, made.heat) == (10, 200.0)
+    assert isinstance(made.minutes, int)
+    assert isinstance(made.heat, float)
+
+
 @pytest.mark.parametrize(
     ("node", "line"),
     [
