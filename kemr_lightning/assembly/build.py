@@ -252,7 +252,7 @@ _kept: dict[str, SegmentationModule] = {}
 
 @contextmanager
 def logging_closed() -> Iterator[None]:
-    """Finish the W&B run whatever happens, or the next job of a sweep would go on writing to it."""
+    """Finish the W&B run whatever happens, or the next job of a sweep would continue writing to it."""
     try:
         yield
     finally:

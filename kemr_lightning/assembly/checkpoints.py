@@ -23,7 +23,7 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     Args:
         config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that file of
             this run's directory, or else of the experiment's newest run that has one, or without an experiment of the
-            newest run of all. A training goes on only with a run on the same data; other tasks take the newest run of
+            newest run of all. A training resumes only a run on the same data; other tasks take the newest run of
             all where the experiment has none, as ``sigma_sweep`` never has.
 
     Returns:
@@ -83,7 +83,7 @@ def _same_data(earlier: Path, config: DictConfig) -> bool:
 
 
 def requeued_checkpoint(config: DictConfig) -> Path | None:
-    """What a training goes on from when Slurm has started its job again in the same run directory.
+    """The checkpoint that a training resumes from when Slurm has requeued its job in the same run directory.
 
     Args:
         config: The composed configuration.
@@ -94,7 +94,7 @@ def requeued_checkpoint(config: DictConfig) -> Path | None:
     last = Path(config.paths.run_dir) / LAST
     if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) or not last.is_file():
         return None
-    logger.info("the job was queued again: going on from %s", last)
+    logger.info("the job was requeued: resuming from %s", last)
     return last
 
 

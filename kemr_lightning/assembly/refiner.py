@@ -29,8 +29,8 @@ LEARNED_WITH = ("margin", "outside")
 def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> MaskRefiner | None:
     """Build what refines the masks.
 
-    With ``knowledge``, what was given as ``refine.*`` on the command line wins over it, with a notice; ``refine=none``
-    there wins altogether.
+    With ``knowledge``, what was given as ``refine.*`` on the command line takes precedence over it, with a notice;
+    ``refine=none`` there overrides it altogether.
 
     Args:
         config: The composed configuration: its ``knowledge``, or else its ``refine``.
@@ -47,7 +47,7 @@ def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> M
         return _knowing_refiner(config, checkpoint, {key_of(word) for word in given})
     if config.get("knowledge") is not None:
         Knowledge.load(config.knowledge)  # a file that is wrong is said to be so, used or not
-        logger.warning("refine=none was given and wins over knowledge=%s: masks are not refined", config.knowledge)
+        logger.warning("refine=none was given and overrides knowledge=%s: masks are not refined", config.knowledge)
     if config.refine is None:
         return None
     with settings_under("refine"):
@@ -67,7 +67,7 @@ def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: s
     explicit = {key: settings[key] for key in CRF_KEYS if f"refine.{key}" in named and key in settings}
     if explicit:
         shown = ", ".join(f"refine.{key}={value}" for key, value in explicit.items())
-        logger.warning("%s was given and wins over knowledge=%s", shown, path)
+        logger.warning("%s was given and overrides knowledge=%s", shown, path)
         with settings_under("refine"):
             knowledge = with_parameters(knowledge, explicit)
     with settings_under("refine"):

@@ -23,7 +23,7 @@ class EMACallback(WeightAveraging):
     (BatchNorm's statistics) are averaged as well, other buffers are copied.
 
     Args:
-        decay: Largest decay of the average, in [0, 1).
+        decay: Maximum decay of the average, in [0, 1).
 
     Raises:
         SettingError: The decay is out of its range.
@@ -48,7 +48,7 @@ class EMACallback(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # Lightning's method would replace the average by the trained weights when a fitted trainer goes on to test.
+        # Lightning's method would replace the average by the trained weights when a fitted trainer runs a test.
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 

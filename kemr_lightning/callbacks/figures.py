@@ -26,7 +26,7 @@ class FiguresCallback(EvaluationCallback):
     It must come after the `RefinementCallback`, whose predictions it draws. Files: ``figures/val/NAME.png`` (the latest
     validation), ``figures/test/NAME.png``, ``figures/precision_recall.png``, ``figures/ap_over_iou.png`` and
     ``figures/training.png``. They are logged to W&B too (``val/outlines``, ``test/outlines``, ``test/curves``,
-    ``train/curves``). A figure that cannot be drawn is reported, and the run goes on without it.
+    ``train/curves``). A figure that cannot be drawn is reported, and the run continues without it.
 
     Args:
         directory: The run directory; None for the trainer's ``default_root_dir``.
@@ -120,8 +120,8 @@ class FiguresCallback(EvaluationCallback):
 
 
 def _try(draw: Callable[[], object]) -> None:
-    """Draw a figure; if that fails, report it and go on, for no figure is worth a training."""
+    """Draw a figure; if that fails, report it and continue: no figure is worth losing a training for."""
     try:
         draw()
     except Exception:
-        logger.warning("a figure could not be drawn; the run goes on without it", exc_info=True)
+        logger.warning("a figure could not be drawn; the run continues without it", exc_info=True)

@@ -12,7 +12,7 @@ class LogIntervalCallback(pl.Callback):
     """Lowers ``trainer.log_every_n_steps`` where a training would log its losses too few times.
 
     Args:
-        points: Least number of times; a training with fewer steps logs every step.
+        points: Minimum number of times; a training with fewer steps logs every step.
     """
 
     def __init__(self, points: int = 20) -> None:

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar in a terminal, elsewhere a line now and then."""
+"""Progress of a run: a bar in a terminal, elsewhere a log line at intervals."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 class ProgressCallback(RichProgressBar):
     """Lightning's rich bar with the losses and the last MaskAP; it spans the whole run if that is counted in steps.
 
-    Where the output is not a terminal (a file, a batch system), a line with the same content is logged now and then
-    instead.
+    Where the output is not a terminal (a file, a batch system), a line with the same content is logged at intervals
+    instead. In it ``gone`` is the elapsed and ``to go`` the estimated remaining time.
 
     Args:
         seconds_between_lines: Time between two such lines.

@@ -1,4 +1,7 @@
-"""Under Slurm, save a training whose time is up between two steps, and queue it again."""
+"""Under Slurm, when the time limit nears: save after the current step and requeue the job.
+
+The requeued job finds what was saved by `kemr_lightning.assembly.checkpoints.requeued_checkpoint`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class RequeueCallback(pl.Callback):
     """On SIGUSR1 (``sbatch --signal=SIGUSR1@180``) saves ``last.ckpt`` after the current step and requeues the job.
 
     Lightning's own handler, which is only installed if there is no other one, saves at once, wherever each process is:
-    if one is still in its forward pass while another waits for its gradients, both wait for ever. Here all processes
+    if one is still in its forward pass while another waits for its gradients, both wait forever. Here all processes
     agree between two steps. Outside Slurm it does nothing. It must come after callbacks that change what is saved.
 
     Args:

@@ -14,7 +14,7 @@ from kemr_lightning.core.distributed import is_first
 
 
 class CheckpointCallback(ModelCheckpoint):
-    """Lightning's checkpoint callback with a ``last.ckpt`` that is the last state indeed.
+    """Lightning's checkpoint callback, whose ``last.ckpt`` really is the last state.
 
     Lightning's own writes it only when a better model is found: a training that was interrupted long after its best
     validation would resume from there. Here it is written after every validation and at the end of the training.

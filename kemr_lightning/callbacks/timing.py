@@ -133,7 +133,7 @@ class TimingCallback(pl.Callback):
 
 
 def _now(module: pl.LightningModule) -> tuple[float, float]:
-    """Wall clock and processor time in seconds, once the device has done all that was asked of it."""
+    """Wall clock and processor time in seconds, once the device has finished all queued work."""
     if module.device.type == "cuda":
         torch.cuda.synchronize(module.device)
     return time.perf_counter(), time.process_time()

@@ -1,14 +1,15 @@
 """Where two systems differ the most, chosen by rule.
 
-Every annotation is paired with a prediction of each system as Instance Accuracy does: predictions from a score on, the
-highest first, each take the free annotation of their class with the highest mask IoU if that reaches the threshold.
+Every annotation is paired with a prediction of each system as Instance Accuracy does: predictions with at least a given
+score, the highest first, each take the free annotation of their class with the highest mask IoU if that reaches the
+threshold.
 
 - *masks*: annotations that both systems found. The difference is the second system's IoU minus the first's; the largest
   positive ones are wins of the second system, the largest negative ones its losses.
 - *found*: annotations that only one of the systems found, those with the highest IoU first.
 
 Ties keep the order of images and annotations. A case that lies in the window of an earlier one, and so is in its
-picture already, is passed over. Wins and losses are limited to the same number; nothing is chosen by hand.
+picture already, is skipped. Wins and losses are limited to the same number; nothing is chosen by hand.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def found_by(records: Sequence[ImageRecord], score: float, iou: float) -> list[l
     Args:
         records: The system's records.
         score: Predictions with a lower score do not count.
-        iou: Least IoU of a prediction with its annotation.
+        iou: Minimum IoU of a prediction with its annotation.
 
     Returns:
         By image, then by annotation.
@@ -113,7 +114,7 @@ def cases_of(first: System, second: System, score: float = 0.5, iou: float = 0.5
         first: A system.
         second: Another one, tested on the same images.
         score: Predictions with a lower score do not count.
-        iou: Least IoU of a prediction with its annotation.
+        iou: Minimum IoU of a prediction with its annotation.
     """
     sides = (found_by(row.records, score, iou) for row in (first, second))
     return [
@@ -129,7 +130,7 @@ def choose_masks(cases: Sequence[Case], records: Sequence[ImageRecord], count: i
     Args:
         cases: All cases.
         records: The records of either system, for places and sizes.
-        count: Most wins to show, and most losses.
+        count: Maximum number of wins to show, and of losses.
     """
     both = [case for case in cases if case.first.prediction is not None and case.second.prediction is not None]
     wins = sorted((case for case in both if case.difference > 0), key=lambda case: -case.difference)
@@ -162,7 +163,7 @@ def _spread(cases: Sequence[Case], records: Sequence[ImageRecord], count: int) -
 
 
 def case_window(case: Case, records: Sequence[ImageRecord]) -> Window:
-    """A square about the annotation, in pixels of its image."""
+    """A square around the annotation, in pixels of its image."""
     item = records[case.image]
     return square_about(_corners(item.truth[case.truth].box), item.size)
 
@@ -178,7 +179,7 @@ def instance_rows(systems: Sequence[System], score: float = 0.5, iou: float = 0.
     Args:
         systems: Systems that were tested on the same images.
         score: Predictions with a lower score do not count.
-        iou: Least IoU of a prediction with its annotation.
+        iou: Minimum IoU of a prediction with its annotation.
 
     Returns:
         Rows of ``image``, ``annotation`` (from 1), ``area``, then a column per system; NaN where it was not found.

@@ -88,7 +88,7 @@ def train_missing(trainings: Mapping[Path, DictConfig], train: Callable[[DictCon
             logger.info("%s is finished: %s is read", what, run_dir)
             continue
         if (run_dir / LAST).is_file():
-            logger.info("%s goes on from %s", what, run_dir / LAST)
+            logger.info("%s resumes from %s", what, run_dir / LAST)
             with open_dict(config):
                 config.ckpt = str(run_dir / LAST)
                 config.init = None

@@ -79,7 +79,7 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
     for key in (*BUDGET, *(f"trainer.{name}" for name in TRAINER)):
         found |= flat_settings(config, key)
     if found.get("data.seed") == found.get("seed"):
-        found.pop("data.seed", None)  # the usual case; one line says it
+        found.pop("data.seed", None)  # it follows the seed: one line is enough
     return {key: value for key, value in found.items() if key not in WITHOUT_EFFECT}
 
 

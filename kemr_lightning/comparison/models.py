@@ -83,7 +83,7 @@ class Models:
 
         Args:
             row: A system.
-            iou: Least IoU of a prediction with its annotation.
+            iou: Minimum IoU of a prediction with its annotation.
 
         Returns:
             The threshold, or None where there are no validation images.
@@ -112,7 +112,7 @@ class Models:
             for index in range(len(samples)):
                 sample = samples[index]
                 if sample.name in tested or sample.instances is None:
-                    logger.warning("%s: no own threshold, %s is no validation image", run.directory, sample.name)
+                    logger.warning("%s: no own threshold, %s is not a validation image", run.directory, sample.name)
                     return nothing
                 there, initial = predict_initial(module, sample, self.workshop.device)
                 final = initial if refiner is None else refiner(there.image, initial)
@@ -186,7 +186,7 @@ def _predictor(module: SegmentationModule) -> Predict:
 def measure(
     models: Mapping[str, tuple[Predict, MaskRefiner | None]], samples: Sequence[Sample], warm_up: int = 1
 ) -> dict[str, tuple[float, float | None]]:
-    """Time every model on every image, the models taking turns so that a busy machine is as busy for all.
+    """Time every model on every image, the models in alternation so that other load on the machine affects all alike.
 
     Args:
         models: Name -> prediction and refinement.
@@ -252,8 +252,8 @@ def times_of(system: System, measured: tuple[float, float | None] | None = None)
         measured: Seconds per image of its run's model and refinement, if they were measured anew.
 
     Returns:
-        Its times. The initial part of a run that refines does not pay for the refinement; a system that refines has no
-        inference time if its refinement was not timed.
+        Its times. The unrefined masks of a run that refines are not charged for the refinement; a system that refines
+        has no inference time if its refinement was not timed.
     """
     training: Mapping[str, Any] = system.run.timing.get("training", {})
     test: Mapping[str, Any] = system.run.timing.get("test", {})

@@ -227,7 +227,7 @@ def _outline(
     window: Window,
     colour: str,
 ) -> None:
-    """Draw the outlines of the masks that reach into a window, the chosen one broad; None is passed over."""
+    """Draw the outlines of the masks that reach into a window, the chosen one broad; None is skipped."""
     x0, y0, x1, y1 = window
     for position, entry in enumerate(entries):
         if entry is None or entry.counts is None:

@@ -96,7 +96,7 @@ def read_run(directory: Path) -> FinishedRun:
         UserError: A file is missing or broken, or the files do not belong together.
     """
     if not directory.is_dir():
-        raise SettingError("runs", directory, "is no directory", "Name the directories of finished runs")
+        raise SettingError("runs", directory, "is not a directory", "Name the directories of finished runs")
     config = read_config(directory)
     metrics = _read_json(directory / METRICS)
     initial, final = read_image_records(directory)

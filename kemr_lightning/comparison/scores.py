@@ -49,7 +49,7 @@ class Score:
         system: The row.
         figures: Those of `ALL_FIGURES` that exist, in percent.
         threshold: The system's own threshold, for IA*; None where it could not be chosen.
-        precision: Percent of the predictions from that threshold on that are right; NaN without it.
+        precision: Percent of the predictions at or above that threshold that are right; NaN without it.
         differences: Name of a baseline -> figure -> this row minus the baseline.
     """
 
@@ -65,10 +65,10 @@ def best_threshold(records: Sequence[ImageRecord], iou: float = 0.5) -> Threshol
 
     Args:
         records: Validation images, with predictions of every score.
-        iou: Least IoU of a pair.
+        iou: Minimum IoU of a pair.
 
     Returns:
-        The best of 0.01, 0.02 ... 0.99, of equal ones that nearest to 0.5; None where nothing is annotated.
+        The best of 0.01, 0.02 ... 0.99, among equals the one nearest to 0.5; None where nothing is annotated.
     """
     scores, right, annotated = _matched_scores(records, iou)
     if not annotated:
@@ -83,12 +83,12 @@ def best_threshold(records: Sequence[ImageRecord], iou: float = 0.5) -> Threshol
 
 
 def precision_at(records: Sequence[ImageRecord], score: float, iou: float = 0.5) -> float:
-    """Percent of the predictions from a score on that are right.
+    """Percent of the predictions at or above a score that are right.
 
     Args:
         records: Images with predictions of every score.
         score: The threshold.
-        iou: Least IoU of a pair.
+        iou: Minimum IoU of a pair.
 
     Returns:
         The precision; NaN without predictions.

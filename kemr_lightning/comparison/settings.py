@@ -20,8 +20,8 @@ class CompareSettings:
         level: Coverage of its intervals, in (0, 1).
         crops: Number of wins, and of losses, in each picture; 0 draws none.
         time_images: Number of test images on which inference is timed anew; 0 keeps the times that the runs recorded.
-        ia_score: Least score of a prediction that counts for Instance Accuracy, in [0, 1].
-        ia_iou: Least mask IoU of a prediction with its annotation, for IA and IA*, in [0, 1].
+        ia_score: Minimum score of a prediction that counts for Instance Accuracy, in [0, 1].
+        ia_iou: Minimum mask IoU of a prediction with its annotation, for IA and IA*, in [0, 1].
         seed: Seed of the bootstrap.
 
     Raises:

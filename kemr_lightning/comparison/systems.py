@@ -12,7 +12,7 @@ from kemr_lightning.metrics.records import ImageRecord
 
 MASK_RCNN, BLENDMASK, CASCADE, KEMR = "mask_rcnn", "blendmask", "cascade", "kemr"
 REFINED = "_crf"
-"""Ends the kind of a detector with refined masks; a cascade with refined masks is `KEMR`."""
+"""Suffix of the kind of a detector with refined masks; a cascade with refined masks is `KEMR`."""
 NAMES = {
     MASK_RCNN: "Mask R-CNN",
     f"{MASK_RCNN}{REFINED}": "Mask R-CNN + CRF",
@@ -34,7 +34,7 @@ class System:
         name: What it is called; unique in a table.
         run: The run that its figures come from.
         refined: Whether it is the run's refined instances, else its initial ones.
-        borrowed: Whether it is the initial part of a run that refines.
+        borrowed: Whether the row shows the unrefined masks of a run that refines.
     """
 
     kind: str
@@ -94,7 +94,7 @@ def _place(row: System) -> tuple[int, str]:
 
 
 def _unique(rows: Sequence[System]) -> list[System]:
-    """Rows of one name told apart by their seeds, or else by their directories."""
+    """Rows of one name distinguished by their seeds, or else by their directories."""
     counts = Counter(row.name for row in rows)
     named = []
     for row in rows:

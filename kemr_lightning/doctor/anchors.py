@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 NEEDED = 0.7
-"""IoU from which the proposal network assigns an anchor to a chromosome."""
+"""IoU at or above which the proposal network assigns an anchor to a chromosome."""
 
 FLOOR = 0.5
 """A chromosome whose best IoU with an anchor is lower gets poor proposals."""
 
 SMALLEST = 8.0
-"""Least width at the model's scale, in pixels: two cells of a feature map of stride 4."""
+"""Minimum width at the model's scale, in pixels: two cells of a feature map of stride 4."""
 
 
 @dataclass(frozen=True)

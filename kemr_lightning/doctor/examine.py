@@ -186,7 +186,7 @@ def examine_entry(entry: ImageToExamine) -> tuple[Examined, list[Finding]]:
         entry: The image.
 
     Returns:
-        What is kept of the image, and what is wrong with it.
+        The summary of the image, and what is wrong with it.
     """
     findings: list[Finding] = []
     loaded = _load(entry, findings)
@@ -242,7 +242,7 @@ def _examine_annotations(
 
 
 def _compare_with_pixels(image: Examined, pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> list[Finding]:
-    """Find annotations beside the chromosomes, and chromosomes without annotations.
+    """Find annotations that miss the chromosomes, and chromosomes without annotations.
 
     Args:
         image: With the sizes of its instances.

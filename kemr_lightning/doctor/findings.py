@@ -39,9 +39,9 @@ KINDS: dict[str, Kind] = {
     "two_files": Kind(ERROR, "image annotated by two files", "Keep one of them."),
     "nothing": Kind(ERROR, "no annotated image", "Correct data.root or data (labelme, coco), or annotate some images."),
     "label_unmapped": Kind(ERROR, "label missing in data.label_map", "Add it to data.label_map (null drops a label)."),
-    "same_image_parts": Kind(ERROR, "same image in two parts", "Take it out of one: test figures would flatter."),
+    "same_image_parts": Kind(ERROR, "same image in two parts", "Take it out of one: test figures would be optimistic."),
     "near_image_parts": Kind(
-        WARNING, "nearly the same image in two parts", "Take it out of one: test figures may flatter."
+        WARNING, "nearly the same image in two parts", "Take it out of one: test figures may be optimistic."
     ),
     "same_case_parts": Kind(
         WARNING,
@@ -57,7 +57,7 @@ KINDS: dict[str, Kind] = {
     "unannotated_copy": Kind(
         WARNING,
         "image without annotations that is a copy of another",
-        "Delete it, or mind it when you annotate it: the two belong into one part, or one of them nowhere.",
+        "Delete it, or mind it when you annotate it: put both in the same split, or delete one.",
     ),
     "broken_unannotated": Kind(
         WARNING, "image without annotations that cannot be decoded", "Replace the damaged file, or remove it."
@@ -66,7 +66,7 @@ KINDS: dict[str, Kind] = {
         WARNING, "annotations do not lie on the image's chromosomes", "Check that the image is the right one."
     ),
     "turned": Kind(
-        WARNING, "annotations fit the image better mirrored or turned", "Export image and annotations again."
+        WARNING, "annotations fit the image better mirrored or rotated", "Export image and annotations again."
     ),
     "exif": Kind(
         WARNING,
@@ -94,23 +94,23 @@ KINDS: dict[str, Kind] = {
         WARNING, "outline that crosses itself", "Draw it again: the loops' pixels are lost or inverted."
     ),
     "degenerate": Kind(WARNING, "shape that encloses nothing", "Delete it or draw it again."),
-    "skipped": Kind(WARNING, "shape that is no instance", "Outline it as a polygon, or delete it."),
+    "skipped": Kind(WARNING, "shape that is not an instance", "Outline it as a polygon, or delete it."),
     "outside": Kind(WARNING, "outline beyond the image", "Draw it inside: what lies beyond is cut off."),
     "boxes": Kind(WARNING, "annotations with a box and no mask", "Masks are needed to train; boxes are scored only."),
     "label_noise": Kind(WARNING, "labels that look alike or are rare", "Rename them in Labelme or by data.label_map."),
     "label_merged": Kind(
         WARNING,
         "different labels that data.label_map=single merges into one class",
-        "If some are no chromosomes, drop them: data.label_map={good: chromosome, bad: null}.",
+        "If some are not chromosomes, drop them: data.label_map={good: chromosome, bad: null}.",
     ),
     "empty": Kind(WARNING, "annotation file without any instance", "Annotate the image, or remove the file."),
     "anchors": Kind(
         WARNING, "chromosomes that the model's anchors do not fit", "Set model.anchor_sizes and aspect_ratios."
     ),
     "small": Kind(WARNING, "chromosomes too small for the model", "Enlarge the images: data.resize=[width, height]."),
-    "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which flatters. Add test/."),
+    "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which is optimistic. Add test/."),
     "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
-    "other_json": Kind(NOTE, "JSON that is no annotation file", "Nothing; it is passed over."),
+    "other_json": Kind(NOTE, "JSON that is not an annotation file", "Nothing; it is skipped."),
     "unannotated": Kind(NOTE, "image without annotations", "It is not used for training. Annotate it, or leave it."),
     "unused": Kind(
         NOTE,

@@ -70,10 +70,10 @@ def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN, lis
         lists: See `kemr_lightning.data.parts.Lists`; they replace the folders as parts.
 
     Raises:
-        SettingError: The folder is missing, the format is unknown, or a list is for no part.
+        SettingError: The folder is missing, the format is unknown, or a list is for an unknown part.
     """
     if not root.is_dir():
-        raise SettingError("root", root, "is no folder", "Give the folder that holds the data")
+        raise SettingError("root", root, "is not a folder", "Give the folder that holds the data")
     survey = format_named(data_format).diagnose(root)
     entries = [_entry(image, survey.parts, group_pattern) for image in survey.images]
     bare = [_entry(image, survey.parts, group_pattern) for image in survey.bare]

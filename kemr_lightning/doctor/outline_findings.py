@@ -1,4 +1,4 @@
-"""Faults in the outlines of one image that show without its pixels."""
+"""Faults in the outlines of one image that can be found without reading pixels."""
 
 from __future__ import annotations
 

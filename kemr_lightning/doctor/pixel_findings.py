@@ -27,7 +27,7 @@ FAINT = 8.0
 _TURNS: dict[str, Callable[[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]] = {
     "mirrored left to right": lambda mask: mask[:, ::-1],
     "mirrored top to bottom": lambda mask: mask[::-1],
-    "turned by 180 degrees": lambda mask: mask[::-1, ::-1],
+    "rotated by 180 degrees": lambda mask: mask[::-1, ::-1],
 }
 
 
@@ -37,7 +37,7 @@ def digest(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """A small picture that recognises copies whatever their size, brightness, contrast or polarity.
+    """A thumbnail for recognising copies whatever their size, brightness, contrast or polarity.
 
     Uneven lighting, which many images share, is removed, so that the positions of the chromosomes remain.
 

@@ -1,4 +1,4 @@
-"""Faults that show between the images of a data set: copies, shared cases, unusual counts and sizes."""
+"""Findings that concern several images of a data set: copies, shared cases, unusual counts and sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COPY = 0.95
 """Two images whose thumbnails correlate at least this much are nearly the same."""
 
 SURE = 0.98
-"""Two images whose thumbnails correlate at least this much are the same: encoded again, brightened or turned.
+"""Two images whose thumbnails correlate at least this much are the same: encoded again, brightened or rotated.
 Different real metaphases stay below 0.92."""
 
 SEVERAL = 2.6
@@ -35,7 +35,7 @@ _BLOCK = 512
 
 @dataclass
 class Examined:
-    """What is kept of an image.
+    """Summary of one image.
 
     Attributes:
         name: Path relative to the data root.
@@ -68,7 +68,9 @@ class Examined:
 
 
 def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = ()) -> list[Finding]:
-    """Find images that occur twice: with the same pixels, or so alike that they show one cell, even mirrored or turned.
+    """Find images that occur twice: with the same pixels, or so alike that they show one cell.
+
+    A mirrored or rotated copy is found too.
 
     Args:
         images: Images with annotations.
@@ -88,7 +90,7 @@ def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = ()) -> 
     with_thumb = [image for image in distinct if image.thumb is not None and image.thumb.any()]
     for first, second, correlation in _near(with_thumb):
         sure = correlation >= SURE
-        how = f"{'shows the same as' if sure else 'is very like'} (correlation {correlation:.3f}, maybe turned)"
+        how = f"{'shows the same as' if sure else 'is very like'} (correlation {correlation:.3f}, maybe rotated)"
         findings.append(_copy(first, second, "same_image" if sure else "near_image", how, unused))
     return findings
 

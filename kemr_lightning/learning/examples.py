@@ -18,7 +18,7 @@ MATCH_SCORE = 0.3
 """Predictions with a lower score are not learned from: most of them are not chromosomes."""
 
 MATCH_IOU = 0.5
-"""Least mask IoU of a prediction with the annotation it matches."""
+"""Minimum mask IoU of a prediction with the annotation it matches."""
 
 
 @dataclass(frozen=True)

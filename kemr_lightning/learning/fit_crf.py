@@ -72,12 +72,12 @@ class FitSettings:
     Attributes:
         seed: Seed of the order of the examples.
         iterations: Mean-field updates.
-        steps: Most gradient steps per start.
+        steps: Maximum number of gradient steps per start.
         check_every: Steps between validations.
         patience: Validations without improvement after which a start ends.
         batch_size: Examples per step.
         learning_rate: Adam's first step size, on the unbounded scale of `to_unbounded`; falls to 0 along a half cosine.
-        tolerance: Intended largest error of a refined probability, see `kemr_lightning.refinement`.
+        tolerance: Intended maximum error of a refined probability, see `kemr_lightning.refinement`.
     """
 
     seed: int

@@ -24,14 +24,14 @@ def fit_evidence(
     batch_size: int = 16,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> EvidenceNet:
-    """Train the network with AdamW and a one-cycle schedule; crops are turned by quarters and mirrored at random.
+    """Train the network with AdamW and a one-cycle schedule; crops are rotated and mirrored at random.
 
     It learns the shape of outlines, not how tightly they are drawn: see `area_offset`.
 
     Args:
         examples: What to learn from.
         epochs: Passes over the examples.
-        seed: Seed of weights, order and turns.
+        seed: Seed of initial weights, order and rotations.
         width: Channels.
         learning_rate: The schedule's peak.
         batch_size: Crops per step, of similar size.
@@ -133,7 +133,7 @@ def _pad(targets: Sequence[Tensor], like: Tensor) -> Tensor:
 
 
 def _turned(values: Sequence[Tensor], chance: torch.Generator) -> list[Tensor]:
-    """All tensors turned by the same random number of quarters, and mirrored or not."""
+    """All tensors rotated by the same random number of quarter turns, and mirrored or not."""
     turns, mirror = int(torch.randint(4, (1,), generator=chance)), bool(torch.randint(2, (1,), generator=chance))
     turned = [torch.rot90(value, turns, (-2, -1)) for value in values]
     return [value.flip(-1) for value in turned] if mirror else turned

@@ -17,7 +17,7 @@ from kemr_lightning.refinement.experiences import HARM, Experiences
 from kemr_lightning.refinement.states import STATE_NAMES
 
 GAINED, LOST = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe & Ito's palette, which people with any kind of colour vision can tell apart."""
+"""Blue and vermilion of Okabe & Ito's palette, which people with any kind of colour vision can distinguish."""
 
 GROUPS = 5
 """Groups of about equal size that instances are divided into by each state."""

@@ -1,13 +1,18 @@
 """Learn Neural Knowledge DNA from images with annotated masks.
 
-The evidence network is cross-fitted over groups of images: the CRF is fitted to, and experiences are gathered from,
-masks that were corrected by a network that has not seen their images. When experiences are asked about an instance,
-those of its own group are left out. The CRF's six parameters are not cross-fitted: four fifths of the masks fit them,
-one fifth chooses among the fits, and all of them become experiences. The restraints and the rule are chosen on all
-masks, too. So few numbers can hardly learn masks by heart, but the figures of learning are slightly optimistic.
+What is fitted on which masks:
 
-Each fitted way to refine becomes several actions, from a bold one that gains most to a careful one that harms next to
-nothing (`kemr_lightning.refinement.restraint`). Experiences choose between them and keeping the mask.
+- The evidence network is cross-fitted over groups of images. Each mask is corrected by a network that was not trained
+  on images of its group; the CRF is fitted to these corrected masks, and experiences are gathered from them.
+- The CRF's six parameters are not cross-fitted: four fifths of the masks fit them, and one fifth selects the best fit.
+- All masks become experiences. When experiences are consulted about an instance, those of its own group are left out.
+- The restraints and the rule are selected on all masks.
+
+Parameters, restraints and rule are too few numbers to memorise masks, but the figures of learning are slightly
+optimistic.
+
+Each fitted way to refine becomes several actions, from a bold one with the highest gain to a careful one that harms
+almost no mask (`kemr_lightning.refinement.restraint`). Experiences choose between these actions and keeping the mask.
 """
 
 from __future__ import annotations
@@ -36,16 +41,16 @@ from kemr_lightning.refinement.reasoning import Reasoning
 from kemr_lightning.refinement.states import CHANGE, change, describe_states
 
 LEAST_IMAGES, LEAST_EXAMPLES = 2, 20
-"""Fewer are not learned from."""
+"""Minimum numbers of images and of matched instances to learn from."""
 
 EVIDENCE_EXAMPLES = 12_800
-"""Crops that the evidence network is shown in total: about four times those of 74 metaphases."""
+"""Crops that the evidence network is trained on, all epochs together: about four times those of 74 metaphases."""
 
 VALIDATION_EXAMPLES = 120
-"""About how many masks choose among the CRF's parameters."""
+"""Approximate number of masks that the best fit of the CRF's parameters is selected on."""
 
 VALIDATION_EVERY = 5
-"""Every so many examples, one is kept for validation of the CRF's parameters."""
+"""One example in this many is kept for validation of the CRF's parameters."""
 
 PLAIN, CORRECTED = "crf", "evidence + crf"
 """Names of the ways to refine: the CRF alone, and on unaries that the evidence network has corrected."""
@@ -64,7 +69,7 @@ class Lesson:
         figures: By action and, under ``"experiences"``, for the rule: see `gain_figures`; out of sample for the
             evidence network and the experiences, not for the CRF's parameters, the restraints and the rule. Then, by
             part of the data, those of the initial masks, see `LearningSource.figures`.
-        evidence_curve: ``(fold, epoch, loss)`` as `cross_fit_evidence` tells them.
+        evidence_curve: ``(fold, epoch, loss)`` as `cross_fit_evidence` reports them.
     """
 
     knowledge: Knowledge
@@ -82,7 +87,7 @@ class Lesson:
 def learn(
     source: LearningSource, settings: LearnSettings, origin: Mapping[str, Any], progress: Progress | None = None
 ) -> Lesson:
-    """Learn.
+    """Learn knowledge for refining a model's masks.
 
     Args:
         source: Images with the model's masks and the annotations.
@@ -164,8 +169,8 @@ def _fit_crf(
     """Fit the CRF; every fifth example helps to choose the step and the start.
 
     Annotators draw the outlines of some images tightly and of others loosely. If whole images were kept for validation,
-    they would say more about their annotator than about the parameters; and six parameters do not learn images by
-    heart.
+    they would say more about their annotator than about the parameters; and six parameters cannot memorise
+    images.
     """
     unaries = [
         Unary(example, example.crop.prob if logits is None else logits[index].sigmoid())
@@ -173,7 +178,7 @@ def _fit_crf(
     ]
     training = [unary for index, unary in enumerate(unaries) if index % VALIDATION_EVERY]
     validation = unaries[::VALIDATION_EVERY]
-    # Evenly spaced ones, from all images: enough to tell parameter sets apart, in a fraction of the time.
+    # Evenly spaced ones, from all images: enough to distinguish parameter sets, in a fraction of the time.
     validation = validation[:: max(1, len(validation) // VALIDATION_EXAMPLES)]
     steps = 0
 

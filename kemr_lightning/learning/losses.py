@@ -34,7 +34,7 @@ def mask_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 def area_offset(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """The offset that gives each mask the soft area of its annotation when added to the mask's logits.
 
-    Some annotators draw tighter than others (see `kemr_lightning.refinement.restraint`), and nothing in an image tells
+    Some annotators draw tighter than others (see `kemr_lightning.refinement.restraint`), and nothing in an image shows
     which. With this offset added, a loss judges the shape of the outline alone.
 
     Args:

@@ -1,4 +1,4 @@
-"""Cases: images with a model's masks beside the annotated ones."""
+"""Images with a model's masks beside the annotated ones."""
 
 from __future__ import annotations
 

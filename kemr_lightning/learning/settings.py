@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kemr_lightning.core.errors import SettingError
 
 PARTS = {"val": ("val",), "train": ("train",), "all": ("val", "train"), "auto": ("val", "train")}
-"""The parts of the data set whose images each source looks at."""
+"""The parts of the data set whose images each source uses."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class LearnSettings:
     Attributes:
         source: Which images to learn from: ``val`` (the model was not trained on them), ``train`` (it was), ``all``
             (both), or ``auto``: all if the model's masks of both are alike, else ``val``.
-        folds: Number of parts for cross-fitting, >= 2.
+        folds: Number of folds for cross-fitting, >= 2.
         evidence: Whether to learn an evidence network.
         evidence_epochs: Its passes over the examples, >= 1; None chooses by the number of examples.
         evidence_width: Its channels, >= 1.

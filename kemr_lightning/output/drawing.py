@@ -1,4 +1,4 @@
-"""What all pictures of a run share: colours, tidy axes, and files that are written whole or not at all."""
+"""What all pictures of a run share: colours, tidy axes, and files that are written atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from kemr_lightning.core.files import atomic_write
 
-# Colours of Okabe and Ito, which people with any kind of colour vision can tell apart.
+# Colours of Okabe and Ito, which people with any kind of colour vision can distinguish.
 TRUTH, INITIAL, REFINED, FRAME = "#009E73", "#56B4E9", "#D55E00", "#F0E442"
 NAMES = {"truth": "ground truth", "initial": "initial", "refined": "refined"}
 COLOURS = {"truth": TRUTH, "initial": INITIAL, "refined": REFINED}
@@ -24,7 +24,7 @@ def tidy(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture atomically.
 
     Args:
         figure: The picture.

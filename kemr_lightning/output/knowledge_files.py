@@ -34,7 +34,7 @@ def log_knowledge(run: Any, knowledge: Knowledge, files: Sequence[Path]) -> None
 
     Args:
         run: The W&B run.
-        knowledge: The knowledge, which the artifact's description and metadata tell of.
+        knowledge: The knowledge, which the artifact's description and metadata describe.
         files: The files that hold it.
     """
     actions = {action.name: asdict(action.params) for action in knowledge.actions}

@@ -13,8 +13,8 @@ def kind_of_loss(name: str) -> str | None:
         name: Name of the logged value, such as ``train/loss_stage2_box``.
 
     Returns:
-        ``"total"``, one of the values of `KINDS`, or for any other loss its own name; None if it is no training loss.
-        The losses of all stages of a cascade have one kind, and so have all losses of the region proposals.
+        ``"total"``, one of the values of `KINDS`, or for any other loss its own name; None if it is not a training
+        loss. The losses of all stages of a cascade have one kind, and so have all losses of the region proposals.
     """
     group, _, rest = name.partition("/")
     rest = rest.removesuffix("_step")

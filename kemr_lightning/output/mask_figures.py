@@ -162,7 +162,7 @@ def show(
 
 
 def _details(sample: Sample, prediction: Prediction, score: float, count: int) -> list[tuple[Window, str]]:
-    """Windows about the instances worth a closer look, each with its caption."""
+    """Windows around the instances worth a closer look, each with its caption."""
     truth, initial, refined = sample.instances, prediction.initial, prediction.refined
     if truth is None or truth.patches is None or initial.patches is None:
         return []
@@ -189,7 +189,7 @@ def _details(sample: Sample, prediction: Prediction, score: float, count: int) -
 
 
 def square_about(box: Sequence[float], image_size: tuple[int, int]) -> Window:
-    """A square window about a box, inside the image and about a third larger than the box's longer side.
+    """A square window around a box, inside the image and about a third larger than the box's longer side.
 
     Args:
         box: ``(x0, y0, x1, y1)`` in pixels.

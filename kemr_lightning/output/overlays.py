@@ -34,7 +34,7 @@ def label_map(instances: Instances, kinds: Sequence[str], threshold: float = 0.5
     Args:
         instances: Instances with patches.
         kinds: The kind of each instance: one of `KINDS`, or ``unsure`` to leave it out.
-        threshold: Probability from which a pixel belongs to a mask.
+        threshold: Minimum probability of a mask pixel.
 
     Returns:
         ``(H, W)`` uint8: 0 outside all masks, `SEVERAL` where masks overlap, else the number of the mask's kind in
@@ -59,8 +59,8 @@ def layered_image(
         sample: The image and its annotations, if it has any.
         prediction: What was found in it.
         score: Predictions below this score are left out.
-        iou: Least IoU of a prediction with its annotation.
-        threshold: Probability from which a pixel belongs to a mask.
+        iou: Minimum IoU of a prediction with its annotation.
+        threshold: Minimum probability of a mask pixel.
 
     Returns:
         A ``wandb.Image``. Mask layers: ``ground truth``, ``initial``, ``refined``; box layers: ``ground truth``,

@@ -1,4 +1,4 @@
-"""The W&B run of a task: offline unless asked otherwise, and never a reason to stop or to wait.
+"""The W&B run of a task: offline by default; if it fails or is slow to answer, the task continues without it.
 
 With ``offline=True``, Lightning's `WandbLogger` overwrites ``WANDB_MODE`` for the whole process and refuses to log
 checkpoints. Here the mode is an argument of the run, which avoids both.
@@ -72,9 +72,9 @@ def wanted_mode(offline: bool | None, environment: Mapping[str, str]) -> Mode:
 
 
 class RunLogger(WandbLogger):
-    """Lightning's W&B logger that falls back, online to offline to nothing, and says so in one line.
+    """Lightning's W&B logger that falls back from online to offline to disabled, and says so in one line.
 
-    Without an API key or a server that answers, an online run becomes an offline one; it never asks anything on the
+    Without an API key or a server that answers, an online run becomes an offline one; it never prompts on the
     terminal. Tables and artifacts that wait for their upload are kept in the run's own ``wandb/`` folder and not in the
     user's home directory, so that they are copied and deleted with the run.
 
@@ -115,7 +115,7 @@ class RunLogger(WandbLogger):
 
 
 def start_run(options: Mapping[str, Any], mode: Mode) -> Any:
-    """Start a run; where it cannot have the wanted mode, in a lesser one.
+    """Start a run in the wanted mode; where that fails, offline or else disabled.
 
     Args:
         options: Options of ``wandb.init``; ``dir`` is the run directory.
@@ -142,7 +142,7 @@ def start_run(options: Mapping[str, Any], mode: Mode) -> Any:
         try:
             return wandb.init(**options, mode="offline")
         except (wandb.errors.Error, OSError, ValueError) as error:
-            logger.warning("W&B could not be started (%s). The run goes on without it", _one_line(error))
+            logger.warning("W&B could not be started (%s). The run continues without it", _one_line(error))
     return wandb.init(**options, mode="disabled")
 
 
@@ -221,11 +221,11 @@ def run_of(trainer: pl.Trainer) -> Any | None:
 
 
 def attempt(do: Callable[[], object]) -> None:
-    """Log something; if that fails, report it and go on."""
+    """Log something; if that fails, report it and continue."""
     try:
         do()
     except Exception:
-        logger.warning("W&B could not log something; the run goes on without it", exc_info=True)
+        logger.warning("W&B could not log something; the run continues without it", exc_info=True)
 
 
 def log_checkpoint(trainer: pl.Trainer, file: Path) -> None:

@@ -27,7 +27,7 @@ class Measurement:
         area: Pixels of the mask.
         length: Along the medial axis, from end to end.
         width: Area over length.
-        angle: Degrees by which the image was turned counter-clockwise to set the chromosome upright, in (-90, 90].
+        angle: Degrees by which the image was rotated counter-clockwise to set the chromosome upright, in (-90, 90].
         x: Column of the mask's centre of gravity.
         y: Row of it.
         profile: Mean intensity across the chromosome, in [0, 255], at `PROFILE_POINTS` positions along its axis, from
@@ -106,12 +106,12 @@ def upright_crop(
     Args:
         image: ``(H, W)`` uint8, the whole image.
         patch: The chromosome's mask.
-        angle: Degrees to turn it by, as in `Measurement`.
+        angle: Degrees to rotate it by, as in `Measurement`.
         ground: Intensity of the background.
         scale: Crop pixels per image pixel.
 
     Returns:
-        ``(h, w)`` uint8, as small as the turned mask allows, with `MARGIN` pixels around it.
+        ``(h, w)`` uint8, as small as the rotated mask allows, with `MARGIN` pixels around it.
     """
     x0, y0, x1, y1 = patch.window
     mask = patch.binary().numpy()
@@ -119,7 +119,7 @@ def upright_crop(
     if not len(rows):
         return np.full((1, 1), ground, dtype=np.uint8)
     radians = np.deg2rad(angle)
-    # Image coordinates (y down) turned counter-clockwise on the screen by the angle.
+    # Image coordinates (y down) rotated counter-clockwise on the screen by the angle.
     turn = scale * np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
     corners = np.stack([columns, rows], axis=1)[:, None] + np.array([[0, 0], [1, 0], [0, 1], [1, 1]])[None]
     placed = corners.reshape(-1, 2) @ turn.T

@@ -1,4 +1,4 @@
-"""What is remembered of each predicted image: a small file, written last, so that an interrupted run can go on.
+"""What is remembered of each predicted image: a small file, written last, so that an interrupted run can resume.
 
 If the state file is complete, so is every other file of its image. The files about all images are made from the states
 alone. Before a Labelme file or its image is put into place, a stub of the state records its digest. A file whose digest
@@ -36,9 +36,9 @@ class ImageState:
         version: Sizes and times of the files it was made from, see `Input.version`.
         initial: All predictions with the detector's masks, and the annotations.
         refined: The same with refined masks, or None without a refiner.
-        annotated: Whether the image is annotated, be it with no instance at all.
-        written: Positions of the predictions that are in Labelme files, crops and counts. What follows about instances
-            is about these, in this order.
+        annotated: Whether the image is annotated, possibly with no instance.
+        written: Positions of the predictions that are in Labelme files, crops and counts. The fields below that have
+            one entry per instance are about these, in this order.
         areas: Mask pixels of each.
         disagreement: As in `Instances`, or None.
         border: Whether each touches the image's border.
@@ -238,5 +238,5 @@ class StateFolder:
         return state if all(file.is_file() for file in files) else None
 
     def save(self, stem: str, state: ImageState) -> None:
-        """Write the state of a finished input, whole or not at all."""
+        """Write the state of a finished input atomically."""
         write_text(self.path(stem), state.dump())

@@ -86,7 +86,7 @@ class Model:
             image: A file, a PIL image, or an array: ``(H, W)`` or ``(H, W, C)`` with 3 or 4 channels, 8 or 16 bit.
 
         Returns:
-            Instances at the image's size, on the CPU, by falling score.
+            Instances at the image's size, on the CPU, in descending order of score.
 
         Raises:
             UserError: The image cannot be read.
@@ -119,7 +119,7 @@ class Model:
         return instances
 
     def _warn_at_limit(self, name: str, full: Sequence[Instances]) -> None:
-        """Warn that an image, or a tile of it, has as many instances as the model gives at most.
+        """Warn that an image, or a tile of it, has the maximum number of instances that the model gives.
 
         These are the instances with the highest scores, so whatever was left out scores below the lowest of them. Where
         that is too low to matter, one warning is enough for all images.

@@ -1,7 +1,7 @@
 """What there is to predict in a folder: images, pages of images, embedded images, and their annotations.
 
-Nothing stops at a broken file, and hardly anything is decoded here: an image that cannot be read shows when its turn
-comes.
+Broken files do not stop the search. Hardly anything is decoded here: an image that cannot be read is reported when it
+is predicted.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def find_inputs(
         root: The folder.
         data_format: Name of the format of its annotations, if there are any.
         without: Folders in it that are passed over (a run's own outputs).
-        written: Whether the run that goes on has written a file and nobody has changed it since: such a file is
+        written: Whether the run that is resumed has written a file and nobody has changed it since: such a file is
             neither an image nor an annotation.
         stems: Stems that inputs had before, by `Input.source`; they keep them.
 
@@ -143,7 +143,7 @@ def find_inputs(
     """
     chosen = format_named(data_format)
     if not root.is_dir():
-        raise SettingError("root", root, "is no folder", "Give the folder that holds the images")
+        raise SettingError("root", root, "is not a folder", "Give the folder that holds the images")
     apart = [folder.resolve() for folder in without]
     apart += [folder.resolve() for folder in _runs(root, apart)]
     files = [path for path in walk(root, IMAGE_SUFFIXES) if not _within(path, apart) and not written(path)]
@@ -170,7 +170,7 @@ def _annotated(images: Sequence[Input], records: Sequence[Record]) -> list[Input
     """Images with their annotations, then the images that are embedded in annotation files.
 
     Args:
-        images: Image files and pages. Pages of one file cannot be told apart by annotations, so they get none.
+        images: Image files and pages. Pages of one file cannot be distinguished by annotations, so they get none.
         records: As `kemr_lightning.data.annotation_format.Format.inputs` returns them.
     """
     by_path = {record.path: record for record in records}
@@ -277,7 +277,7 @@ def _same_picture(path: Path, file: Path, page: int) -> bool:
 def _name(found: Sequence[Input], stems: Mapping[tuple[str, int | None], str]) -> list[Input]:
     """Give every input a stem of its own.
 
-    Upper and lower case count as equal, because some file systems do not tell them apart.
+    Upper and lower case count as equal, because some file systems do not distinguish them.
 
     Args:
         found: Sorted by name.

@@ -22,10 +22,10 @@ Window = tuple[int, int, int, int]
 """``(x0, y0, x1, y1)`` in whole pixels, x1 and y1 exclusive."""
 
 SAME_IOU = 0.5
-"""Mask IoU from which on instances of two tiles are one chromosome."""
+"""Mask IoU at or above which instances of two tiles are one chromosome."""
 
 INSIDE = 0.6
-"""Part of a cut instance that lies in another tile's instance if it is a piece of it."""
+"""Fraction of a cut instance that lies in another tile's instance if it is a piece of it."""
 
 NEAR = 2
 """Pixels from a tile's border at which a mask counts as cut by it."""
@@ -39,7 +39,7 @@ class _Found:
         window: The tile, or what the tiles reach over.
         instance: A single instance, at the image's size.
         code: Its mask.
-        margin: Pixels between the mask and the nearest border of ``window`` that is no border of the image.
+        margin: Pixels between the mask and the nearest border of ``window`` that is not an image border.
     """
 
     window: Window
@@ -65,8 +65,8 @@ def merge_tiles(tiles: Iterable[tuple[Window, Instances]], image_size: tuple[int
         image_size: ``(H, W)`` of the whole image.
 
     Returns:
-        The instances of the whole image by falling score, and ``(N,)`` bool: which are probably cut by the border of a
-        tile.
+        The instances of the whole image in descending order of score, and ``(N,)`` bool: which are probably cut by
+        the border of a tile.
     """
     found = [item for window, instances in tiles for item in _in_image(window, instances, image_size)]
     found.sort(key=lambda item: (-item.margin, -float(item.instance.scores)))
@@ -101,7 +101,7 @@ def _extent(code: rle.RLE) -> tuple[float, float, float, float]:
 
 
 def _margin(box: Sequence[float], window: Window, image_size: tuple[int, int]) -> float:
-    """Pixels between a box and the nearest border of its tile that is no border of the image; infinite without one."""
+    """Pixels between a box and the nearest border of its tile that is not an image border; infinite without one."""
     height, width = image_size
     distances = [
         box[0] - window[0] if window[0] > 0 else math.inf,

@@ -1,4 +1,4 @@
-"""Predict a folder of images into a run directory; a run that was interrupted goes on where it stopped."""
+"""Predict a folder of images into a run directory; a run that was interrupted resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kemr_lightning.prediction.settings import PredictSettings
 logger = logging.getLogger(__name__)
 
 ABANDONED = 3600.0
-"""Seconds after which an unfinished file among the user's images is nobody's any more."""
+"""Seconds after which an unfinished file among the user's images counts as abandoned."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PredictionRun:
     def predict_images(self) -> PredictionResult:
         """Predict every image that is not finished, and write its files.
 
-        An image that cannot be predicted costs no other image.
+        An image that cannot be predicted does not affect the others.
 
         Returns:
             What became of the images, as far as the run came: Ctrl-C ends it early.
@@ -70,7 +70,7 @@ class PredictionRun:
             remove_unfinished(self.root, ABANDONED)  # other runs may be writing there now
         states = StateFolder(self.directory, self.key)
         memory = states.memory()
-        # What this run has written beside the images is no annotation when it goes on, until somebody edits it.
+        # What this run has written beside the images is not an annotation when it resumes, until somebody edits it.
         inputs = find_inputs(self.root, self.data_format, [self.directory], memory.wrote, memory.stems)
         labelme = LabelmeFileWriter(self.directory, self.root, states, self.model.label_names, self.settings)
         writer = ImageWriter(self.directory, states, labelme, self.settings)
@@ -110,7 +110,7 @@ class PredictionRun:
         except (UserError, OSError) as error:
             result.failures.append(Failure(item.name, _line(error)))
         except Exception as error:
-            # A fault of the program in one image should not cost the others; the log has where it came from.
+            # A fault of the program in one image should not affect the others; the log has where it came from.
             logger.exception("%s could not be done", item.name)
             result.failures.append(Failure(item.name, f"{type(error).__name__}: {_line(error)}"))
 

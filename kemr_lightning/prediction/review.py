@@ -24,26 +24,27 @@ LOW_SCORE = 0.7
 """Instances with lower scores are of low confidence."""
 
 NEARLY = 0.3
-"""An instance that was left out may be a chromosome from this score on."""
+"""An instance that was left out may be a chromosome at or above this score."""
 
 DISAGREEMENT = 0.02
-"""Mean standard deviation between the mask heads' probabilities from which on they disagree: one chromosome in 20."""
+"""Minimum mean standard deviation between the probabilities of mask heads that disagree: one chromosome in 20."""
 
 CHANGED = 0.9
 """IoU of initial and refined mask below which refinement has changed a lot: one chromosome in 70."""
 
 LARGE = 2.4
-"""Area, in medians of the image's instances, from which on one may be two: the largest chromosome has 2.0 to 2.3."""
+"""Area, in medians of the image's instances, at or above which one may be two: the largest has 2.0 to 2.3."""
 
 RAGGED, LARGER = 0.55, 1.5
-"""One may also be two that cross if its solidity is below the first and its area at least the second, in medians.
+"""An instance may also be two crossing chromosomes if its solidity is below the first number and its area, in medians,
+at least the second.
 
-The union of two annotated chromosomes that overlap is flagged in 57 % (Q-banded) to 67 % (DAPI) of cases; single ones
-are in 0.3 to 0.8 cases an image.
+Measured on annotations, this flags 57 % (Q-banded) to 67 % (DAPI) of the unions of two overlapping chromosomes, and
+wrongly 0.3 to 0.8 single chromosomes per image.
 """
 
 SAME = 0.6
-"""Part of the smaller of two masks that lies in the other if they are on the same pixels."""
+"""Fraction of the smaller of two masks that lies in the other if they are on the same pixels."""
 
 Mark = Literal["low confidence", "heads disagree", "changed", "as large as two", "same pixels", "cut by a tile"]
 """What is remarkable about an instance, as Labelme files, the crop index and the report name it."""

@@ -1,4 +1,4 @@
-"""What a person can set about a prediction."""
+"""User settings of a prediction."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class PredictSettings:
     """How images are cut into tiles and what is written for each; `conf/task/predict.yaml` explains the fields.
 
     Attributes:
-        score: Least score, in [0, 1], of an instance in Labelme files, crops and counts.
-        expected: Usual number of chromosomes; None: no number is usual.
+        score: Minimum score, in [0, 1], of an instance in Labelme files, crops and counts.
+        expected: Usual number of chromosomes; None: no expected count.
         tile: Side of a tile in pixels; ``"auto"`` leaves it to the model; None: images are never cut.
         overlap: Pixels that neighbouring tiles share.
         beside: Write Labelme files beside the originals.
         overwrite: Replace Labelme files that are not this run's, or have been edited.
         shape_type: ``"polygon"`` or ``"mask"``, Labelme's kinds of shapes.
-        min_iou: Least IoU, in [0, 1], of a polygon and its mask.
+        min_iou: Minimum IoU, in [0, 1], of a polygon and its mask.
         crops: Cut out each chromosome.
         crop_scale: Crop pixels per image pixel, 0.05 to 20.
         report_side: Longest side in pixels of the report's pictures, at least 64.

@@ -18,7 +18,7 @@ from kemr_lightning.core.instances import Instances
 from kemr_lightning.prediction.merging import Window, merge_tiles
 
 SMALLEST = 64
-"""Least side of a tile in pixels: a chromosome must fit into it."""
+"""Minimum side of a tile in pixels: a chromosome must fit into it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Tiling:
 
     Attributes:
         side: Height and width of a tile in pixels; images no larger than that are not cut.
-        overlap: Least number of pixels that neighbouring tiles share; more than the longest chromosome.
+        overlap: Minimum number of pixels that neighbouring tiles share; more than the longest chromosome.
 
     Raises:
         SettingError: The side is below `SMALLEST`, or the overlap is not between 0 and half the side.
@@ -60,10 +60,10 @@ class TiledInstances(NamedTuple):
     """What was found in an image that may have been cut into tiles.
 
     Attributes:
-        instances: Those of the whole image, by falling score.
+        instances: Those of the whole image, in descending order of score.
         cut: ``(N,)`` bool: which are probably cut by the border of a tile; None if the image was not cut into tiles.
-        full: The instances of each view, the image or a tile, that has as many as the detector gives at most and was
-            not cut further.
+        full: The instances of each view, the image or a tile, that reaches the detector's maximum number and was not
+            cut further.
     """
 
     instances: Instances
@@ -77,11 +77,11 @@ def predict_tiles(
     """Predict an image, in tiles if it is large.
 
     Args:
-        predict: Finds the instances of ``(H, W)`` uint8 pixels, at that size and by falling score.
+        predict: Finds the instances of ``(H, W)`` uint8 pixels, at that size, in descending order of score.
         image: ``(H, W)`` uint8.
         tiling: How to cut; None never does.
-        limit: Most instances that ``predict`` gives; None: no limit. A tile that has as many may hold more, so it is
-            cut into smaller ones as long as these are well larger than the overlap.
+        limit: Maximum number of instances that ``predict`` gives; None: no limit. A tile that has as many may hold
+            more, so it is cut into smaller ones as long as these are well larger than the overlap.
 
     Returns:
         The image's instances.
@@ -106,7 +106,7 @@ class _Views:
     full: list[Instances] = field(default_factory=list)
 
     def is_full(self, instances: Instances) -> bool:
-        """Whether there are as many as the detector gives at most."""
+        """Whether the detector's maximum number is reached."""
         return self.limit is not None and len(instances) >= self.limit
 
     def tiles(self, window: Window, tiling: Tiling) -> Iterator[tuple[Window, Instances]]:

@@ -71,8 +71,8 @@ def _means(
     Args:
         records: Jobs that have the figure.
         name: The figure.
-        down: A key and its values, from the first row on; the key is None if there is only one row.
-        across: A key and its values, from the first column on.
+        down: A key and its values, one per row; the key is None if there is only one row.
+        across: A key and its values, one per column.
 
     Returns:
         ``(rows, columns)``; NaN where there is no job.

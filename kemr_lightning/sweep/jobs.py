@@ -114,7 +114,7 @@ def run(
         config: The job's configuration, which is changed: its run directory, if the usual one has another job's
             results; ``ckpt``, to the file it means; ``ckpt`` and ``init``, to resume a training that was begun.
         task: Does the work.
-        explain: For an error that a user can mend, one line that says how; None for others.
+        explain: For an error that a user can fix, one line that says how; None for others.
         find: The file that ``ckpt`` means.
 
     Returns:
@@ -136,7 +136,7 @@ def run(
         if checkpoint is not None:
             config.ckpt = str(checkpoint)
         if config.get("ckpt") is None and _trains(config) and (directory / LAST).is_file():
-            logger.info("job %d (%s) was interrupted: it goes on from %s", record.number, what, directory / LAST)
+            logger.info("job %d (%s) was interrupted: it resumes from %s", record.number, what, directory / LAST)
             config.ckpt, config.init = str(directory / LAST), None
     if not is_first():
         return task(config)
@@ -223,8 +223,8 @@ def _trains(config: DictConfig) -> bool:
 def _checkpoint(config: DictConfig, find: Callable[[DictConfig], Path | None]) -> Path | None:
     """The checkpoint that the job works with; None if that is not decided beforehand.
 
-    What ``last`` and ``best`` mean to a training is decided when it starts, for it may be a checkpoint of its own: for
-    a training they remain names.
+    A training resolves ``last`` and ``best`` itself when it starts, since they may mean a checkpoint of its own. Here
+    only a file that is given by its path counts for a training.
     """
     if _trains(config):
         return _given_file(config)

@@ -17,7 +17,7 @@ from kemr_lightning.metrics.segmentation import HEADLINE
 from kemr_lightning.sweep.job_records import JobRecord, read_records, varied_keys
 
 SHOWN = ("MaskAP", "IA")
-"""Figures that are told of the best job and drawn as heat maps."""
+"""Figures that are reported of the best job and drawn as heat maps."""
 
 
 def write_table(sweep: Path) -> None:

@@ -29,7 +29,7 @@ def run(config: DictConfig) -> float | None:
         What the task returns: a figure to maximise in a sweep, or None.
 
     Raises:
-        SystemExit: With code 2 and one line on the standard error, where the user can mend what is wrong. A sweep's job
+        SystemExit: With code 2 and one line on the standard error, where the user can fix what is wrong. A sweep's job
             raises the error itself: `SystemExit` would end the jobs that follow.
     """
     _quieten()
@@ -66,7 +66,7 @@ def _quieten() -> None:
 
 
 def user_message(error: BaseException) -> str | None:
-    """The one line to print for an error that a user can mend, or None for a fault of the program.
+    """The one line to print for an error that a user can fix, or None for a fault of the program.
 
     A `UserError` from a constructor comes wrapped by Hydra, so the chain of causes is searched. A wrong value in the
     configuration itself (a missing key, a bad interpolation) is the user's as well.

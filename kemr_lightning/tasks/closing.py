@@ -1,4 +1,4 @@
-"""What a task prints at its end: the results, where everything is and how to go on."""
+"""What a task prints at its end: the results, where everything is and how to continue."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kemr_lightning.tasks.next_steps import Finished, next_steps
 
 
 def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes: int = 1) -> None:
-    """Print the results, where everything is and how to go on.
+    """Print the results, where everything is and how to continue.
 
     Args:
         config: The composed configuration.
         directory: The run directory.
-        checkpoint: The model to go on with, or None if the run has left none.
+        checkpoint: The model to continue with, or None if the run has left none.
         classes: Number of classes that the model knows.
     """
     if not is_first():

@@ -55,7 +55,7 @@ def compare(config: DictConfig) -> None:
         config: The composed configuration. ``experiments`` are trained, or ``runs`` read; ``compare`` says how.
 
     Raises:
-        UserError: The runs cannot be compared, or something in the configuration or the data has to be mended.
+        UserError: The runs cannot be compared, or something in the configuration or the data has to be fixed.
     """
     if bool(config.experiments) == bool(config.runs):
         raise UserError("task=compare needs experiments=[NAME,...] to train or runs=[DIR,...] to read, one of the two")
@@ -135,7 +135,7 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
     try:
         train_missing(trainings, train)
     except KeyboardInterrupt:
-        logger.warning("interrupted. The same command with hydra.run.dir=%s goes on", directory)
+        logger.warning("interrupted. The same command with hydra.run.dir=%s resumes it", directory)
         raise
     return list(trainings)
 

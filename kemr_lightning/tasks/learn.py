@@ -38,7 +38,7 @@ def learn(config: DictConfig) -> float:
         The mean IoU that the knowledge gains on the learning images.
 
     Raises:
-        UserError: Something in the configuration, the checkpoint or the data has to be mended.
+        UserError: Something in the configuration, the checkpoint or the data has to be fixed.
     """
     directory = start(config)
     settings = settings_of(config)

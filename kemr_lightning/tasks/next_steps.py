@@ -22,7 +22,7 @@ class Finished:
     Attributes:
         task: ``"train"``, ``"test"`` or ``"predict"``.
         directory: The run directory.
-        checkpoint: The model to go on with, or None if there is none.
+        checkpoint: The model to continue with, or None if there is none.
         data_root: The data root, or None for synthetic images.
         experiment: The experiment to train again with.
         classes: Number of classes that the model knows.

@@ -38,14 +38,14 @@ NAMED = 5
 def predict(config: DictConfig) -> None:
     """Predict every image of a folder and write the results into the run directory.
 
-    A run that was interrupted goes on in its directory: images that were finished with the same settings are not
+    A run that was interrupted resumes in its directory: images that were finished with the same settings are not
     predicted again.
 
     Args:
         config: The composed configuration. ``ckpt`` is the model, ``data.root`` the folder; it needs no annotations.
 
     Raises:
-        UserError: Something in the configuration, the checkpoint or the folder has to be mended, or none of the images
+        UserError: Something in the configuration, the checkpoint or the folder has to be fixed, or none of the images
             could be predicted.
         SystemExit: With code 130, after Ctrl-C.
     """
@@ -58,7 +58,7 @@ def predict(config: DictConfig) -> None:
         result = run.predict_images()
     if result.interrupted:
         count = len(result.finished)
-        logger.warning("interrupted: %d of %d images are done. To go on: the same command with", count, result.total)
+        logger.warning("interrupted: %d of %d images are done. To resume: the same command with", count, result.total)
         logger.warning("hydra.run.dir=%s", directory)
         raise SystemExit(130)
     try:
@@ -66,7 +66,7 @@ def predict(config: DictConfig) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
-            f"cannot write the run's files into {directory}: {reason}. Mend that and give the same command again with "
+            f"cannot write the run's files into {directory}: {reason}. Fix that and give the same command again with "
             f"hydra.run.dir={directory}: images that are done stay done"
         ) from error
     _tell(result, run.settings.beside)
@@ -108,7 +108,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
 def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, refiner: MaskRefiner | None) -> str:
     """What finished images depend on besides their files: model, refinement, settings, version.
 
-    Directories that earlier versions of the code began go on only as long as this does not change.
+    Runs that earlier versions of the code began can be resumed only as long as this does not change.
 
     Args:
         config: The composed configuration.

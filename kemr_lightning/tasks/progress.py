@@ -1,4 +1,4 @@
-"""Progress of a task: bars in a terminal, elsewhere a log line now and then."""
+"""Progress of a task: bars in a terminal, elsewhere a log line at intervals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS_BETWEEN_LINES = 30.0
 """Shortest time between two log lines where the output is not a terminal."""
 
 NAME_LENGTH = 30
-"""Most characters of an item's name beside the bar; the end of a name tells more than its beginning."""
+"""Maximum number of characters of an item's name beside the bar; its end says more than its beginning."""
 
 
 def track(items: Sequence[T], description: str, name: Callable[[T], str] | None = None) -> Iterator[T]:
@@ -101,7 +101,7 @@ class Stages:
 
 
 class _LineClock:
-    """Tells when the next log line is due."""
+    """Decides when the next log line is due."""
 
     def __init__(self) -> None:
         self._last = monotonic()

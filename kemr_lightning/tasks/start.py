@@ -23,7 +23,7 @@ def start(config: DictConfig) -> Path:
         The run directory.
 
     Raises:
-        UserError: ``data.root`` is not given, or ``data.resize`` is no size.
+        UserError: ``data.root`` is not given, or ``data.resize`` is not a size.
     """
     resize = config.data.get("resize")
     if resize is not None and (len(resize) != 2 or not all(isinstance(side, int) and side > 0 for side in resize)):

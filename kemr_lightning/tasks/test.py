@@ -22,7 +22,7 @@ def test(config: DictConfig) -> float | None:
         MaskAP of the final masks in percent, or None without annotations.
 
     Raises:
-        UserError: Something in the configuration, the checkpoint or the data has to be mended.
+        UserError: Something in the configuration, the checkpoint or the data has to be fixed.
     """
     directory = start(config)
     checkpoint = needed_checkpoint(config)

@@ -37,7 +37,7 @@ def train(config: DictConfig) -> float | None:
         The best validation figure of the run (what its checkpoints are chosen by), or None if it was never validated.
 
     Raises:
-        UserError: Something in the configuration or the data has to be mended; nothing was trained.
+        UserError: Something in the configuration or the data has to be fixed; nothing was trained.
     """
     directory = start(config)
     resume = requeued_checkpoint(config)
@@ -67,7 +67,7 @@ def train(config: DictConfig) -> float | None:
 
 
 def take_up(module: SegmentationModule, resume: Path) -> None:
-    """Load the weights to go on from, before anything that takes time.
+    """Load the weights to resume from, so that a wrong checkpoint fails before anything that takes time.
 
     Args:
         module: What is trained.
@@ -87,20 +87,20 @@ def take_up(module: SegmentationModule, resume: Path) -> None:
 
 
 def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resume: Path | None) -> None:
-    """Fit, and say how to go on when it is interrupted.
+    """Fit, and say how to resume when it is interrupted.
 
     Args:
         trainer: The trainer.
         module: What it trains.
         data: With what.
-        resume: The checkpoint to go on from.
+        resume: The checkpoint to resume from.
     """
     try:
         with settings_under("data"):
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (KeyboardInterrupt, SystemExit):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
-        how = f"The same command with ckpt={last} goes on" if last else "No checkpoint was saved yet"
+        how = f"The same command with ckpt={last} resumes it" if last else "No checkpoint was saved yet"
         logger.warning("interrupted at step %d. %s", trainer.global_step, how)
         raise
 

@@ -47,7 +47,7 @@ def tune(config: DictConfig) -> float:
         The best figure found, in percent.
 
     Raises:
-        UserError: Something in the configuration, the checkpoint or the data has to be mended.
+        UserError: Something in the configuration, the checkpoint or the data has to be fixed.
     """
     directory = start(config)
     settings = read_settings(config, "tune", TuneSettings)
@@ -77,7 +77,7 @@ def tune(config: DictConfig) -> float:
                 search = open_search(scorer, refiner, ranges, settings, model_digest(checkpoint, module), config.seed)
                 findings = run_search(search, baseline, settings, origin, directory, loggers)
         except KeyboardInterrupt:
-            logger.warning("interrupted: the same command with tune.storage=%s goes on", settings.storage)
+            logger.warning("interrupted: the same command with tune.storage=%s resumes it", settings.storage)
             raise
         finally:
             if (directory / KNOWLEDGE).is_file():
@@ -94,7 +94,7 @@ def _tuned_refiner(config: DictConfig) -> Refiner:
     if config.get("knowledge") is not None:
         raise UserError("task=tune looks for parameters; knowledge brings its own. Leave knowledge=FILE out")
     if config.tune.source == "test":
-        logger.warning("tune.source=test: figures reported on these images will flatter the parameters found")
+        logger.warning("tune.source=test: figures reported on these images will be optimistic for the parameters found")
     refiner = build_refiner(config)
     if not isinstance(refiner, Refiner):
         raise UserError("task=tune needs the CRF. Use refine=dense_crf")

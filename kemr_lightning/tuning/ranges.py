@@ -17,8 +17,8 @@ class Range:
     """The values that a parameter may take.
 
     Attributes:
-        low: Least value.
-        high: Greatest value.
+        low: Minimum value.
+        high: Maximum value.
         log: Whether orders of magnitude are searched evenly.
         step: If given, only ``low`` plus multiples of it.
     """

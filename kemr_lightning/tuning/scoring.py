@@ -46,9 +46,9 @@ class ScoredImages:
     Args:
         samples: The data set.
         predict: Gives the initial instances of an image; called again for images that are not kept.
-        seed: Seed of the order. Parts of the images are alike, as it is random.
+        seed: Seed of the order. It is random so that successive parts are alike and a trial can be pruned after one.
         memory_mb: MiB of images and instances that are kept.
-        threshold: Probability from which a pixel belongs to a mask, see `record`.
+        threshold: Minimum probability of a mask pixel, see `record`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The search itself: an Optuna study over CRF parameters, which may go on later or in several processes."""
+"""The search itself: an Optuna study over CRF parameters, which may be resumed later or shared by several processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Search:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=0, n_min_trials=3),
         )
         known = self.study.get_trials(deepcopy=False)
-        # Neither processes that share a study nor a study that goes on may draw the same numbers again.
+        # Neither processes that share a study nor a resumed study may draw the same numbers again.
         own = seed + len(known) + (os.getpid() if any(t.state == TrialState.RUNNING for t in known) else 0)
         self.study.sampler = optuna.samplers.TPESampler(seed=own, n_startup_trials=startup, multivariate=True)
         self._take_up(known)
@@ -144,7 +144,7 @@ class Search:
         return trial.suggest_float(name, within.low, within.high, step=within.step, log=within.log)
 
     def _clipped(self, params: Mapping[str, float]) -> dict[str, float]:
-        """The searched ones of some parameters, moved into their ranges."""
+        """The parameters that are searched, each clipped to its range."""
         return {
             name: as_kind(name, min(max(float(params[name]), within.low), within.high))
             for name, within in self.ranges.items()

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kemr_lightning.output.drawing import save
 
 BEST, OTHER, BASE = "#D55E00", "#0072B2", "#777777"
-"""Okabe and Ito's vermilion and blue, which people with any kind of colour vision can tell apart, and grey."""
+"""Okabe and Ito's vermilion and blue, which people with any kind of colour vision can distinguish, and grey."""
 
 DPI = 130
 
@@ -75,5 +75,5 @@ def draw_importance(importance: Mapping[str, float], objective: str, path: Path)
     bars = axes.barh([name for name, _ in ordered], [value for _, value in ordered], color=OTHER)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.12)
-    axes.set_xlabel(f"part of the variation of {objective} (PED-ANOVA)")
+    axes.set_xlabel(f"fraction of the variation of {objective} (PED-ANOVA)")
     save(figure, path, DPI)

@@ -49,7 +49,7 @@ def open_search(
     model: str,
     seed: int,
 ) -> Search:
-    """Begin a study, or go on with the one in the storage if its trials are comparable.
+    """Begin a study, or resume the one in the storage if its trials are comparable.
 
     Args:
         scorer: Scores a refiner.
@@ -68,7 +68,7 @@ def open_search(
         search = Search(scorer, refiner, ranges, settings.objective, storage, name, seed, settings.startup)
     before = len(search.ended())
     if before:
-        logger.info("%s has %d trials of this study: going on with it", settings.storage, before)
+        logger.info("%s has %d trials of this study: resuming it", settings.storage, before)
     return search
 
 

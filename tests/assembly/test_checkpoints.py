@@ -86,7 +86,7 @@ def test_other_tasks_need_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("attempt", "saved", "found"), [("0", True, False), ("1", False, False), ("1", True, True)])
-def test_a_requeued_job_goes_on_from_what_it_saved(
+def test_a_requeued_job_resumes_from_what_it_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str, saved: bool, found: bool
 ) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", attempt)

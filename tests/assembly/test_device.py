@@ -15,7 +15,7 @@ def test_auto_takes_what_there_is() -> None:
     assert device_of(compose("trainer.accelerator=auto")).type == expected
 
 
-def test_a_device_that_is_asked_for_wins() -> None:
+def test_a_device_that_is_asked_for_takes_precedence() -> None:
     assert device_of(compose("trainer.accelerator=cpu", "trainer.devices=2")) == torch.device("cpu")
 
 

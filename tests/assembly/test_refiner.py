@@ -1,4 +1,4 @@
-"""The configured CRF, or knowledge in its place; what is given on the command line wins over knowledge."""
+"""The configured CRF, or knowledge in its place; what is given on the command line takes precedence over knowledge."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def test_knowledge_takes_its_place(knowledge: Path, monkeypatch: pytest.MonkeyPa
     assert only_params(refiner) == LEARNED.numbers()
 
 
-def test_what_is_given_wins_over_knowledge(
+def test_what_is_given_takes_precedence_over_knowledge(
     knowledge: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refiner = build(monkeypatch, f"knowledge='{knowledge}'", "refine.sigma_beta=20", "++refine.w1=9")
     params = only_params(refiner)
     assert (params.sigma_alpha, params.sigma_beta, params.w1) == (3.0, 20.0, 9.0)
     assert "refine.sigma_beta=20" in caplog.text
-    assert "wins over knowledge" in caplog.text
+    assert "overrides knowledge" in caplog.text
 
 
-def test_no_refinement_wins_over_knowledge(
+def test_no_refinement_overrides_knowledge(
     knowledge: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert build(monkeypatch, f"knowledge='{knowledge}'", "refine=none") is None

@@ -1,4 +1,4 @@
-"""Who sees averaged weights and who the trained ones, and whether a resumed run goes on as if it had not stopped."""
+"""Who sees averaged weights and who the trained ones, and whether a resumed run continues as if it had not stopped."""
 
 from __future__ import annotations
 

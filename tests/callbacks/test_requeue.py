@@ -62,7 +62,7 @@ def test_the_running_step_is_finished_saved_and_the_job_queued_again(slurm: Path
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
-def test_a_training_that_slurm_does_not_take_back_goes_on(
+def test_a_training_that_slurm_does_not_take_back_continues(
     slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")

@@ -61,7 +61,7 @@ def settled(**settings: object) -> DictConfig:
     return made
 
 
-def test_finished_ones_are_read_half_finished_ones_go_on(tmp_path: Path) -> None:
+def test_finished_ones_are_read_half_finished_ones_resume(tmp_path: Path) -> None:
     done = write_run(tmp_path / "done", noisy_records(0, 2))
     half = write_run(tmp_path / "half", noisy_records(0, 2))
     (half / METRICS).unlink()
@@ -84,7 +84,7 @@ def test_a_training_with_other_settings_is_not_taken_for_this_one(tmp_path: Path
     train_missing({done: settled(num_workers=3)}, lambda one: None)
 
 
-def test_a_training_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+def test_a_training_of_an_earlier_version_resumes(tmp_path: Path) -> None:
     half = tmp_path / "half"
     shutil.copytree(FIXTURE / "run", half)
     (half / METRICS).unlink()

@@ -37,7 +37,7 @@ def test_another_numbering_is_refused() -> None:
         check_same_test([made_run(noisy_records(0)), made_run(swapped)])
 
 
-def test_what_is_not_set_is_no_difference() -> None:
+def test_what_is_not_set_is_not_a_difference() -> None:
     older = OmegaConf.create(config())
     newer = OmegaConf.create(config(paste=None, num_workers=4, cache_mb=9))
     newer.model.weights = "none"
@@ -49,7 +49,7 @@ def test_a_line_per_setting_that_differs() -> None:
     assert lines == ["seed differs: 0 (A, C), 1 (B)", "y differs: none (A, B), [1, 2] (C)"]
 
 
-def test_budget_seed_scale_and_machine_are_told() -> None:
+def test_budget_seed_scale_and_machine_are_reported() -> None:
     machine = {"device": "cpu", "threads": 2}
     first = made_run(noisy_records(0), timing={"training": {"steps": 100}, "machine": machine})
     second = made_run(
@@ -72,7 +72,7 @@ def test_budget_seed_scale_and_machine_are_told() -> None:
     ]
 
 
-def test_views_and_mask_threshold_of_the_tests_are_told() -> None:
+def test_views_and_mask_threshold_of_the_tests_are_reported() -> None:
     plain, other = made_run(noisy_records(0)), made_run(noisy_records(0), kind="blendmask", directory="runs/b")
     other.config.views, other.config.metric.threshold = 4, 0.4
     assert warnings_for(systems_of([plain, other])) == [

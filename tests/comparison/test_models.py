@@ -107,8 +107,8 @@ def test_masks_are_cut_as_in_the_test() -> None:
     ("val", "said"),
     [
         ([], "there are no val images"),
-        ([sample("val/a.png"), sample("test/case_0a.png")], "test/case_0a.png is no validation image"),
-        ([Sample(torch.zeros(SIZE, dtype=torch.uint8), "val/a.png", 1, None)], "val/a.png is no validation image"),
+        ([sample("val/a.png"), sample("test/case_0a.png")], "test/case_0a.png is not a validation image"),
+        ([Sample(torch.zeros(SIZE, dtype=torch.uint8), "val/a.png", 1, None)], "val/a.png is not a validation image"),
     ],
 )
 def test_without_validation_images_there_is_no_own_threshold(

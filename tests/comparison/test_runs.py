@@ -87,8 +87,8 @@ def test_a_configuration_of_an_earlier_version_is_read_in_todays_form(tmp_path: 
     assert OmegaConf.is_missing(found.data, "root")
 
 
-def test_what_is_wrong_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^runs=.*none is no directory"):
+def test_what_is_wrong_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^runs=.*none is not a directory"):
         read_run(tmp_path / "none")
     path = write_run(tmp_path / "run", noisy_records(0))
     metrics = json.loads((path / METRICS).read_text())
@@ -144,7 +144,7 @@ def test_records_of_boxes_only(tmp_path: Path) -> None:
     assert not any(item.masks for item in read if item.truth)
 
 
-def test_faults_of_result_files_are_told(tmp_path: Path) -> None:
+def test_faults_of_result_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ground_truth.json does not exist"):
         read_image_records(tmp_path)
     ResultFilesWriter(tmp_path).write(noisy_records(0), None, {})

@@ -53,7 +53,7 @@ def test_one_kemr_run_is_a_comparison() -> None:
         systems_of([KEMR], "never")
 
 
-def test_rows_of_one_kind_are_told_apart() -> None:
+def test_rows_of_one_kind_are_distinguished() -> None:
     seeds = [mask_rcnn("runs/one", 1), mask_rcnn("runs/two", 2)]
     assert [row.name for row in systems_of(seeds)] == ["Mask R-CNN (seed 1)", "Mask R-CNN (seed 2)"]
     places = [mask_rcnn("runs/one"), mask_rcnn("runs/two")]

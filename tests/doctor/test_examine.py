@@ -62,7 +62,7 @@ def test_goes_on_over_broken_files_and_names_each(tmp_path: Path) -> None:
     assert {image.name: len(image.labels) for image in diagnosis.images}["label.png"] == 12
 
 
-def test_shapes_that_are_no_instances(tmp_path: Path) -> None:
+def test_shapes_that_are_not_instances(tmp_path: Path) -> None:
     flat = [[5, 5], [9, 9], [13, 13]]
     extra = [shape([[3, 3]], kind="point"), shape(flat), shape([[1, 1], [5, 5]], kind="star")]
     far = [[300, 300], [320, 300], [310, 330]]
@@ -214,14 +214,14 @@ def test_two_files_for_an_image_unannotated_and_unused_ones(tmp_path: Path) -> N
     assert kinds(look(tmp_path)) == {"two_files": 1, "no_test": 1, "unannotated": 1, "unused": 1}
 
 
-def test_label_map_tells_what_becomes_of_labels(tmp_path: Path) -> None:
+def test_what_the_label_map_makes_of_labels_is_reported(tmp_path: Path) -> None:
     save(tmp_path, "a", extra=[shape(TRIANGLE, "dirt"), shape(TRIANGLE, "what")])
     diagnosis = look(tmp_path, label_map={"chr": "chromosome", "dirt": None})
     assert diagnosis.label_names == {"chr": "chromosome", "dirt": None}
     assert diagnosis.failed
 
 
-def test_coco_goes_on_over_faults(tmp_path: Path) -> None:
+def test_coco_skips_faults(tmp_path: Path) -> None:
     pixels, outlines = field()
     tmp_path.joinpath("x").mkdir()
     Image.fromarray(pixels).save(tmp_path / "x/a.png")
@@ -255,7 +255,7 @@ def test_coco_boxes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data_format", ["labelme", "coco"])
 def test_an_empty_folder_is_an_error_found_not_raised(tmp_path: Path, data_format: str) -> None:
     assert look(tmp_path, data_format).failed
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match="not a folder"):
         examine(tmp_path / "none", data_format)
 
 

@@ -97,7 +97,7 @@ def test_boxes_that_occur_twice() -> None:
     assert [f.message for f in found] == ["1 and 1: two boxes with IoU 0.95"]
 
 
-def test_length_and_width_of_a_turned_rod() -> None:
+def test_length_and_width_of_a_rotated_rod() -> None:
     assert length_and_width(patch(3, 4, 12, 5)) == pytest.approx((12, 5))
     rows, columns = np.mgrid[:80, :80] - 39.5
     along, across = (rows + columns) / 2**0.5, (rows - columns) / 2**0.5

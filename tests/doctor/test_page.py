@@ -78,7 +78,7 @@ def test_images_that_cannot_be_decoded_have_no_picture(tmp_path: Path) -> None:
     assert "<li>a: m</li>" in page
 
 
-def test_names_are_no_html(tmp_path: Path) -> None:
+def test_names_are_not_html(tmp_path: Path) -> None:
     page = page_of(tmp_path, [Finding("broken_file", "<b>.json", "has <i>")])
     assert "<b>" not in page
     assert "<x>" not in page

@@ -24,7 +24,7 @@ def test_copies_within_and_across_parts_and_among_the_unannotated() -> None:
     }
 
 
-def test_near_copies_are_told_by_their_correlation() -> None:
+def test_near_copies_are_recognised_by_their_correlation() -> None:
     first = with_thumb("a", 1)
     assert first.thumb is not None
     other = np.random.default_rng(0).normal(size=first.thumb.shape)
@@ -36,10 +36,10 @@ def test_near_copies_are_told_by_their_correlation() -> None:
         found = copy_findings([first, second])
         assert [f.kind for f in found] == ([] if kind is None else [kind])
         if found:
-            assert f"(correlation {correlation:.3f}, maybe turned)" in found[0].message
+            assert f"(correlation {correlation:.3f}, maybe rotated)" in found[0].message
 
 
-def test_images_without_content_are_no_copies() -> None:
+def test_images_without_content_are_not_copies() -> None:
     blank = [examined(name, digest=name, thumb=np.zeros((32, 32), np.float32)) for name in "ab"]
     assert copy_findings(blank) == []
     assert copy_findings([examined("a"), examined("b")]) == []

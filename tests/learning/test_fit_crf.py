@@ -74,7 +74,7 @@ def test_fitting_finds_parameters_that_pull_loose_masks_to_the_rod() -> None:
     assert fit.history[0][2] == pytest.approx(before, abs=1e-3)
 
 
-def test_fits_of_several_starts_are_ordered_and_every_step_is_told() -> None:
+def test_fits_of_several_starts_are_ordered_and_every_step_is_reported() -> None:
     training, validation = unaries_of(2, 2), unaries_of(3, 2)
     steps: list[None] = []
     settings = FitSettings(0, iterations=1, steps=3, check_every=2)

@@ -37,7 +37,7 @@ def test_fitting_twice_gives_the_same_network_and_leaves_the_global_generator_al
     assert not first.training
 
 
-def test_every_epoch_is_told_and_the_loss_falls() -> None:
+def test_every_epoch_is_reported_and_the_loss_falls() -> None:
     told: list[tuple[int, float]] = []
     fit_evidence(examples_of([rods(0)], 4), 10, 0, 8, 1e-2, 4, on_epoch=lambda epoch, loss: told.append((epoch, loss)))
     assert [epoch for epoch, _ in told] == list(range(1, 11))

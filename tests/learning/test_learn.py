@@ -66,7 +66,7 @@ def test_figures_of_a_lesson_agree_with_its_experiences(taught: tuple[Lesson, ob
     )
 
 
-def test_the_origin_tells_all(taught: tuple[Lesson, object]) -> None:
+def test_the_origin_is_complete(taught: tuple[Lesson, object]) -> None:
     lesson, _ = taught
     origin = lesson.knowledge.origin
     assert list(origin) == ["data", "images", "instances", "out_of_sample"]
@@ -77,7 +77,7 @@ def test_the_origin_tells_all(taught: tuple[Lesson, object]) -> None:
     assert lesson.knowledge.margin == 4
 
 
-def test_every_stage_is_told_from_its_first_step_to_its_last(taught: tuple[Lesson, list[tuple[str, int, int]]]) -> None:
+def test_every_stage_is_reported_from_first_step_to_last(taught: tuple[Lesson, list[tuple[str, int, int]]]) -> None:
     lesson, told = taught
     stages = {stage: [step[1:] for step in told if step[0] == stage] for stage, _, _ in told}
     # Six epochs for each of two folds and for the final network; four steps from each of three starts.

@@ -1,4 +1,4 @@
-"""``metrics.csv`` goes on where a run goes on."""
+"""``metrics.csv`` continues where a run resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures are whole or not there, the same every time, and in colours that can be told apart."""
+"""Pictures are written atomically, the same every time, and in colours that can be distinguished."""
 
 from __future__ import annotations
 

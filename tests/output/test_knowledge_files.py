@@ -31,7 +31,7 @@ def test_a_file_to_load_and_one_to_read(tmp_path: Path) -> None:
     assert files[1].read_text() == knowledge.describe() + "\n"
 
 
-def test_the_artifact_tells_of_actions_and_origin(tmp_path: Path) -> None:
+def test_the_artifact_describes_actions_and_origin(tmp_path: Path) -> None:
     knowledge, run = from_params(PARAMS, {"found_by": "a test"}), Run()
     log_knowledge(run, knowledge, write_knowledge(knowledge, tmp_path))
     (artifact,) = run.artifacts

@@ -32,7 +32,7 @@ def test_the_machine() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "[1", "[1]", "\x00"])
-def test_a_missing_or_broken_file_is_no_timing(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_broken_file_is_not_a_timing(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / TIMING).write_text(content)
     assert read_timing(tmp_path) == {}

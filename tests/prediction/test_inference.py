@@ -68,7 +68,7 @@ def test_large_images_are_cut_and_put_together() -> None:
     assert same(refined, found)
 
 
-def test_the_limit_is_told_where_it_costs_something(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_limit_is_logged_where_it_costs_something(caplog: pytest.LogCaptureFixture) -> None:
     image = torch.from_numpy(np.tile(rods(3)[0], (3, 3)))  # 96 x 128 pixels with 4 rods, nine times
     single = rods(3)[0]
     parts = len(bright_parts(single))
@@ -88,7 +88,7 @@ def test_the_limit_is_told_where_it_costs_something(caplog: pytest.LogCaptureFix
     assert told(3 * parts, Tiling(256, 48), "a.png") == []
 
 
-def test_a_limit_of_unlikely_detections_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_of_unlikely_detections_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     class Unsure(BrightModule):
         def find(self, batch: list[Sample]) -> list[Instances]:
             (found,) = super().find(batch)

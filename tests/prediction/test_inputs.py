@@ -120,7 +120,7 @@ def test_links_and_other_formats(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "passed over: 1 images of other formats: c.gif." in caplog.text
 
 
-def test_backslashes_are_no_folders(tmp_path: Path) -> None:
+def test_backslashes_are_not_folders(tmp_path: Path) -> None:
     save(tmp_path / "a\\b.png", grey())
     save(tmp_path / "a_b.png", grey())
     assert [(item.name, item.stem) for item in find_inputs(tmp_path)] == [
@@ -172,8 +172,8 @@ def test_a_label_map_drops_classes_before_they_are_merged(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["polygon", "mask", "box", "labelme"])
-def test_annotations_of_stored_pixels_are_turned_with_them(tmp_path: Path, orientation: int, kind: str) -> None:
-    """The annotated part is the bright one, in the file's own coordinates, wherever the image is turned to."""
+def test_annotations_of_stored_pixels_are_rotated_with_them(tmp_path: Path, orientation: int, kind: str) -> None:
+    """The annotated part is the bright one, in the file's own coordinates, however the image is rotated."""
     stored = np.full((20, 30), 40, np.uint8)
     stored[3:9, 5:21] = 200
     exif = Image.Exif()
@@ -196,7 +196,7 @@ def test_annotations_of_stored_pixels_are_turned_with_them(tmp_path: Path, orien
     (tmp_path / "t.json").write_text(json.dumps(document))
     (item,) = find_inputs(tmp_path, "labelme" if kind == "labelme" else "coco")
     loaded = item.load()
-    # Of the same size turned or not, an image counts as annotated upright, as in training.
+    # Of the same size rotated or not, an image counts as annotated upright, as in training.
     bright = loaded.pixels > 120 if orientation >= 5 else stored > 120
     truth = item.truth(["chr"], None, loaded.pixels.shape, loaded.orientation)  # type: ignore[arg-type]
     assert truth is not None
@@ -273,7 +273,7 @@ def test_coco_annotations(tmp_path: Path) -> None:
     assert not two.annotations
 
 
-def test_the_runs_own_outputs_are_no_inputs(tmp_path: Path) -> None:
+def test_the_runs_own_outputs_are_not_inputs(tmp_path: Path) -> None:
     save(tmp_path / "a.png", grey())
     save(tmp_path / "run" / "labelme" / "a.png", grey())
     (item,) = find_inputs(tmp_path, without=[tmp_path / "run"])
@@ -281,7 +281,7 @@ def test_the_runs_own_outputs_are_no_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mark", [".hydra/config.yaml", "predictions.json", "run.log", "checkpoints/best.ckpt"])
-def test_other_runs_outputs_are_no_inputs(tmp_path: Path, caplog: pytest.LogCaptureFixture, mark: str) -> None:
+def test_other_runs_outputs_are_not_inputs(tmp_path: Path, caplog: pytest.LogCaptureFixture, mark: str) -> None:
     save(tmp_path / "a.png", grey())
     for run in ("runs/1", "runs/2"):
         write_image(tmp_path / run / "labelme", "a", seed=1)

@@ -243,7 +243,7 @@ STEPS = ("_write_picture", "_write_crops", "_place_image", "announce", "write_te
 def test_interrupted_at_any_step(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, after: bool, beside: bool
 ) -> None:
-    """What was written before the state is known for the program's own when the run goes on."""
+    """What was written before the state is known for the program's own when the run resumes."""
     run = tmp_path / "run"
     owner = next(each for each in (ImageWriter, LabelmeFileWriter, StateFolder, labelme_files) if hasattr(each, step))
     original = getattr(owner, step)

@@ -133,7 +133,7 @@ def test_layers_are_toggled(page: Any) -> None:
     assert errors(page) == []
 
 
-def test_hovering_tells_score_and_size(page: Any) -> None:
+def test_hovering_shows_score_and_size(page: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
     assert not css(page, "#tip")[0].is_displayed()

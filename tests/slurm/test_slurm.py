@@ -92,7 +92,7 @@ def test_a_sweep_is_an_array_of_jobs(
     assert len(list((sweep / ".submitit").glob("*_*/*_log.out"))) == 3
 
 
-def test_a_training_in_a_sweep_goes_on_after_preemption(
+def test_a_training_in_a_sweep_resumes_after_preemption(
     environment: dict[str, str], labelme_root: Path, tmp_path: Path
 ) -> None:
     sweep, count = tmp_path / "sweep", 40
@@ -115,14 +115,16 @@ def test_a_training_in_a_sweep_goes_on_after_preemption(
             process.kill()
     text = log.read_text()
     assert "Requeued job" in text
-    assert "was interrupted: it goes on from" in text
+    assert "was interrupted: it resumes from" in text
     with (sweep / "sweep.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert row["status"] == "done"
     assert_went_on(sweep / "0", count)
 
 
-def test_two_processes_of_a_requeued_job_go_on(environment: dict[str, str], labelme_root: Path, tmp_path: Path) -> None:
+def test_two_processes_of_a_requeued_job_resume(
+    environment: dict[str, str], labelme_root: Path, tmp_path: Path
+) -> None:
     count = 40
     environment = {**environment, "RUNS": str(tmp_path)}
     words = ["experiment=kemr_tiny", f"data.root='{labelme_root}'", *SMALL, "data.batch_size=1"]
@@ -139,7 +141,7 @@ def test_two_processes_of_a_requeued_job_go_on(environment: dict[str, str], labe
         wait("the end", lambda: _job(job, environment, "JobState") in ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL"))
     finally:
         subprocess.run(["scancel", job], env=environment, check=False)
-    assert "the job was queued again: going on from" in said.read_text()
+    assert "the job was requeued: resuming from" in said.read_text()
     assert_went_on(run, count)
     assert json.loads((run / "metrics.json").read_text())["images"] == 2
 

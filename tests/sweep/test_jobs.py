@@ -46,7 +46,7 @@ def test_done_jobs_are_skipped_others_run_again(tmp_path: Path) -> None:
     assert [row["status"] for row in rows(tmp_path)] == ["done", "done"]
 
 
-def test_a_training_that_was_begun_goes_on(tmp_path: Path) -> None:
+def test_a_training_that_was_begun_resumes(tmp_path: Path) -> None:
     given: list[tuple[str, str | None]] = []
 
     def train(config: DictConfig) -> float:

@@ -106,7 +106,7 @@ def test_predicted_labels_have_names(root: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_corrected_files_without_one_of_the_classes(root: Path, trained_on_classes: Path, tmp_path: Path) -> None:
-    """They go on with all three, so that every weight is taken over."""
+    """They continue with all three, so that every weight is taken over."""
     for index in range(2):
         write_image(tmp_path / "labelme", f"image_{index}", seed=index)
         relabel(tmp_path / "labelme" / f"image_{index}.json", ["2", "X"])

@@ -138,7 +138,7 @@ def test_refusals(
         (("runs=[x,y]", "compare.cascade_from_kemr=perhaps"), "compare.cascade_from_kemr=perhaps is unknown. Use one"),
         ((f"runs=['{mask}']",), "nothing to compare"),
         ((f"runs=['{mask}','{trained}']",), "different images"),
-        ((f"runs=['{tmp_path / 'none'}']",), "no directory"),
+        ((f"runs=['{tmp_path / 'none'}']",), "not a directory"),
     ):
         with pytest.raises(SystemExit) as caught:
             run_task(tmp_path / "run", "task=compare", *words)

@@ -68,7 +68,7 @@ def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.root=nowhere"], "data.root=nowhere is no folder"),
+        (["data.root=nowhere"], "data.root=nowhere is not a folder"),
         (["data=synthetic"], "task=doctor looks at a folder"),
         ([], "data.root is not given"),
         (["data.root=.", "data.format=voc"], "data.format=voc is unknown. Use one of coco, labelme"),

@@ -106,7 +106,7 @@ def test_a_folder_of_all_kinds(
     assert "9 of 11 images done" in caplog.text
 
 
-def test_an_interrupted_run_goes_on(
+def test_an_interrupted_run_resumes(
     images: Path,
     tmp_path: Path,
     checkpoint: Path,
@@ -336,7 +336,7 @@ def test_what_a_run_is_built_of(defaults: DictConfig, checkpoint: Path, module: 
     assert build(defaults, checkpoint, data__label_map=None).label_map is None
 
 
-def test_directories_of_earlier_versions_go_on(
+def test_directories_of_earlier_versions_resume(
     defaults: DictConfig, checkpoint: Path, module: BrightModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The keys that the first version of ``task=predict`` has computed for the same configurations."""

@@ -95,7 +95,7 @@ def test_wandb_has_everything_and_is_finished(labelme_root: Path, tmp_path: Path
     assert {artifact.type for artifact in run.artifacts} >= {"knowledge", "model", "run_table"}
 
 
-def test_resume_goes_on_from_the_step(trained: Path, labelme_root: Path, tmp_path: Path) -> None:
+def test_resume_continues_from_the_step(trained: Path, labelme_root: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "kemr_tiny" / "train" / "before")
     run_dir = tmp_path / "run"
     root = f"data.root='{labelme_root}'"

@@ -86,7 +86,7 @@ def test_the_knowledge_gives_the_figures_that_were_found(tuned: tuple[Path, list
         assert metrics["refined"][name] == pytest.approx(found["best"][name])
 
 
-def test_tuning_goes_on_without_a_forward_pass(
+def test_tuning_resumes_without_a_forward_pass(
     tuned: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, overrides = tuned
@@ -98,7 +98,7 @@ def test_tuning_goes_on_without_a_forward_pass(
     assert json.loads((tmp_path / "again" / "tune.json").read_text())["trials"] == 8
 
 
-def test_an_interrupted_tuning_says_how_to_go_on(
+def test_an_interrupted_tuning_says_how_to_resume(
     tuned: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -108,7 +108,8 @@ def test_an_interrupted_tuning_says_how_to_go_on(
     monkeypatch.setattr(Search, "run", interrupted)
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
         run_task(tmp_path / "again", *overrides, "logger=csv")
-    assert f"interrupted: the same command with tune.storage={run_dir.parent / 'study.journal'} goes on" in caplog.text
+    storage = run_dir.parent / "study.journal"
+    assert f"interrupted: the same command with tune.storage={storage} resumes it" in caplog.text
     # The trials of before are there, and so is what they have found.
     assert f"knowledge={tmp_path / 'again' / 'knowledge.safetensors'}" in caplog.text
     assert (tmp_path / "again" / "tune.json").is_file()

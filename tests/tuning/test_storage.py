@@ -17,7 +17,7 @@ from tests.tuning.helpers import search
 
 
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
-def test_a_study_goes_on_where_it_stopped(tmp_path: Path, kind: str) -> None:
+def test_a_study_resumes_where_it_stopped(tmp_path: Path, kind: str) -> None:
     place = f"sqlite:///{tmp_path / 'study.db'}" if kind == "sqlite" else str(tmp_path / "study.journal")
     search(place).run(2)
     again = search(place)

@@ -61,7 +61,7 @@ def test_a_tuning_finds_better_parameters_and_its_knowledge_scores_the_same(tmp_
     assert (listener.steps, listener.status) == (list(range(5)), ["success"])
 
 
-def test_a_study_goes_on_only_if_its_trials_are_comparable(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_study_resumes_only_if_its_trials_are_comparable(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(tmp_path).run(2)
     with caplog.at_level(logging.INFO):
         assert len(opened(tmp_path).ended()) == 2
