@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rich.progress import track
 from torch import Tensor
 
 from kemr_lightning.core import rle
+from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.datamodule import SegmentationDataModule
 from kemr_lightning.data.split import group_of
@@ -40,18 +41,17 @@ from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.refinement.restraint import FREE
 from kemr_lightning.training.checkpoint import load_module
 
-Refine = Callable[[Tensor, Instances], Instances]
 FIGURES = ("MaskAP", "AP50", "AP75", "AP85", "AP90")
 HARM = 0.02
 
 
-def variants(knowledge: Knowledge, others: dict[str, Knowledge]) -> dict[str, Refine | None]:
+def variants(knowledge: Knowledge, others: dict[str, Knowledge]) -> dict[str, MaskRefiner | None]:
     """The ways to refine that are compared, by name; one action alone, or all of them chosen among by experience."""
 
     def alone(action: Action) -> KnowledgeRefiner:
         return KnowledgeRefiner(replace(knowledge, actions=(action,), experiences=None))
 
-    table: dict[str, Refine | None] = {"no refinement": None, "default parameters": Refiner(CRFParams())}
+    table: dict[str, MaskRefiner | None] = {"no refinement": None, "default parameters": Refiner(CRFParams())}
     for evidence, name in ((False, "learned parameters"), (True, "learned + evidence")):
         actions = [action for action in knowledge.actions if action.evidence == evidence]
         if actions:
@@ -103,7 +103,7 @@ def changes(before: Sequence[ImageRecord], after: Sequence[ImageRecord]) -> tupl
 
 
 def evaluate(
-    cases: Sequence[tuple[Tensor, Instances, Instances]], groups: Sequence[str], table: dict[str, Refine | None]
+    cases: Sequence[tuple[Tensor, Instances, Instances]], groups: Sequence[str], table: dict[str, MaskRefiner | None]
 ) -> tuple[dict[str, Any], dict[str, tuple[list[float], list[float], list[bool]]]]:
     """All figures of every variant, and the changes of matched pairs."""
     records: dict[str, list[ImageRecord]] = {}

@@ -124,9 +124,12 @@ def test_imports_go_down() -> None:
         room = room_of(path)
         for name in imports_of(path):
             target = name.split(".")[1] if "." in name else ""
-            if target == room or room == "" or target not in FLOOR_OF:
+            if target == room or room == "":
                 continue
-            if FLOOR_OF[target] >= FLOOR_OF[room]:
+            if target not in FLOOR_OF and room == "tasks":
+                continue  # the version is the package's own
+            # The package itself, which is not a room, lies above all of them.
+            if FLOOR_OF.get(target, len(FLOORS)) >= FLOOR_OF[room]:
                 upwards.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not upwards, "\n".join(upwards)
 
@@ -272,5 +275,8 @@ def test_the_table_of_the_architecture_is_the_tree() -> None:
 
 def test_a_page_names_no_file_that_is_not_there() -> None:
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for name in re.findall(r"`((?:kemr_lightning|conf|tests|benchmarks|docs)/[\w/.]+)`", page.read_text("utf-8")):
-            assert "NAME" in name or (ROOT / name).exists(), f"{page.name}: {name}"
+        # A comment above a block of YAML names the file that a reader is to write.
+        text = re.sub(r"^# conf/.*$", "", page.read_text("utf-8"), flags=re.MULTILINE)
+        for name in re.findall(r"(?<![\w/.-])((?:kemr_lightning|conf|tests|benchmarks)/[\w/.]*\w)", text):
+            placeholder = "NAME" in name or "toy" in name
+            assert placeholder or (ROOT / name).exists(), f"{page.name}: {name}"

@@ -122,12 +122,12 @@ OWN_CONF = {
           - override /model: toy
         name: toy_tiny
         """,
-    "metric/strict.yaml": "_target_: toys.WithStrictAP\n",
+    "metric/strict.yaml": "_target_: own_additions.WithStrictAP\n",
     "task/count.yaml": """
         # @package _global_
         task:
           name: count
-          function: toys.count
+          function: own_additions.count
         count:
           least: 0.25
         """,
@@ -140,7 +140,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     (folder / "models").mkdir()
     (folder / "models" / "toy.py").write_text(MODEL)
-    (folder / "toys.py").write_text(EVERYTHING_ELSE)
+    (folder / "own_additions.py").write_text(EVERYTHING_ELSE)
     for name, text in OWN_CONF.items():
         path = folder / "conf" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,12 +221,12 @@ def test_an_engine(
 
 
 def test_a_callback(place: Path, toy_run: Path, labelme_root: Path, tmp_path: Path) -> None:
-    import toys
+    import own_additions
 
-    toys.Counting.counted.clear()
-    score_toy(place, toy_run, labelme_root, tmp_path / "run", "+callbacks.mine._target_=toys.Counting")
-    assert sorted(name for name, _ in toys.Counting.counted) == ["test/test_0.png", "test/test_1.png"]
-    assert all(count > 0 for _, count in toys.Counting.counted)
+    own_additions.Counting.counted.clear()
+    score_toy(place, toy_run, labelme_root, tmp_path / "run", "+callbacks.mine._target_=own_additions.Counting")
+    assert sorted(name for name, _ in own_additions.Counting.counted) == ["test/test_0.png", "test/test_1.png"]
+    assert all(count > 0 for _, count in own_additions.Counting.counted)
 
 
 def test_a_figure_of_the_metric(place: Path, toy_run: Path, labelme_root: Path, tmp_path: Path) -> None:

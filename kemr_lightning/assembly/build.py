@@ -158,7 +158,7 @@ def build_callbacks(config: DictConfig, refiner: MaskRefiner | None, metric: Ins
             continue
         with settings_under(f"callbacks.{name}"):
             make = hydra.utils.instantiate(node, _partial_=True)
-            built.append(make(refiner=refiner, metric=metric) if make.func is RefinementCallback else make())
+            built.append(make(refiner=refiner, metric=metric) if _is_kind(make.func, RefinementCallback) else make())
     return built
 
 
@@ -201,6 +201,11 @@ def build_trainer(
     return trainer
 
 
+def _is_kind(made: object, kind: type) -> bool:
+    """Whether a ``_target_`` is a class or one derived from it."""
+    return isinstance(made, type) and issubclass(made, kind)
+
+
 def build_loggers(config: DictConfig) -> list[Logger]:
     """The configured loggers, for a trainer or for a task that logs by itself."""
     return [_build_logger(node, config) for node in (config.logger or {}).values() if node is not None]
@@ -209,17 +214,19 @@ def build_loggers(config: DictConfig) -> list[Logger]:
 def _build_logger(node: DictConfig, config: DictConfig) -> Logger:
     """A logger; that of W&B has the configuration, a sweep's name as group and the job's overrides as tags."""
     built = hydra.utils.instantiate(node, _partial_=True)
-    if built.func is not RunLogger:
+    if not _is_kind(built.func, RunLogger):
         return cast(Logger, built())
     settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     job = jobs.current()
     if job is None:
-        return RunLogger(**{**built.keywords, "config": settings})
+        return cast(Logger, built.func(**{**built.keywords, "config": settings}))
     # The directory's name is the number, and unlike that it is one job's own in a sweep that has grown.
     name = f"{node.get('name') or job.group} {Path(config.paths.run_dir).name}"
     tags = [*(node.get("tags") or ()), *job.tags]
     settings |= job.settings()
-    return RunLogger(**{**built.keywords, "name": name, "group": job.group, "tags": tags, "config": settings})
+    return cast(
+        Logger, built.func(**{**built.keywords, "name": name, "group": job.group, "tags": tags, "config": settings})
+    )
 
 
 def trained_module(config: DictConfig) -> SegmentationModule:

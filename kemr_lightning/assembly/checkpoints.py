@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from kemr_lightning.core.config_migration import read_run_config
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.run_directory import CHECKPOINTS, CONFIG, LAST, run_of_checkpoint
 
@@ -74,7 +75,7 @@ def _same_data(earlier: Path, config: DictConfig) -> bool:
     """Whether an earlier run's configuration names the same kind of data in the same folder."""
     if not earlier.is_file():
         return False
-    before = OmegaConf.load(earlier)
+    before = read_run_config(earlier)
     roots = [str(OmegaConf.select(each, "data.root", throw_on_missing=False)) for each in (before, config)]
     return (
         Path(roots[0]).resolve() == Path(roots[1]).resolve()

@@ -16,6 +16,7 @@ from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import key_of
 from kemr_lightning.refinement.dense_crf import DEFAULT_TOLERANCE, CRFParams
+from kemr_lightning.refinement.engines import DEFAULT_ENGINE
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 
@@ -64,7 +65,7 @@ def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: s
     for key in LEARNED_WITH:
         if f"refine.{key}" in named:
             raise UserError(f"refine.{key} is part of what knowledge={path} was learned with. Leave one of the two out")
-    explicit = {key: settings[key] for key in CRF_KEYS if f"refine.{key}" in named and key in settings}
+    explicit = explicit_parameters(config)
     if explicit:
         shown = ", ".join(f"refine.{key}={value}" for key, value in explicit.items())
         logger.warning("%s was given and overrides knowledge=%s", shown, path)
@@ -72,8 +73,18 @@ def _knowing_refiner(config: DictConfig, checkpoint: str | Path | None, named: s
             knowledge = with_parameters(knowledge, explicit)
     with settings_under("refine"):
         return KnowledgeRefiner(
-            knowledge, settings.get("engine", "torch"), float(settings.get("tolerance", DEFAULT_TOLERANCE))
+            knowledge, settings.get("engine", DEFAULT_ENGINE), float(settings.get("tolerance", DEFAULT_TOLERANCE))
         )
+
+
+def explicit_parameters(config: DictConfig) -> dict[str, Any]:
+    """The CRF parameters that the command line names, and their values.
+
+    Args:
+        config: The composed configuration.
+    """
+    named, settings = {key_of(word) for word in _overrides()}, _settings(config)
+    return {key: settings[key] for key in CRF_KEYS if f"refine.{key}" in named and key in settings}
 
 
 def with_parameters(knowledge: Knowledge, explicit: Mapping[str, Any]) -> Knowledge:

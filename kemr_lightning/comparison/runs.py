@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from kemr_lightning.core.config_migration import upgraded
+from kemr_lightning.core.config_migration import read_run_config
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.run_directory import (
     BEST,
@@ -145,17 +145,15 @@ def read_config(directory: Path) -> DictConfig:
     """
     file = directory / CONFIG
     try:
-        config = OmegaConf.load(file)
+        config = read_run_config(file)
     except FileNotFoundError as error:
         raise UserError(f"{file} does not exist. Name the directory of a finished run") from error
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{file} cannot be read ({reason}). Name the directory of a finished run") from error
-    if not isinstance(config, DictConfig) or not isinstance(config.get("data"), DictConfig):
+    if not isinstance(config.get("data"), DictConfig):
         raise UserError(f"{file} is not the configuration of a run. Name the directory of a finished run")
-    plain = OmegaConf.to_container(config)
-    assert isinstance(plain, dict)
-    return OmegaConf.create(upgraded({str(key): value for key, value in plain.items()}))
+    return config
 
 
 def _check_figures(directory: Path, said: Mapping[str, Any], records: list[ImageRecord]) -> None:

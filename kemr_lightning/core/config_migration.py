@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 MODULES = {
     "kemr_lightning.callbacks.checkpoint": "kemr_lightning.callbacks.save_checkpoints",
@@ -16,8 +19,26 @@ MODULES = {
 SETTINGS = {"callbacks.refinement.metric": "metric"}
 """Settings that have moved: old dotted key -> today's."""
 
-GONE = ("callbacks.refinement.refiner",)
-"""Settings that only repeated others."""
+GONE = ("callbacks.refinement.refiner", "learn.settings._target_")
+"""Settings that said nothing which is not said elsewhere."""
+
+
+def read_run_config(file: Path) -> DictConfig:
+    """Read the configuration of a run, in today's form whatever version wrote it.
+
+    Args:
+        file: The ``config.yaml`` of a run directory.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It does not hold a mapping.
+        YAMLError: It is not YAML.
+        OmegaConfBaseException: OmegaConf does not accept it.
+    """
+    plain = OmegaConf.to_container(OmegaConf.load(file))
+    if not isinstance(plain, dict):
+        raise ValueError("it does not hold a mapping")
+    return OmegaConf.create(upgraded({str(key): value for key, value in plain.items()}))
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:

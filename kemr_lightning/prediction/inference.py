@@ -104,7 +104,7 @@ class Model:
         Returns:
             The prediction, on the CPU.
         """
-        limit = getattr(self.module.detector, "max_detections", None)
+        limit = self.module.detector.max_detections
         found = predict_tiles(functools.partial(self._detect, name), pixels, self.tiling, limit)
         if found.full:
             self._warn_at_limit(name, found.full)

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from kemr_lightning.core.config_migration import read_run_config
 from kemr_lightning.core.files import write_json
 from kemr_lightning.core.overrides import number_or_text, split
 from kemr_lightning.core.run_directory import CONFIG, JOB
@@ -120,4 +121,4 @@ def _configured(directory: Path, key: str) -> str:
 @lru_cache(maxsize=4096)
 def _read_config(file: Path, changed: int) -> Any:
     del changed
-    return OmegaConf.load(file)
+    return read_run_config(file)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import kemr_lightning
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.device import device_of
-from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.refiner import build_refiner, explicit_parameters
 from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
@@ -30,6 +30,8 @@ from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import load_module
 
 logger = logging.getLogger(__name__)
+
+EARLIER_TARGET = "kemr_lightning.tasks.knowledge.refiner_from_file"
 
 NAMED = 5
 """How many kept files a message names."""
@@ -120,11 +122,12 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         A digest.
     """
     knowledge = config.get("knowledge")
-    refinement: object = None if config.refine is None else _plain(config.refine)
+    refinement = None if config.refine is None else _plain(config.refine)
     if isinstance(refiner, KnowledgeRefiner):
-        # refine.* on the command line has changed its actions; the rest of the configured refiner is not used.
-        actions = [asdict(action.params) for action in refiner.knowledge.actions]
-        refinement = {"actions": actions, "engine": refiner.engine, "tolerance": refiner.tolerance}
+        # The form in which version 0.1.0 held a refiner of knowledge.
+        used = {name: value for name, value in (refinement or {}).items() if name in ("engine", "tolerance")}
+        explicit = explicit_parameters(config)
+        refinement = {"_target_": EARLIER_TARGET, "path": str(knowledge), "explicit": explicit, **used}
     return settings_digest(
         kemr_lightning.__version__,
         file_digest(checkpoint),

@@ -107,3 +107,14 @@ def test_a_wrong_setting_of_a_callback_is_named_with_its_key() -> None:
     config = compose("callbacks.ema.decay=2", *QUIET)
     with pytest.raises(UserError, match=r"^callbacks\.ema\.decay=2"):
         build.build_callbacks(config, None, build.build_metric(config))
+
+
+class Derived(RefinementCallback):
+    """A callback of somebody's own."""
+
+
+def test_a_derived_callback_refines_too() -> None:
+    config = compose(f"callbacks.refinement._target_={Derived.__module__}.Derived", *QUIET)
+    built = build.build_callbacks(config, refiner, build.build_metric(config))
+    (callback,) = [each for each in built if isinstance(each, Derived)]
+    assert callback.refiner is refiner

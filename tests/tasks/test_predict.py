@@ -1,31 +1,23 @@
+"""A folder of images becomes corrected annotations: interrupted, repeated, edited in between."""
+
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-import kemr_lightning
 from kemr_lightning.core.files import UNFINISHED
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.predict_folder import PredictionRun
-from kemr_lightning.prediction.settings import PredictSettings
-from kemr_lightning.prediction.tiling import Tiling
-from kemr_lightning.refinement import CRFParams, Knowledge
-from kemr_lightning.refinement.actions import Action
-from kemr_lightning.refinement.knowledge_refiner import KnowledgeRefiner
 from kemr_lightning.tasks import predict as predict_module
-from kemr_lightning.tasks.predict import build_run, run_key
-from tests.conftest import compose, rods, run_task, write_image
+from tests.conftest import rods, run_task, write_image
 from tests.prediction.helpers import BrightModule, bright_parts, grow
 
 
@@ -295,98 +287,3 @@ def test_folders_without_a_usable_image(
             predict(tmp_path / "run", tmp_path / name, checkpoint)
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def defaults() -> DictConfig:
-    """The configuration of ``task=predict``; for reading only."""
-    return compose("task=predict", "data.root=/images")
-
-
-def changed(config: DictConfig, **values: object) -> DictConfig:
-    """A copy with other values; a double underscore stands for a dot."""
-    copied = copy.deepcopy(config)
-    for key, value in values.items():
-        OmegaConf.update(copied, key.replace("__", "."), value, merge=False)
-    return copied
-
-
-def build(config: DictConfig, checkpoint: Path, **values: object) -> PredictionRun:
-    return build_run(changed(config, **values), checkpoint, checkpoint.parent)
-
-
-def test_tiles_follow_the_model(defaults: DictConfig, checkpoint: Path, module: BrightModule) -> None:
-    assert build(defaults, checkpoint).model.tiling == Tiling(1536, 384)
-    assert build(defaults, checkpoint, predict__tile=None).model.tiling is None
-    module.input_size = [1280, 1024]
-    assert build(defaults, checkpoint).model.tiling is None
-    assert build(defaults, checkpoint, predict__tile=800, predict__overlap=100).model.tiling == Tiling(800, 100)
-
-
-def test_what_a_run_is_built_of(defaults: DictConfig, checkpoint: Path, module: BrightModule) -> None:
-    names = {"a": "b", "c": None}
-    run = build(defaults, checkpoint, predict__score=0.3, data__format="coco", data__label_map=names)
-    assert (run.root, run.directory, run.data_format) == (Path("/images"), checkpoint.parent, "coco")
-    assert run.settings == PredictSettings(score=0.3)
-    assert run.label_map == names
-    assert run.model.refiner is grow
-    assert run.model.module.views == 1
-    assert build(defaults, checkpoint, views=4).model.module.views == 4
-    assert build(defaults, checkpoint).label_map == "single"
-    assert build(defaults, checkpoint, data__label_map=None).label_map is None
-
-
-def test_directories_of_earlier_versions_resume(
-    defaults: DictConfig, checkpoint: Path, module: BrightModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The keys that the first version of ``task=predict`` has computed for the same configurations."""
-    monkeypatch.setattr(kemr_lightning, "__version__", "0.1.0")
-    for key, values in (
-        ("663535b40ced0760e306", {}),
-        ("833edfd7e0884a44dc2f", {"refine": None, "predict__score": 0.1, "predict__tile": None}),
-        ("cf9245228467dfaf24f0", {"refine__w1": 2, "predict__tile": 800, "data__label_map": {"a": "b"}}),
-    ):
-        assert build(defaults, checkpoint, **values).key == key
-
-
-PARAMS = CRFParams(sigma_alpha=4, sigma_beta=20, sigma_gamma=2, w1=2, w2=1, iterations=3)
-
-
-def known(w1: float) -> Knowledge:
-    return Knowledge((Action("small", replace(PARAMS, w1=w1), evidence=False),))
-
-
-def test_the_key_follows_all_that_finished_images_depend_on(
-    defaults: DictConfig, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(predict_module, "load_module", lambda _: BrightModule())
-    files = [str(tmp_path / name) for name in ("first.safetensors", "second.safetensors")]
-    for file, w1 in zip(files, (2, 5), strict=True):
-        known(w1).save(file)
-    changes: list[dict[str, object]] = [
-        {},
-        {"refine": None},
-        {"refine__w1": 2},
-        {"predict__score": 0.4},
-        {"predict__crops": False},
-        {"views": 4},
-        {"data__label_map": None},
-        {"knowledge": files[0]},
-        {"knowledge": files[1]},
-        {"knowledge": files[0], "refine__engine": "exact"},
-    ]
-    keys = [build(defaults, checkpoint, **values).key for values in changes]
-    checkpoint.write_bytes(b"other weights")
-    keys.append(build(defaults, checkpoint).key)
-    monkeypatch.setattr(kemr_lightning, "__version__", "9.9.9")
-    keys.append(build(defaults, checkpoint).key)
-    assert len(set(keys)) == len(keys)
-    # Where the images lie and where the results go is none of it.
-    assert build(defaults, checkpoint, data__root="/elsewhere", seed=3).key == keys[-1]
-
-
-def test_parameters_that_win_over_knowledge_change_the_key(defaults: DictConfig, checkpoint: Path) -> None:
-    """Even where they are those of the configuration."""
-    config = changed(defaults, knowledge=str(checkpoint))
-    refiners = [KnowledgeRefiner(known(w1)) for w1 in (2, config.refine.w1)]
-    assert len({run_key(config, PredictSettings(), checkpoint, refiner) for refiner in refiners}) == 2
