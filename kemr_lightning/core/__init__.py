@@ -1,1 +1,1 @@
-"""The ground floor: shared types, geometry, run-length encoding, errors, files. Imports none of the others."""
+"""The ground floor: shared types, geometry, run-length encoding, errors, files. Imports no other room."""

@@ -26,11 +26,11 @@ class Detector(Protocol):
 
     @property
     def max_detections(self) -> int:
-        """Most detections of an image."""
+        """Maximum number of detections per image."""
 
     @property
     def max_views(self) -> int:
-        """Most turned and mirrored views of an image that `detect_in_views` can average; 1 if it cannot."""
+        """Maximum number of rotated and mirrored views of an image that `detect_in_views` averages; 1 if it cannot."""
 
     def __call__(self, images: list[Tensor], targets: list[Instances] | None = None) -> Any:
         """Losses in training mode, a list of `Detections` in evaluation mode."""
@@ -43,19 +43,19 @@ class Detector(Protocol):
             views: 2 to ``max_views``.
 
         Returns:
-            Detections in the coordinates of the image as it is, by falling score.
+            Detections in the coordinates of the image as it is, in descending order of score.
         """
 
 
 REQUIRED = ("kind", "max_detections", "max_views", "detect_in_views")
-"""What a `Detector` has beyond any network."""
+"""Attributes required in addition to those of `torch.nn.Module`."""
 
 
 def as_detector(model: object) -> Detector:
     """The model itself, checked to be a detector.
 
     Raises:
-        UserError: It lacks a part of the protocol.
+        UserError: It lacks an attribute of the protocol.
     """
     lacking = [name for name in REQUIRED if not hasattr(model, name)]
     if lacking or not callable(model):
@@ -71,7 +71,7 @@ class DetectionStore(Protocol):
 
     @property
     def reused(self) -> int:
-        """Images answered by `get` since the last `tell`."""
+        """Cache hits since the last `tell`."""
 
     def get(self, sample: Sample) -> Detections | None:
         """The detections of an image, on its device, in the coordinates of the image that the detector saw; or None."""
@@ -80,7 +80,7 @@ class DetectionStore(Protocol):
         """Keep the detections of an image."""
 
     def tell(self) -> None:
-        """Log how many images were answered and how many were added since the last time."""
+        """Log how many images were found in the store and how many were added since the last call."""
 
 
 class MaskRefiner(Protocol):
@@ -110,7 +110,7 @@ class Prediction:
     """The instances found in one image, before and after refinement.
 
     Attributes:
-        initial: The detector's instances, by falling score.
+        initial: The detector's instances, in descending order of score.
         refined: The same instances with refined masks, or None without a refiner.
         cut: ``(N,)`` bool, which instances are probably cut by the border of a tile; None if the image was not tiled.
     """

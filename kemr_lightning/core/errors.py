@@ -19,7 +19,7 @@ class SettingError(UserError):
     Args:
         setting: The setting's name, dotted if it is in a group.
         value: The wrong value.
-        problem: What is wrong with it. It is read after ``setting=value``: "is not a size".
+        problem: What is wrong with it. It is read after ``setting=value``, as in "is not a size".
         cure: What to do instead, as a sentence without a full stop.
     """
 

@@ -1,4 +1,4 @@
-"""Writing files so that each is either whole or not there."""
+"""Atomic file writes: a file is either complete or not there."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def remove_unfinished(folder: Path, older_than: float = 0.0) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -78,12 +78,12 @@ def finite(data: Any) -> Any:
 
 
 def write_json(path: Path, data: Any, indent: int | None = None) -> None:
-    """Write JSON, whole or not at all. Floats keep full precision; NaN and infinities become null."""
+    """Write JSON atomically. Floats keep full precision; NaN and infinities become null."""
     write_text(path, json.dumps(finite(data), indent=indent, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table, whole or not at all. Missing values, None, NaN and infinities become empty cells."""
+    """Write a table as CSV atomically. Missing values, None, NaN and infinities become empty cells."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, columns, restval="")
         table.writeheader()
@@ -91,7 +91,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def _cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula; names of files and classes come from other people."""
+    """Escape a cell that a spreadsheet would run as a formula: names of files and classes come from other people."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return finite(value)

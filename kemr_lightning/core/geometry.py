@@ -21,11 +21,11 @@ from kemr_lightning.core.instances import Detections, Instances, Patch
 
 
 def grow_boxes(boxes: Tensor, fraction: float, pixels: float = 0.0) -> Tensor:
-    """Grow boxes about their centres.
+    """Grow boxes around their centres.
 
     Args:
         boxes: ``(N, 4)`` boxes ``(x0, y0, x1, y1)``.
-        fraction: Part of the width (height) added in total to the width (height).
+        fraction: Fraction of the width (height) added in total to the width (height).
         pixels: Added on each side on top of that.
 
     Returns:
@@ -39,7 +39,7 @@ def grow_boxes(boxes: Tensor, fraction: float, pixels: float = 0.0) -> Tensor:
 def mask_targets(patches: Sequence[Patch], which: Tensor, regions: Tensor, size: int) -> Tensor:
     """Sample annotated masks on grids that cover regions: the targets of a mask head.
 
-    Each cell's value is the part of it that the mask covers: the mean of the bilinearly interpolated mask over
+    Each cell's value is the fraction of it that the mask covers: the mean of the bilinearly interpolated mask over
     ``s x s`` points of the cell, with ``s`` such that points are at most a pixel apart (RoIAlign with ``aligned=True``,
     He et al. 2017).
 
@@ -175,7 +175,7 @@ def patch_iou(one: Patch, other: Patch, threshold: float = 0.5) -> float:
     Args:
         one: A mask.
         other: Another.
-        threshold: Probability from which on a pixel belongs to a mask; of no account for bool masks.
+        threshold: Minimum probability of a mask pixel; ignored for bool masks.
 
     Returns:
         The IoU in [0, 1]; 0 for two empty masks.

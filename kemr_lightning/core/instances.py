@@ -2,7 +2,7 @@
 
 From the model's heads to the writers, an instance is a box, a score, a label and a mask patch on the pixels around it.
 Dense ``N x H x W`` stacks are never built on the way: 60 masks of a 1280x1024 image take 79 MB as bytes and 315 MB as
-floats. Only `Instances.masks` makes one, for a user who asks for it.
+floats. Only `Instances.masks` makes one, for users who need it.
 
 Coordinates: pixel ``(row i, column j)`` covers the square ``[j, j + 1) x [i, i + 1)``, so its centre is at
 ``(j + 0.5, i + 0.5)``, and the tight box of a mask has ``x1 = max column + 1``. Boxes are ``(x0, y0, x1, y1)``.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _WITHOUT = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""Error codes of file systems without locks, where work goes on without them."""
+"""Error codes of file systems without locks, on which nothing is locked."""
 
 
 def lock(path: Path, wait: bool = True) -> int | None:

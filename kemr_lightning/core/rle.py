@@ -51,7 +51,7 @@ def encode(patch: Patch, image_size: tuple[int, int], threshold: float = 0.5) ->
     column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
     changes = (column + x0) * height + row + y0
     if y0 == 0 and y1 == height:
-        # A run that reaches the bottom goes on at the top of the next column: neither is a change there.
+        # A run that reaches the bottom continues at the top of the next column: there is no change at either place.
         first = np.flatnonzero(changes[1:] == changes[:-1])
         changes = np.delete(changes, np.concatenate([first, first + 1]))
     # A run that reaches the image's last pixel ends with the image.
@@ -80,7 +80,7 @@ def decode(rle: RLE) -> Patch:
         raise ValueError(str(error)) from error
     ends = np.cumsum(counts)
     if not len(ends) or ends[-1] != height * width:
-        raise ValueError(f"run lengths do not add up to the {width}x{height} pixels of the image")
+        raise ValueError(f"the RLE's runs do not add up to the {width}x{height} pixels of the image")
     starts = ends - counts
     starts, ends = starts[1::2], ends[1::2]
     starts, ends = starts[starts < ends], ends[starts < ends]

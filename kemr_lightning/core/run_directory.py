@@ -76,7 +76,7 @@ CONTENTS = {
     COMPARED_RUNS: "the trainings",
     CONFIG: "the resolved configuration",
 }
-"""What each file contains, as told at the end of a run and in that order."""
+"""What each file contains, as logged at the end of a run and in that order."""
 
 
 def is_run_directory(names: set[str]) -> bool:

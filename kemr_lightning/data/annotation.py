@@ -1,6 +1,6 @@
 """Annotated instances before rasterisation, and the way from their polygons to mask patches.
 
-Annotations stay polygons until an image's final geometry is known, so that they are turned and scaled exactly and
+Annotations stay polygons until an image's final geometry is known, so that they are rotated and scaled exactly and
 rasterised only once. pycocotools rasterises them on the polygon's window instead of the full frame; the pixels are the
 same.
 """

@@ -41,7 +41,7 @@ class WriteOptions:
     Attributes:
         shape_type: ``"polygon"``: outlines stay outlines, and bitmaps become outlines where the format prefers them.
             ``"mask"``: everything becomes a bitmap.
-        min_iou: Least IoU of an outline with each part of the bitmap that it stands for; 1 follows the pixels' edges.
+        min_iou: Minimum IoU of an outline with each part of the bitmap that it stands for; 1 follows the pixels' edges.
     """
 
     shape_type: str = "polygon"
@@ -122,8 +122,8 @@ class Format(ABC):
 
         Args:
             root: The folder of the images.
-            apart: Whether a file lies in a folder that is passed over.
-            written: Whether a file is an output of the prediction run that goes on, and so no annotation.
+            apart: Whether a file lies in a folder that is left out.
+            written: Whether a file is an output of the prediction run that is resumed, and so not an annotation.
 
         Returns:
             Records of annotated image files, and of images that only exist inside an annotation file; the latter may
@@ -163,7 +163,7 @@ class Format(ABC):
             ]
         for path in images_besides(root, used):
             name = path.relative_to(root).as_posix()
-            survey.faults.append(Fault("unannotated", name, "nothing annotates it"))
+            survey.faults.append(Fault("unannotated", name, "no file annotates it"))
             survey.bare.append(bare_image(root, path, survey.parts))
         return survey
 

@@ -42,9 +42,9 @@ class Augmentation:
         turns: Whether to apply quarter turns and flips, all eight equally likely.
         focus: Fraction of the crops that are placed around a randomly chosen instance; the others fall anywhere.
         brightness: Largest shift in either direction, as a fraction of 255.
-        contrast: Range of the factor about the image's mean, drawn uniformly on a logarithmic axis.
+        contrast: Range of the factor around the image's mean, drawn uniformly on a logarithmic axis.
         gamma: Range of the exponent, drawn uniformly on a logarithmic axis.
-        invert_p: Fraction of the samples whose polarity is inverted (dark on bright becomes bright on dark).
+        invert_p: Fraction of the samples whose contrast is inverted (dark on bright becomes bright on dark).
         shading: Largest linear change of brightness from one side to the other, as a fraction of 255.
         noise: Largest standard deviation of the added Gaussian noise, in grey levels.
         blur: Largest standard deviation of the Gaussian blur, in pixels.
@@ -196,7 +196,7 @@ class Augmentation:
     def change_light(self, image: Image, rng: np.random.Generator) -> Image:
         """Change the light of a sample.
 
-        Blur comes first, then contrast, gamma, brightness and polarity as one look-up table, then shading and noise.
+        Blur comes first, then contrast, gamma, brightness and inversion as one look-up table, then shading and noise.
 
         Args:
             image: ``(H, W)`` uint8; not changed.

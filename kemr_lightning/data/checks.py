@@ -44,7 +44,7 @@ def check_factors(setting: str, value: object) -> None:
         value: Its value.
 
     Raises:
-        SettingError: The value is no such range.
+        SettingError: The value is not such a range.
     """
     pair = _pair(value)
     if pair is None or not 0 < pair[0] <= pair[1]:

@@ -65,10 +65,10 @@ def convert_dataset(
             ``test/``, or images right in it.
         options: How masks are written.
         label_map: See `kemr_lightning.data.labels.LabelMap`; None keeps the labels.
-        progress: Wraps the list of parts and records, to show how far the conversion is.
+        progress: Wraps the list of parts and records, to show the progress of the conversion.
 
     Raises:
-        SettingError: A format is unknown, cannot be written or is that of the data; ``root`` is no folder; or
+        SettingError: A format is unknown, cannot be written or is that of the data; ``root`` is not a folder; or
             ``label_map`` does not fit.
         UserError: The new folder is not empty, or a file of the data set is broken.
     """
@@ -78,7 +78,7 @@ def convert_dataset(
         raise SettingError("target", target, "is the format that the data have already", f"Choose {others}")
     new_format = format_named(target, "target")
     if not root.is_dir():
-        raise SettingError("root", root, "is no folder", "Give the folder that holds the data")
+        raise SettingError("root", root, "is not a folder", "Give the folder that holds the data")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already. Choose another folder: nothing is overwritten")
     source = chosen.source(root)
@@ -114,7 +114,7 @@ def _write(
 def _new_stem(part: str, record: Record, taken: set[str]) -> str:
     """Path of an image in the new folder without its suffix; no two images share one.
 
-    Upper and lower case count as equal, because some file systems do not tell them apart.
+    Upper and lower case count as equal, because some file systems do not distinguish them.
 
     Args:
         part: The part of the image.
@@ -150,7 +150,7 @@ def _write_image(folder: Path, stem: str, record: Record, loaded: IntensityImage
         data = record.embedded()
         suffix = _suffix_of(data)
     if loaded.orientation != 1 or not suffix:
-        # Programs disagree on the coordinates in a turned file; in an upright one they have one meaning.
+        # Programs disagree on the coordinates in a rotated file; in an upright one they are unambiguous.
         done, coded = cv2.imencode(".png", loaded.pixels)
         assert done
         data, suffix = coded.tobytes(), ".png"

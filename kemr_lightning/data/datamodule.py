@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class SegmentationDataModule(LightningDataModule):
     """Training, validation and test samples from one folder.
 
-    `train/` trains, `val/` selects, `test/` is reported; `kemr_lightning.data.parts.Parts` says what replaces a
-    missing part. With `score_all` a folder without parts is tested as a whole.
+    `train/` is for training, `val/` for model selection, `test/` for testing; `kemr_lightning.data.parts.Parts` says
+    what replaces a missing part. With `score_all` a folder without parts is tested as a whole.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SegmentationDataModule(LightningDataModule):
         """Names of labels 1, 2, …: known after `setup`, or set before it to those of a checkpoint."""
         self.earlier_names: list[str] = []
         """Names of a checkpoint that a training starts from. They are kept if they cover the data's, so that its
-        weights for a class go on with that class even if some classes do not occur."""
+        weights for a class stay with that class even if some classes do not occur."""
         self.train: SampleDataset | None = None
         self.val: SampleDataset | None = None
         self.test: SampleDataset | None = None
@@ -102,7 +102,7 @@ class SegmentationDataModule(LightningDataModule):
             UserError: The folder is missing or empty, or a file in it is broken.
         """
         if not self.root.is_dir():
-            raise SettingError("root", self.root, "is no folder", "Give the folder that holds the images")
+            raise SettingError("root", self.root, "is not a folder", "Give the folder that holds the images")
         fit, test = stage in ("fit", "validate", None), stage in ("test", None)
         wanted = (["train", "val"] if fit else []) + (["test"] if test else [])
         parts = {part: self._records(part) for part in wanted}

@@ -34,7 +34,7 @@ def raise_faults(faults: Sequence[str], folder: Path, what: str = "broken files"
 
 
 def refuse_twins(records: Sequence[Record], fault: str) -> None:
-    """Refuse an image that occurs twice: it would be trained on and scored twice.
+    """Refuse duplicates: an image that occurs twice would be trained on and scored twice.
 
     Args:
         records: Sorted by name.
@@ -58,4 +58,4 @@ def warn_of_skipped(folder: Path, what: str, counts: Mapping[str, int]) -> None:
     """
     if counts:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-        log.warning("%s: %s that are no instances, left out: %s", folder, what, listed)
+        log.warning("%s: %s that are not instances, left out: %s", folder, what, listed)

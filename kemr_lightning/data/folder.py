@@ -39,10 +39,10 @@ def read_json(path: Path, cure: str) -> Any:
 
     Args:
         path: The file.
-        cure: What to do if it is no JSON, for the error.
+        cure: What to do if it is not JSON, for the error.
 
     Raises:
-        UserError: The file cannot be opened or is no JSON.
+        UserError: The file cannot be opened or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))

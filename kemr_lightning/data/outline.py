@@ -45,7 +45,7 @@ def _part_polygon(part: npt.NDArray[np.bool_], min_iou: float) -> Polygon:
     loops = pixel_edges(part)
     for tolerance in TOLERANCES if min_iou < 1 else ():
         simple = [_simplify(loop, tolerance) for loop in loops]
-        # Holes too small to survive are dropped; the IoU tells whether that matters.
+        # Holes too small to survive are dropped; the IoU shows whether that matters.
         polygon = join_holes(simple[0], [hole for hole in simple[1:] if len(hole) >= 3])
         if len(simple[0]) >= 3 and _agreement(polygon, part) >= min_iou:
             return polygon
@@ -117,7 +117,7 @@ _SIDES = (
 
 
 def _left_turn(before: tuple[int, int], here: tuple[int, int], ends: list[tuple[int, int]]) -> int:
-    """Position among ``ends`` of the corner to the left for somebody who comes from ``before`` to ``here``."""
+    """Position among ``ends`` of the corner to the left when going from ``before`` to ``here``."""
     step = (here[0] - before[0], here[1] - before[1])
     left = (here[0] + step[1], here[1] - step[0])
     return ends.index(left) if left in ends else 0

@@ -1,4 +1,4 @@
-"""Which records train, select and are reported: by folders, by lists of names, or split off."""
+"""Which records are used for training, model selection and testing: by folders, by lists, or by a split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names_listed(lists: Lists) -> dict[str, list[str]]:
     """The names of each list that is given.
 
     Raises:
-        SettingError: A list is for no part.
+        SettingError: A list has an unknown name.
         UserError: A file of names cannot be read or is empty.
     """
     listed = {}
@@ -29,7 +29,7 @@ def names_listed(lists: Lists) -> dict[str, list[str]]:
         if names is None:
             continue
         if part not in SPLITS:
-            raise SettingError(f"lists.{part}", names, "is for no part", "Use train, val and test")
+            raise SettingError(f"lists.{part}", names, "is not the list of a part", "Use train, val and test")
         listed[part] = read_list(names) if isinstance(names, str | Path) else list(names)
     return listed
 
@@ -39,7 +39,7 @@ class Parts:
 
     The folders ``train/``, ``val/`` and ``test/`` make the parts, unless lists of names replace them. Without a
     validation part, a seeded share of the training images is split off; groups stay together. Without a test part the
-    validation images are reported, with a warning. A folder without parts is split like a training part.
+    validation images are tested, with a warning. A folder without parts is split like a training part.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Parts:
         return self._read[part]
 
     def _warn_of_no_test(self) -> None:
-        log.warning("%s has no test/ part: the validation images are reported, which flatters.", self.root)
+        log.warning("%s has no test/ part: the validation images are reported, which is optimistic.", self.root)
 
     def _listed(self, part: str) -> list[Record]:
         """The records of a part that lists define."""
@@ -127,7 +127,7 @@ class Parts:
         if part in ("train", "val") and "val" not in chosen and "train" in chosen:
             return self._split(chosen["train"], "the training list")[part == "val"]
         if part == "test" and "test" not in chosen:
-            log.warning("there is no list for test: the validation images are reported, which flatters.")
+            log.warning("there is no list for test: the validation images are reported, which is optimistic.")
             return self._listed("val")
         if part not in chosen:
             raise SettingError(f"lists.{part}", None, "names no image", f"Name those for {part}")
@@ -152,7 +152,7 @@ class Parts:
 
 
 def _refuse_shared(chosen: Mapping[str, Sequence[Record]]) -> None:
-    """Refuse an image in two lists: a model would be selected or scored by what it was trained on."""
+    """Refuse an image in two lists: a model would be selected or scored on what it was trained on."""
     seen: dict[str, str] = {}
     for part, records in chosen.items():
         for record in records:

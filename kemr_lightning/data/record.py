@@ -25,7 +25,7 @@ class Record:
         load: Decodes the image. Raises a `UserError` if it is damaged or does not fit its annotations, and a
             `MissingImageError` if it is missing.
         annotations: None if the image is not annotated.
-        group: Images of one group stay together in a split. None: the name tells the group.
+        group: Images of one group stay together in a split. None: the name determines the group.
         stated_size: ``(H, W)`` of the image according to its annotation file, or None.
         annotated_by: The annotation file if it is about this image alone, else None.
         embedded: Returns the bytes of the image file that ``path`` embeds; None if ``path`` is the image itself.

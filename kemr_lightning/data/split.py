@@ -47,13 +47,13 @@ def group_of(name: str, pattern: str = GROUP_PATTERN) -> str:
         pattern: Regular expression, searched in the stem. Its first group counts, or the whole match if it has none.
 
     Raises:
-        SettingError: The pattern is no regular expression.
+        SettingError: The pattern is not a regular expression.
     """
     path = PurePosixPath(name)
     try:
         found = re.search(pattern, path.stem)
     except re.error as error:
-        raise SettingError("group_pattern", pattern, f"is no regular expression ({error})", "Correct it") from error
+        raise SettingError("group_pattern", pattern, f"is not a regular expression ({error})", "Correct it") from error
     if found is None:
         return name
     return str(path.parent / (found.group(1) if found.re.groups and found.group(1) is not None else found.group(0)))
@@ -63,11 +63,11 @@ def grouped_split(groups: Sequence[str], fraction: float, seed: int) -> tuple[li
     """Split positions in two so that equal groups stay together.
 
     The groups are shuffled with the seed. One after the other goes into the second part if that brings its size closer
-    to the aim.
+    to the intended size.
 
     Args:
         groups: The group of each item.
-        fraction: Size of the second part to aim for, in (0, 1).
+        fraction: Intended size of the second part as a fraction of all, in (0, 1).
         seed: The same seed and groups give the same split, whatever the order of the items.
 
     Returns:
@@ -92,7 +92,7 @@ def grouped_split(groups: Sequence[str], fraction: float, seed: int) -> tuple[li
 
 
 def read_list(path: str | Path) -> list[str]:
-    """The names in a list file: one a line; empty lines and lines that begin with ``#`` are ignored.
+    """The names in a list file: one per line; empty lines and lines that begin with ``#`` are ignored.
 
     Raises:
         UserError: The file cannot be read or is empty.
@@ -103,7 +103,7 @@ def read_list(path: str | Path) -> list[str]:
         raise UserError(f"cannot read the name list {path} ({error}). Check its path") from error
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not names:
-        raise UserError(f"the name list {path} is empty. Write one file name a line")
+        raise UserError(f"the name list {path} is empty. Write one file name per line")
     return names
 
 

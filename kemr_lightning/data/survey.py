@@ -38,7 +38,7 @@ FaultKind = Literal[
 An annotation file cannot be read (``broken_file``), or one of its annotations cannot be understood, so that training
 refuses the file (``broken_shape``). An image is missing, cannot be decoded, or has another size than stated
 (``missing_image``, ``broken_image``, ``size_mismatch``). An image is annotated twice (``two_files``). An annotation
-encloses nothing (``degenerate``), lies beyond the image (``outside``), or is no instance for another reason
+encloses nothing (``degenerate``), lies beyond the image (``outside``), or is not an instance for another reason
 (``skipped``). An annotated image has no instance (``empty``), or is not where its file says (``elsewhere``). A file is
 of another kind (``other_json``), an image without annotations (``unannotated``), or outside the parts (``unused``).
 """
@@ -87,7 +87,7 @@ class Survey:
         images: The annotated images.
         faults: What is wrong.
         parts: ``train``, ``val`` and ``test`` as far as they exist, else ``["all"]``.
-        bare: The images without annotations.
+        bare: The unannotated images.
     """
 
     images: list[SurveyedImage] = field(default_factory=list)
@@ -102,7 +102,7 @@ def images_besides(root: Path, used: Collection[Path]) -> list[Path]:
 
 
 def bare_image(root: Path, path: Path, parts: Sequence[str]) -> SurveyedImage:
-    """An image file without annotations.
+    """An unannotated image file.
 
     Args:
         root: The data root.

@@ -1,6 +1,6 @@
 """COCO's average precision of image records, evaluated by faster-coco-eval.
 
-The figures equal pycocotools' (float64 thresholds 0.50:0.05:0.95, 101 recall points, at most 100 detections an image).
+The figures equal pycocotools' (float64 thresholds 0.50:0.05:0.95, 101 recall points, at most 100 detections per image).
 Where pycocotools returns -1 because nothing is annotated, these functions return NaN.
 """
 

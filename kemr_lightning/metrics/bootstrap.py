@@ -143,7 +143,7 @@ def _accuracy(records: Sequence[ImageRecord], score: float, iou: float, masks: b
 
 @dataclass(frozen=True)
 class _Class:
-    """All detections of a class, by falling score (ties by image id, then in their given order).
+    """All detections of a class, in descending order of score (ties by image id, then in their given order).
 
     Attributes:
         image: ``(D,)`` position of each detection's image.

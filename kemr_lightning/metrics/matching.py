@@ -72,15 +72,15 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
 
     - ``splitting`` as well if it lies in a matched annotation, but beside the mask that was matched to it;
     - ``duplicate``: it reaches ``iou`` with a matched annotation;
-    - ``unsure``: its score is below ``score``, and it takes no part;
+    - ``unsure``: its score is below ``score``, and it is ignored;
     - ``false``.
 
     A matched prediction that also covers a merged annotation stays ``matched``.
 
     Args:
         item: An image with masks.
-        score: Predictions below this score take no part.
-        iou: Least IoU of a pair.
+        score: Predictions below this score are ignored.
+        iou: Minimum IoU of a pair.
         boundaries: Whether to compute the F-scores of the outlines.
 
     Returns:
@@ -114,13 +114,13 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
 def match_boxes(item: ImageRecord, score: float = 0.5, iou: float = 0.5) -> ImageMatch:
     """Match predictions to annotations by boxes, for annotations that have only boxes.
 
-    Boxes cannot tell merged or split chromosomes, so an annotation is ``matched`` or ``missed``, a prediction
+    Boxes cannot reveal merged or split chromosomes, so an annotation is ``matched`` or ``missed``, a prediction
     ``matched``, ``false`` or ``unsure``, and no annotation counts as overlapped.
 
     Args:
         item: An image.
-        score: Predictions below this score take no part.
-        iou: Least IoU of a pair.
+        score: Predictions below this score are ignored.
+        iou: Minimum IoU of a pair.
     """
     overlaps = item.iou(masks=False)
     pairs = greedy_pairs(item, overlaps, score, iou)
@@ -210,7 +210,7 @@ def boundary_f(
         first: A mask.
         second: Another mask of the same image.
         tolerances: Largest distances in pixels that count as near.
-        threshold: Probability from which a pixel belongs to a mask; bool masks are taken as they are.
+        threshold: Minimum probability of a mask pixel; ignored for bool masks.
 
     Returns:
         One score in [0, 1] per tolerance; 1 if both masks are empty, 0 if only one is.

@@ -1,4 +1,4 @@
-"""What callbacks and tasks expect of a metric: the seam at which another one takes the place of the package's own."""
+"""The interface of metrics: what callbacks and tasks expect, of the package's own metric and of any other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InstanceMetric(Protocol):
     """Predictions below this score do not count for Instance Accuracy, in counts and in pictures; in [0, 1]."""
 
     ia_iou: float
-    """Least IoU of a prediction with its annotation, in (0, 1]."""
+    """Minimum IoU of a prediction with its annotation, in (0, 1]."""
 
     threshold: float
     """A predicted mask is ``probability >= threshold``, in (0, 1]."""

@@ -1,4 +1,4 @@
-"""What is kept of an image for scoring and writing: annotated and predicted boxes, scores, labels and RLE.
+"""Records of images for scoring and writing: annotated and predicted boxes, scores, labels and RLE.
 
 Records are plain data. They travel between processes as lines of JSON, whose float text is exact for float64.
 """

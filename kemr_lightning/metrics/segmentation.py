@@ -32,8 +32,8 @@ class InstanceSegmentationMetric(Metric):
     prediction every figure is 0. With several classes AP is the mean over the annotated ones.
 
     Instance Accuracy is N'/N over the data set: N annotated instances, N' of them found by predictions with
-    ``score >= ia_score``. By falling score, each prediction takes the free annotation of its class and image with the
-    highest IoU, if that is ``>= ia_iou``.
+    ``score >= ia_score``. In descending order of score, each prediction takes the free annotation of its class and
+    image with the highest IoU, if that is ``>= ia_iou``.
 
     Images are identified by their id, so an image seen twice (the padding of a distributed sampler) counts once.
 
@@ -62,7 +62,7 @@ class InstanceSegmentationMetric(Metric):
         self.ia_score = ia_score
         self.ia_iou = ia_iou
         self.threshold = threshold
-        # One record per line, as UTF-8 bytes: to sync processes is to concatenate what they have.
+        # One record per line, as UTF-8 bytes, so that processes are synchronised by concatenating their bytes.
         self.add_state("lines", default=[], dist_reduce_fx="cat")
 
     def update(
@@ -266,8 +266,8 @@ def instance_accuracy(
 
     Args:
         records: All images of the data set.
-        score: Predictions below this score do not take part.
-        iou: Least IoU of a prediction with its annotation.
+        score: Predictions below this score are ignored.
+        iou: Minimum IoU of a prediction with its annotation.
         masks: Compare masks, else boxes.
     """
     count = sum(len(item.truth) for item in records)
@@ -283,8 +283,8 @@ def greedy_pairs(
     Args:
         item: An image.
         overlaps: ``(predictions, annotations)`` IoU.
-        score: Predictions below this score do not take part.
-        iou: Least IoU of a pair.
+        score: Predictions below this score are ignored.
+        iou: Minimum IoU of a pair.
 
     Returns:
         ``(prediction, annotation)`` positions. From the highest score down (ties in their given order), each

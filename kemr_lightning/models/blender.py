@@ -45,14 +45,14 @@ def blend_loss(logits: Tensor, expected: Tensor, centerness: Tensor) -> Tensor:
 class Blender(nn.Module):
     """Pools bases on regions, blends them, and compares the masks with exact targets. It has no parameters.
 
-    As in `MaskBranch`, masks are predicted on regions: boxes grown about their centres.
+    As in `MaskBranch`, masks are predicted on regions: boxes grown around their centres.
 
     Args:
         stride: Stride of the bases.
         size: Cells along a side of the masks.
-        growth: Part of a box's width and height added in total.
+        growth: Fraction of a box's width and height added in total.
         margin: Pixels added on each side on top of that.
-        binary_targets: Whether to threshold the targets at half coverage; otherwise they are the covered parts.
+        binary_targets: Whether to threshold the targets at half coverage; otherwise they are the covered fractions.
         sampling_ratio: RoIAlign samples per cell along a side.
     """
 

@@ -90,7 +90,7 @@ class BlendMask(nn.Module):
 
     @property
     def max_detections(self) -> int:
-        """Most detections of an image."""
+        """Maximum number of detections per image."""
         return self.suppression.detections
 
     def forward(
@@ -104,7 +104,7 @@ class BlendMask(nn.Module):
 
         Returns:
             Scalars ``loss_class``, ``loss_box``, ``loss_centerness``, ``loss_mask`` and ``loss_semantic``, or
-            `Detections` per image in the coordinates of the images given, by falling score.
+            `Detections` per image in the coordinates of the images given, in descending order of score.
 
         Raises:
             ValueError: Training mode without targets.
@@ -194,8 +194,8 @@ class BlendMask(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes, scores, labels (from 1) and locations of an image's detections.
 
-        ``FCOS.postprocess_detections`` does the same, but does not tell the location of each box, where its attention
-        is predicted, and keeps boxes that lie outside the image.
+        ``FCOS.postprocess_detections`` does the same, but does not return the location of each box, where its
+        attention is predicted, and keeps boxes that lie outside the image.
         """
         predictions = outputs.predictions
         classes = predictions["cls_logits"].shape[-1]
@@ -232,7 +232,7 @@ class FCOSSettings:
         centre_radius: See ``anchor_sizes``.
         bases: Bases, and attention maps per instance.
         attention_size: Cells along a side of an attention map.
-        candidates: Most candidates per level before suppression.
+        candidates: Maximum number of candidates per level before suppression.
     """
 
     convs: int = 4

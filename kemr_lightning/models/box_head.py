@@ -47,7 +47,7 @@ class BoxStage(nn.Module):
         iou_threshold: A proposal is positive at this IoU or above, negative below it.
         box_weights: Factors of the deltas ``(dx, dy, dw, dh)``.
         class_agnostic: Whether all classes share one set of deltas; otherwise each has its own.
-        smooth_l1_beta: Where the box loss turns from quadratic to linear, in units of the weighted deltas; 0 makes it
+        smooth_l1_beta: Where the box loss changes from quadratic to linear, in units of the weighted deltas; 0 makes it
             linear throughout.
     """
 

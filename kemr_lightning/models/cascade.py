@@ -99,12 +99,12 @@ class CascadeHeads(nn.Module):
     """Box stages in sequence, each on the boxes that the one before refined, and the mask branch.
 
     Args:
-        stages: The box stages, by rising IoU threshold.
+        stages: The box stages, in ascending order of IoU threshold.
         box_pooler: Pools the pyramid for the box heads.
         mask_branch: The mask heads: one per stage, or one in all, as the variant wants.
         variant: Which published implementation to follow.
         samples: Boxes per image that losses are computed on.
-        positive_fraction: Largest part of them that is positive.
+        positive_fraction: Maximum fraction of them that is positive.
         suppression: Chooses the detections.
 
     Raises:

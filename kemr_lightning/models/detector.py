@@ -43,7 +43,7 @@ class TwoStageDetector(nn.Module):
 
     @property
     def max_detections(self) -> int:
-        """Most detections of an image."""
+        """Maximum number of detections per image."""
         return self.heads.suppression.detections
 
     def forward(

@@ -70,7 +70,7 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
 
     There are two towers of convolutions, shared by all levels: class scores come from one; boxes, centerness and
     attention from the other (Tian et al. 2019; Chen et al. 2020, section 3.1). The attention's 3x3 convolution is the
-    largest layer of the model, with ``bases * size²`` channels, so it is computed only at the locations asked for; the
+    largest layer of the model, with ``bases * size²`` channels, so it is computed only at the requested locations; the
     result is the same.
 
     Args:

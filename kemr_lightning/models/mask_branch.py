@@ -18,14 +18,14 @@ from kemr_lightning.models.pooler import AlignedRoIPooler
 class MaskBranch(nn.Module):
     """One or several mask heads that share their pooling.
 
-    Masks are predicted on regions: boxes grown about their centres, so that the end of a chromosome that its box cuts
+    Masks are predicted on regions: boxes grown around their centres, so that the end of a chromosome that its box cuts
     off is still inside.
 
     Args:
         heads: One head, or one per cascade stage.
         pooler: Pools the pyramid.
         fine_pooler: Pools the backbone's ``"fine"`` map at the heads' output size, if the heads use it.
-        growth: Part of a box's width and height added in total.
+        growth: Fraction of a box's width and height added in total.
         margin: Pixels added on each side on top of that.
         binary_targets: Whether to threshold the targets at half coverage (He et al. 2017). Otherwise they are the
             covered parts themselves, which keep the outline's place within a cell: annotated chromosomes that go

@@ -18,7 +18,7 @@ from kemr_lightning.core.instances import Detections, Patch
 
 KINDS = ("box", "mask")
 CANDIDATES = 2
-"""With suppression by masks, how many candidates get masks: this many times the most detections."""
+"""With suppression by masks, how many candidates get masks, as a multiple of the maximum number of detections."""
 
 
 def mask_nms(detections: Detections, image_size: tuple[int, int], threshold: float, level: float = 0.5) -> Tensor:
@@ -30,10 +30,10 @@ def mask_nms(detections: Detections, image_size: tuple[int, int], threshold: flo
         detections: The detections of one image, with masks on grids.
         image_size: ``(H, W)`` of that image.
         threshold: IoU above which the lower-scored of two is dropped.
-        level: Probability from which a pixel belongs to a mask.
+        level: Minimum probability of a mask pixel.
 
     Returns:
-        ``(K,)`` int64 positions of those kept, by falling score.
+        ``(K,)`` int64 positions of those kept, in descending order of score.
     """
     order = detections.scores.argsort(descending=True, stable=True).tolist()
     # Many small comparisons, which a GPU would not speed up.
@@ -63,7 +63,7 @@ class Suppression:
         nms_threshold: IoU above which the lower-scored of two candidates of a class is dropped.
         loose_threshold: With ``nms="mask"``, box IoU above which the lower-scored of two candidates is dropped before
             any mask is predicted, which bounds the work.
-        detections: Most detections of an image.
+        detections: Maximum number of detections per image.
 
     Raises:
         SettingError: Unknown ``nms``.
@@ -88,8 +88,8 @@ class Suppression:
             labels: ``(N,)`` int64.
 
         Returns:
-            ``(K,)`` int64 positions by falling score: with ``nms="box"`` the detections, else the candidates for
-            `by_masks`.
+            ``(K,)`` int64 positions in descending order of score: with ``nms="box"`` the detections, else the
+            candidates for `by_masks`.
         """
         boxwise = self.nms == "box"
         kept = batched_nms(boxes, scores, labels, self.nms_threshold if boxwise else self.loose_threshold)
@@ -104,7 +104,8 @@ class Suppression:
             image_size: ``(H, W)`` of the image, before padding.
 
         Returns:
-            With ``nms="box"`` all of them; with ``nms="mask"`` at most ``detections``, by falling score.
+            With ``nms="box"`` all of them; with ``nms="mask"`` at most ``detections``, in descending order of
+            score.
         """
         if self.nms == "box":
             return found

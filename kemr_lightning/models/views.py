@@ -1,4 +1,4 @@
-"""Test-time augmentation: average what a detector finds in turned and mirrored views of an image.
+"""Test-time augmentation: average what a detector finds in rotated and mirrored views of an image.
 
 A chromosome has no upright orientation, so every view is as good as the image itself. Each view detects, and the
 detections of all views are merged by suppression. Each view's last stage then judges the merged boxes; boxes and scores
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 
 SAME_OBJECT = 0.5
-"""IoU from which boxes of two views are taken for the same object."""
+"""IoU at or above which boxes of two views are taken for the same object."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class View:
 
     Attributes:
         turns: 0 to 3.
-        mirrored: Whether the turned image is reflected.
+        mirrored: Whether the rotated image is reflected.
     """
 
     turns: int
@@ -120,9 +120,9 @@ def detect_in_views(detector: TwoStageDetector, image: Tensor, count: int) -> De
         count: How many of `VIEWS`, 2 to 8.
 
     Returns:
-        Detections in the image's coordinates above the score threshold, by falling score. A score is the mean of two
-        values: the last stages' averaged score of the merged box, and the mean score of the views' own detections of
-        it, 0 for a view without one. The disagreement is taken over the mask heads of all views.
+        Detections in the image's coordinates above the score threshold, in descending order of score. A score is the
+        mean of two values: the last stages' averaged score of the merged box, and the mean score of the views' own
+        detections of it, 0 for a view without one. The disagreement is taken over the mask heads of all views.
     """
     heads = detector.heads
     size = (int(image.shape[-2]), int(image.shape[-1]))
@@ -171,6 +171,6 @@ def _vote(found: Detections, boxes: Tensor, labels: Tensor) -> Tensor:
 
 
 def _masks(heads: CascadeHeads, seen: _Seen, boxes: Tensor, labels: Tensor, size: Size) -> Tensor:
-    """``(heads, N, M, M)`` probabilities of every mask head on boxes, turned back to the image's own orientation."""
+    """``(heads, N, M, M)`` probabilities of every mask head on boxes, rotated back to the image's own orientation."""
     turned: Sequence[Tensor] = [seen.view.of_boxes(boxes, size)]
     return seen.view.from_image(heads.mask_branch.probabilities(seen.features, turned, [labels])[0])

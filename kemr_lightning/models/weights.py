@@ -1,6 +1,6 @@
 """Pretrained weights of a detector: torchvision's for ImageNet or COCO, or those in a file.
 
-Torchvision's come through its own enums and torch hub's cache. The log always tells which weights were loaded, which
+Torchvision's come through its own enums and torch hub's cache. The log always reports which weights were loaded, which
 start at random and which were left over. A file is refused if too little of it fits: a detector that silently starts at
 random looks just like a pretrained one.
 """
@@ -46,7 +46,7 @@ LISTED = 6
 
 @dataclass
 class LoadReport:
-    """Which weights of a file and of a model found each other.
+    """Which weights of a file and of a model were matched.
 
     Attributes:
         source: Where the weights come from.
@@ -63,7 +63,7 @@ class LoadReport:
     misfits: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """The report as text, a line per group."""
+        """The report as text, one line per group."""
         total = len(self.matched) + len(self.missing)
         groups = (
             ("start at random", self.missing),

@@ -2,8 +2,8 @@
 
 Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials" (2011), for two
 labels with a Potts compatibility; `parameters` has the formulas. With two labels the difference of the two label
-probabilities is ``tanh(z / 2)``, z the logit, so filtering one channel is enough. The update is pydensecrf's with
-``NORMALIZE_SYMMETRIC``, which is tested.
+probabilities is ``tanh(z / 2)``, z the logit, so filtering one channel is enough. The update equals pydensecrf's with
+``NORMALIZE_SYMMETRIC``; a test compares the two.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def corrected_logits(
     Args:
         network: The evidence network.
         crops: The instances.
-        batch_pixels: Most pixels of a batch, padding included (a single crop may have more); bounds the memory. None
+        batch_pixels: Maximum pixels of a batch, padding included (a single crop may have more); bounds the memory. None
             takes what is fastest: few on a CPU, whose caches are small, many elsewhere.
 
     Returns:

@@ -47,7 +47,7 @@ class Knowledge:
         evidence: The network that corrects unaries; needed if an action uses it.
         experiences: What the actions did; None for knowledge that always takes the first action.
         reasoning: How experiences decide.
-        margin: Pixels about a patch that the CRF saw in learning, and sees in use.
+        margin: Pixels around a patch that the CRF saw in learning, and sees in use.
         origin: Where the knowledge comes from, in plain values: ``checkpoint`` (file name), ``checkpoint_sha256``,
             ``data``, ``images``, ``instances``, and the figures of learning.
 
@@ -209,8 +209,9 @@ class Knowledge:
                 )
         rule = self.reasoning
         lines.append(
-            f"    asked: the {rule.neighbours} nearest per action; that action is taken which gained most, less "
-            f"{rule.price:g} times the part of them that lost more than {HARM}; none, if that is below 0"
+            f"    consulted: the {rule.neighbours} nearest per action; an action is worth their mean gain minus "
+            f"{rule.price:g} times the fraction of them that lost more than {HARM}; the best is taken if "
+            "it is worth more than 0"
         )
         return lines
 

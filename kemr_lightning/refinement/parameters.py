@@ -11,7 +11,7 @@ and the self term included, a mean-field update is
     ``z <- z0 / temperature + w1 K~1 tanh(z / 2) + w2 K~2 tanh(z / 2)``.
 
 Layers between the configuration and an engine pass a `CRFParams`, or the rows of its tensor, on as they are; engines
-open them with `kernels_of`.
+unpack them with `kernels_of`.
 """
 
 from __future__ import annotations

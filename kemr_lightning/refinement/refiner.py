@@ -20,12 +20,12 @@ from kemr_lightning.refinement.surroundings import Window, grown
 
 
 class Refiner:
-    """Refines every instance of an image on its own patch and a margin about it.
+    """Refines every instance of an image on its own patch and a margin around it.
 
     Args:
         params: The CRF's parameters.
         engine: A name in `ENGINES`.
-        margin: Pixels about the patch that the CRF sees, cut at the image's border. They give the kernels their
+        margin: Pixels around the patch that the CRF sees, cut at the image's border. They give the kernels their
             surroundings; 10 are enough for an appearance kernel that reaches a few pixels.
         tolerance: Intended largest difference of a probability from the exact mean field.
         outside: Probability assumed on the margin, in [0, 0.5). 0 closes the border: the initial mask says "nothing

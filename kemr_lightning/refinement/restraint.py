@@ -1,10 +1,10 @@
-"""How far an action may take a mask: only part of the way, and only so much larger or smaller.
+"""How far an action may change a mask: a fraction of the way, and a bounded change of its area.
 
 Annotators differ in how tightly they draw: one outlines the core of every chromosome of an image, another its blurred
 rim, and the image does not show which of the two annotated it. A refinement that moves the whole outline outwards or
-inwards bets on one of them, and what it wins on one image it loses on the next. A change of shape at an almost constant
-area (an end that grows back, a neighbour's corner that is given up) is right for both. So an action can be made to
-nearly keep a mask's area: of the refined logits the highest are taken, as many as the area allows.
+inwards suits one of them, so what it gains on one image it loses on the next. A change of shape at an almost constant
+area (an end that grows back, a neighbour's corner that is given up) is right for both. So an action can be bound to
+nearly keep a mask's area: the pixels with the highest refined logits are taken, as many as the area allows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Restraint:
     """Bounds on what an action does to a mask.
 
     Attributes:
-        step: Part of the way from the initial to the refined logits, in (0, 1].
+        step: Fraction of the way from the initial to the refined logits, in (0, 1].
         area: Largest change in the mask's number of pixels (at 0.5), relative to the initial number, >= 0; inf for no
             bound.
 
@@ -48,7 +48,7 @@ class Restraint:
             refined: ``(h, w)`` float probabilities after the action.
 
         Returns:
-            ``(h, w)`` float32 probabilities. An empty initial mask stays as it is if the area is bound.
+            ``(h, w)`` float32 probabilities. An empty initial mask stays as it is if the area is bounded.
         """
         if self.step == 1 and self.area == math.inf:
             return refined

@@ -18,7 +18,7 @@ STATE_NAMES = (
     "rim_share",  # pixels with a probability in (0.05, 0.95), per pixel of the mask
     "contrast",  # |instance - background| in grey levels, / 64
     "homogeneity",  # standard deviation of the grey level on the mask, divided by the contrast
-    "overlap",  # part of the mask that a neighbour claims, too
+    "overlap",  # fraction of the mask that a neighbour claims, too
     "contact",  # neighbours' pixels within the crop, per pixel of the mask
     "disagreement",  # spread of the mask heads (0 for a model with one)
     "score",  # the detector's score
@@ -35,8 +35,8 @@ def describe_states(crops: Sequence[Surroundings], instances: Instances) -> Tens
         instances: The initial instances.
 
     Returns:
-        ``(N, len(STATE_NAMES))`` float32, finite, columns as in `STATE_NAMES`. On the CPU, which would have to wait for
-        a GPU several times per instance.
+        ``(N, len(STATE_NAMES))`` float32, finite, columns as in `STATE_NAMES`. They are on the CPU:
+        on a GPU, every instance would need several synchronisations.
     """
     scores = instances.scores.cpu()
     spread = None if instances.disagreement is None else instances.disagreement.cpu()

@@ -1,4 +1,4 @@
-"""What lies around each instance of an image: crops with the neighbours' masks and the local stain.
+"""What lies around each instance of an image: crops with the neighbours' masks and the local contrast.
 
 The evidence network and the states of Neural Knowledge DNA use it. Intensity is relative to the instance itself (its
 own grey level against the background beside it), so that bright-on-dark and dark-on-bright stains look alike.
@@ -28,7 +28,7 @@ Window = tuple[int, int, int, int]
 
 
 def grown(window: Window, margin: int, height: int, width: int) -> Window:
-    """A window with a margin of so many pixels about it, cut at the border of an image of ``height`` x ``width``."""
+    """A window with a margin of this many pixels around it, cut at the border of an image of ``height`` x ``width``."""
     x0, y0, x1, y1 = window
     return max(x0 - margin, 0), max(y0 - margin, 0), min(x1 + margin, width), min(y1 + margin, height)
 
@@ -78,7 +78,7 @@ def surroundings(image: Tensor, instances: Instances, margin: int) -> list[Surro
     Args:
         image: ``(H, W)`` uint8.
         instances: Instances with patches on this image.
-        margin: Pixels about each patch, cut at the image's border.
+        margin: Pixels around each patch, cut at the image's border.
 
     Returns:
         One `Surroundings` per instance.

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 PROBABILITY_FLOOR = 1e-5
-"""Least value of p and of 1 - p; logits are within +-11.52."""
+"""Minimum value of p and of 1 - p; logits are within +-11.52."""
 
 Values = TypeVar("Values", Tensor, np.ndarray)
 

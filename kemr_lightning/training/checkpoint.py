@@ -3,7 +3,7 @@
 A checkpoint is Lightning's file. Under ``hyper_parameters`` it has plain values only: ``model`` (the resolved
 ``conf/model`` node, with its ``_target_``s), ``label_names``, ``input_size`` and ``intensity``. Files are read with
 ``weights_only=True``, and only classes and functions of `kemr_lightning.models` are ever called to build a model, so
-that a stranger's file can spoil a prediction but not run code.
+that an untrusted file can spoil a prediction but cannot run code.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     hyper = content["hyper_parameters"]
     if not isinstance(hyper.get("model"), Mapping) or not hyper.get("label_names"):
         raise UserError(
-            f"{file} was not written by kemr_lightning: it does not carry its model. Use another checkpoint"
+            f"{file} was not written by kemr_lightning: it does not contain its model. Use another checkpoint"
         )
     return content
 
@@ -77,7 +77,7 @@ def check_targets(config: object, file: str | Path) -> None:
     if isinstance(config, Mapping):
         if "_target_" in config and not _is_ours(config["_target_"]):
             raise UserError(
-                f"checkpoint {file} asks for {config['_target_']!r}, which is no model of this package. Do not use it"
+                f"checkpoint {file} names {config['_target_']!r}, which is not a model of this package. Do not use it"
             )
         for value in config.values():
             check_targets(value, file)
@@ -118,7 +118,7 @@ def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
         The detector. No file was read and nothing downloaded for its weights.
 
     Raises:
-        UserError: The description asks for anything but this package's models, or does not fit them.
+        UserError: The description names anything but this package's models, or does not fit them.
     """
     check_targets(config, file)
     node = OmegaConf.create(without_weights(config))
@@ -181,8 +181,8 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: str | P
 def init_weights(module: nn.Module, path: str | Path) -> None:
     """Start a new training from a checkpoint's weights, as far as they fit.
 
-    Weights whose name or shape differs, such as those of a head for other classes, keep their random start; the log
-    tells how many.
+    Weights whose name or shape differs, such as those of a head for other classes, keep random initial values; the log
+    reports how many.
 
     Args:
         module: The module to be trained.

@@ -35,7 +35,7 @@ def initial_predictions(
     device: torch.device,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Iterator[tuple[Sample, Instances]]:
-    """Find the instances of every image, in order. At the end the store logs how many images it answered.
+    """Find the instances of every image, in order. At the end the store logs its hits and additions.
 
     Args:
         module: See `predict_initial`.

@@ -51,7 +51,7 @@ class SegmentationModule(pl.LightningModule):
         input_size: ``(width, height)`` that images are fitted into before the detector sees them; None for native size.
 
     Raises:
-        UserError: The detector lacks a part of the protocol.
+        UserError: The detector lacks an attribute of the protocol.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SegmentationModule(pl.LightningModule):
         self.input_size = None if input_size is None else [int(side) for side in input_size]
         self.limit_reached = False
         self.views = 1
-        """How many turned and mirrored views of an image a prediction averages; set by `look_in`."""
+        """How many rotated and mirrored views of an image a prediction averages; set by `look_in`."""
         self.store: DetectionStore | None = None
         """Keeps detections for later runs. Only for weights that do not change, those of a checkpoint."""
 
@@ -112,7 +112,7 @@ class SegmentationModule(pl.LightningModule):
             batch_idx: Position in the epoch.
 
         Returns:
-            One `Instances` per sample, sorted by falling score, patches of float32 probabilities.
+            One `Instances` per sample, in descending order of score, patches of float32 probabilities.
         """
         found = self.find(batch)
         for sample, instances in zip(batch, found, strict=True):
@@ -127,7 +127,7 @@ class SegmentationModule(pl.LightningModule):
         ]
 
     def _detect(self, batch: list[Sample]) -> list[Detections]:
-        """The detector's output for each image. Images that are in the store are not shown to the detector."""
+        """The detector's output for each image. The detector does not run on images that are in the store."""
         stored = [None if self.store is None else self.store.get(sample) for sample in batch]
         missing = [sample for sample, known in zip(batch, stored, strict=True) if known is None]
         fresh: list[Detections] = []
@@ -140,7 +140,7 @@ class SegmentationModule(pl.LightningModule):
         return [next(computed) if known is None else known for known in stored]
 
     def _look(self, images: list[Tensor]) -> list[Detections]:
-        """Detect, in several views if so set; validation during training uses one view, to be quick."""
+        """Detect, averaging `views` views of each image; validation during training uses one view, to be quick."""
         if self.views == 1 or self._fitting:
             found: list[Detections] = self.detector(images)
             return found
@@ -150,15 +150,15 @@ class SegmentationModule(pl.LightningModule):
         """Set how many views of an image a prediction averages.
 
         Args:
-            views: 1 (the image as it is) to the most that the detector can average.
+            views: 1 (the image as it is) to the maximum that the detector can average.
 
         Raises:
-            SettingError: The detector cannot average so many.
+            SettingError: The detector cannot average this many.
         """
         most = self.detector.max_views
         if views > 1 and most == 1:
             name = type(self.detector).__name__
-            raise SettingError("views", views, f"is not possible, because {name} looks at an image once", "Use 1")
+            raise SettingError("views", views, f"is not possible, because {name} views an image once", "Use 1")
         if not 1 <= views <= most:
             raise SettingError("views", views, "is not possible", f"Use 1 (the image as it is) to {most}")
         self.views = views
@@ -168,14 +168,14 @@ class SegmentationModule(pl.LightningModule):
         return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
     def _warn_at_limit(self, name: str, count: int) -> None:
-        """Warn once if an image has as many detections as the detector gives at most, because it may hold more objects.
+        """Warn once if an image has the maximum number of detections, because it may hold more objects.
 
         A model that has hardly learned finds objects everywhere, so there is no warning in validation during training.
         """
         if count >= self.detector.max_detections and not (self.limit_reached or self._fitting):
             self.limit_reached = True
             logger.warning(
-                "%s has %d detections, the most this model gives; it and others may hold more objects. "
+                "%s has %d detections, the maximum of this model; it and others may hold more objects. "
                 "A model built with a higher `detections` shows them",
                 name,
                 count,

@@ -17,8 +17,8 @@ def warmup_cosine(
     Args:
         optimizer: Its learning rates are the peak.
         total_steps: Steps of the run.
-        warmup_fraction: Part of the steps in which the rate rises from 0.
-        final_fraction: The rate at the end, as a part of the peak.
+        warmup_fraction: Fraction of the steps in which the rate rises from 0.
+        final_fraction: The rate at the end, as a fraction of the peak.
 
     Returns:
         A scheduler to step after every optimiser step.

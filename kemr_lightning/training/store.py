@@ -8,7 +8,7 @@ Nothing is rounded, so instances, refined masks and figures are the same to the 
 
 There is a file per image, ``ROOT/MODEL/IMAGE.safetensors``. MODEL is a digest of the checkpoint file, the model's
 description and the code that predicts; IMAGE is a digest of the image's pixels. Annotations are not part of either, so
-a corrected outline costs no forward pass. Files appear whole (written aside, then renamed), so processes may share a
+a corrected outline costs no forward pass. Files are written atomically, so processes may share a
 store. A file whose checksum is wrong is reported and replaced. Deleting the folder is always safe.
 """
 
@@ -52,9 +52,9 @@ class PredictionStore:
         self.model = model
         self.folder = self.root / model[:32]
         self.reused = 0
-        """Images answered since the last `tell`."""
+        """Cache hits since the last `tell`."""
         self.added = 0
-        """Images added since the last `tell`."""
+        """Images added to the store since the last `tell`."""
         self._writable = True
 
     @classmethod
@@ -126,7 +126,7 @@ class PredictionStore:
         self.added += 1
 
     def tell(self) -> None:
-        """Log how many images were answered from the store and how many were computed since the last time."""
+        """Log how many images were found in the store and how many were computed since the last call."""
         if self.reused:
             logger.info("initial predictions of %d images reused from %s", self.reused, self.folder)
         if self.added:

@@ -10,7 +10,7 @@ from kemr_lightning.core.errors import SettingError, UserError, cause_of, settin
 
 def wrong(value: object = 3) -> None:
     """Raises the error of a wrong ``side``."""
-    raise SettingError("side", value, "is no size", "Give a number above 8")
+    raise SettingError("side", value, "is not a size", "Give a number above 8")
 
 
 @settings_under("inner")
@@ -19,18 +19,18 @@ def wrong_inside() -> None:
 
 
 def test_the_line() -> None:
-    error = SettingError("side", 3, "is no size", "Give a number above 8")
-    assert str(error) == "side=3 is no size. Give a number above 8"
-    assert str(SettingError("side", None, "is no size", "Give one")) == "side=null is no size. Give one"
+    error = SettingError("side", 3, "is not a size", "Give a number above 8")
+    assert str(error) == "side=3 is not a size. Give a number above 8"
+    assert str(SettingError("side", None, "is not a size", "Give one")) == "side=null is not a size. Give one"
     assert isinstance(error, UserError)
 
 
 def test_names_in_a_configuration() -> None:
-    error = SettingError("side", 3, "is no size", "Give one")
-    assert str(error.under("predict")) == "predict.side=3 is no size. Give one"
-    assert str(error.under("predict", side="tile")) == "predict.tile=3 is no size. Give one"
-    assert str(error.under("", side="tile")) == "tile=3 is no size. Give one"
-    assert str(error.under("heads").under("model")) == "model.heads.side=3 is no size. Give one"
+    error = SettingError("side", 3, "is not a size", "Give one")
+    assert str(error.under("predict")) == "predict.side=3 is not a size. Give one"
+    assert str(error.under("predict", side="tile")) == "predict.tile=3 is not a size. Give one"
+    assert str(error.under("", side="tile")) == "tile=3 is not a size. Give one"
+    assert str(error.under("heads").under("model")) == "model.heads.side=3 is not a size. Give one"
     assert (error.under("predict").value, error.under("predict").cure) == (3, "Give one")
 
 
@@ -44,7 +44,7 @@ def test_settings_are_renamed_on_the_way() -> None:
 
 def test_causes_are_searched_through_hydra() -> None:
     nested = {"_target_": "builtins.dict", "part": {"_target_": "tests.core.test_errors.wrong_inside"}}
-    with pytest.raises(SettingError, match=r"^model\.inner\.side=3 is no size"), settings_under("model"):
+    with pytest.raises(SettingError, match=r"^model\.inner\.side=3 is not a size"), settings_under("model"):
         hydra.utils.instantiate(nested)
 
 

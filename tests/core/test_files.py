@@ -1,4 +1,4 @@
-"""A file is whole or not there."""
+"""A file is written atomically."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_targets_of_whole_pixel_cells_are_the_pixels():
 
 
 def test_targets_average_the_pixels_of_a_cell():
-    # Cells of 2x2 pixels: the part of each that is covered.
+    # Cells of 2x2 pixels: the fraction of each that is covered.
     mask = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]], dtype=torch.bool)
     (target,) = mask_targets([Patch(5, 7, mask)], torch.tensor([0]), torch.tensor([[5.0, 7, 9, 11]]), 2)
     assert target.tolist() == [[0.75, 0], [0, 1]]

@@ -1,4 +1,4 @@
-"""Names of a run's files: no two alike, and run directories told from other folders."""
+"""Names of a run's files: no two alike, and run directories distinguished from other folders."""
 
 from __future__ import annotations
 

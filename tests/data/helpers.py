@@ -108,7 +108,7 @@ COCO_SIZE = (40, 60)
 
 
 def coco_document(annotations: list[dict[str, Any]], names: tuple[str, ...] = ("one.png",)) -> dict[str, Any]:
-    """A COCO file about images of 60 x 40; the annotations are of the first image unless they say otherwise."""
+    """A COCO file for images of 60 x 40; the annotations are of the first image unless they say otherwise."""
     height, width = COCO_SIZE
     images = [{"id": 10 + n, "file_name": name, "height": height, "width": width} for n, name in enumerate(names)]
     filled = [

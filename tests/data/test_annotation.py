@@ -135,7 +135,7 @@ def test_boxes_are_scaled() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_annotations_are_turned_as_their_image_is(orientation: int) -> None:
+def test_annotations_are_rotated_as_their_image_is(orientation: int) -> None:
     """The EXIF standard's eight orientations, by numpy: outline, bitmap and box must follow the pixels."""
     stored = np.zeros((30, 50), dtype=bool)
     stored[4:11, 8:20] = True

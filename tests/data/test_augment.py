@@ -205,7 +205,7 @@ def test_light() -> None:
     assert np.array_equal(Augmentation(**CLEAR).change_light(image, rng), image)
 
 
-def test_polarity_of_instances_is_turned() -> None:
+def test_contrast_of_instances_is_inverted() -> None:
     image, annotations = scene(3)
     turned, _ = Augmentation(None, resample_p=0, turns=False, **{**CLEAR, "invert_p": 1.0})(
         image, annotations, {"chr": 1}, np.random.default_rng(0)

@@ -156,7 +156,7 @@ def test_embedded_images_become_files_byte_by_byte(tmp_path: Path) -> None:
     assert (tmp_path / "coco/a.jpg").read_bytes() == buffer.getvalue()
 
 
-def test_turned_images_are_written_upright(tmp_path: Path) -> None:
+def test_rotated_images_are_written_upright(tmp_path: Path) -> None:
     path = write_labelme_file(tmp_path / "in", "a", imagePath="a.jpg")
     upright = rods(2, size=SIZE)[0]
     stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright)))
@@ -222,7 +222,7 @@ def test_wrong_options_are_named(crossing: Path, tmp_path: Path) -> None:
         convert_dataset(crossing, "labelme", "yolo", tmp_path / "x")
     with pytest.raises(SettingError, match="data_format=yolo is unknown"):
         convert_dataset(crossing, "yolo", "coco", tmp_path / "x")
-    with pytest.raises(SettingError, match=r"root=.*none is no folder"):
+    with pytest.raises(SettingError, match=r"root=.*none is not a folder"):
         convert_dataset(tmp_path / "none", "labelme", "coco", tmp_path / "x")
     with pytest.raises(SettingError, match="label_map=merge is unknown"):
         convert_dataset(crossing, "labelme", "coco", tmp_path / "x", label_map="merge")

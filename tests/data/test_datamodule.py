@@ -153,7 +153,7 @@ def test_classes_of_a_model(tmp_path: Path) -> None:
     assert labels == [[], [3], [2], [1], []]
 
 
-def test_a_training_goes_on_with_the_classes_of_its_start(tmp_path: Path) -> None:
+def test_a_training_keeps_the_classes_of_its_initial_weights(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for index, label in enumerate(("2", "X", "2")):
         write_labelme_file(root, f"image_{index}", [shape(TRIANGLE, label=label)])

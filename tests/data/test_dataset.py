@@ -1,4 +1,4 @@
-"""Samples of records: sizes, the cache, and what is asked for whole."""
+"""Samples of records: sizes, the cache, and whole images."""
 
 from __future__ import annotations
 

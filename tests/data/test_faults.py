@@ -34,4 +34,4 @@ def test_skipped_shapes_are_counted_by_kind(caplog: pytest.LogCaptureFixture) ->
     warn_of_skipped(Path("d"), "shapes", {})
     assert caplog.text == ""
     warn_of_skipped(Path("d"), "shapes", {"point": 2, "line": 1})
-    assert "d: shapes that are no instances, left out: 1 line, 2 point" in caplog.text
+    assert "d: shapes that are not instances, left out: 1 line, 2 point" in caplog.text

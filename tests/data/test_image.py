@@ -112,7 +112,7 @@ def test_16_bit_colour_png_has_its_channels_in_order(tmp_path: Path) -> None:
     assert rows[3] < rows[2] < rows[0] < rows[1]
 
 
-def test_white_is_zero_tiff_is_turned(tmp_path: Path) -> None:
+def test_white_is_zero_tiff_is_inverted(tmp_path: Path) -> None:
     deep = sixteen_bit()
     tifffile.imwrite(tmp_path / "a.tif", 65535 - deep, photometric="miniswhite")
     assert np.abs(read_image(tmp_path / "a.tif").pixels.astype(int) - expected_window(deep)[0]).max() <= 1
@@ -280,7 +280,7 @@ def test_files_that_viewers_agree_on(tmp_path: Path, grey: np.ndarray, name: str
     assert shows_everywhere(tmp_path / name) == shown
 
 
-def test_turned_tiffs_and_broken_files_are_not_shown_everywhere(tmp_path: Path, grey: np.ndarray) -> None:
+def test_rotated_tiffs_and_broken_files_are_not_shown_everywhere(tmp_path: Path, grey: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(grey).save(tmp_path / "turned.tif", exif=exif)

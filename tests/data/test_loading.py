@@ -21,14 +21,14 @@ LENGTH, BATCH = 11, 2
 
 
 class Names(Dataset[Sample]):
-    """Samples whose names say what was asked for."""
+    """Samples whose names say which items were requested."""
 
     def __getitem__(self, key: Any) -> Sample:
         return Sample(torch.zeros((1, 1), dtype=torch.uint8), str(key), 1)
 
 
 class Listener(pl.LightningModule):
-    """Remembers what it is shown; fails after so many steps."""
+    """Remembers what it is shown; fails after this many steps."""
 
     def __init__(self, stop: int | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which records train, select and are reported: by folders, lists, or split off."""
+"""Which records are used for training, model selection and testing: by folders, lists, or split off."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_names_that_are_not_there_are_named_with_their_list() -> None:
 def test_lists_are_read_from_files_and_checked(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n# y\n")
     assert names_listed({"train": tmp_path / "a.txt", "val": None, "test": ["z"]}) == {"train": ["x"], "test": ["z"]}
-    with pytest.raises(SettingError, match=r"lists\.trian=\['0a'\] is for no part"):
+    with pytest.raises(SettingError, match=r"lists\.trian=\['0a'\] is not the list of a part"):
         names_listed({"trian": ["0a"]})
     with pytest.raises(UserError, match=r"none\.txt"):
         names_listed({"train": str(tmp_path / "none.txt")})

@@ -61,7 +61,7 @@ def test_other_epochs_leave_out_other_images() -> None:
     assert len(left_out) > 1
 
 
-def test_too_few_samples_for_the_processes_are_told() -> None:
+def test_too_few_samples_for_the_processes_are_refused() -> None:
     with pytest.raises(
         SettingError, match=r"^epoch_samples=null makes an epoch of 3 .* \(4\)\. Give at least 4"
     ) as raised:

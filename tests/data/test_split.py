@@ -21,7 +21,7 @@ def test_parts_of_one_number_belong_together() -> None:
 def test_own_patterns() -> None:
     assert group_of("x/A0102XY.png", r"^A\d\d") == "x/A01"
     assert group_of("case7_slide3.png", r"(case\d+)_") == "case7"
-    with pytest.raises(SettingError, match=r"group_pattern=\( is no regular expression"):
+    with pytest.raises(SettingError, match=r"group_pattern=\( is not a regular expression"):
         group_of("a", "(")
 
 

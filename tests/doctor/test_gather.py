@@ -56,7 +56,7 @@ def test_parts_come_from_lists_where_there_are_some(tmp_path: Path) -> None:
     assert ("unused", "case_4.png", ()) in found
     assert {image.part for image in diagnosis.images} == {"train", "test"}
     assert kinds(look(tmp_path))["same_image"] == 1  # without lists all are one part
-    with pytest.raises(SettingError, match=r"lists\.other=\['case_2'\] is for no part"):
+    with pytest.raises(SettingError, match=r"lists\.other=\['case_2'\] is not the list of a part"):
         look(tmp_path, lists={"other": ["case_2"]})
 
 

@@ -19,7 +19,7 @@ Images = list[tuple[Instances, Instances]]
 
 
 def rod(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A turned rod, ``(H, W)`` bool."""
+    """A rotated rod, ``(H, W)`` bool."""
     height, width = size
     y, x = np.mgrid[:height, :width] + 0.5
     cy, cx = rng.uniform(4, height - 4), rng.uniform(4, width - 4)

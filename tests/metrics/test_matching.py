@@ -88,7 +88,7 @@ def test_a_piece_beside_the_piece_that_was_matched(cut: int) -> None:
     found = match(record(pieces, truth, 1))
     assert found.truth == ["matched"]
     assert found.predictions == ["matched", "splitting"]
-    # What lies on the same pixels as the match is no piece.
+    # What lies on the same pixels as the match is not a piece.
     upon = match(record(of_boxes((0, 0, 10, 40, 0.9, 1), (0, 0, 10, 30, 0.8, 1), (0, 0, 10, 9, 0.7, 1)), truth, 1))
     assert upon.predictions == ["matched", "duplicate", "false"]
 

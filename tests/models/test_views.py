@@ -44,7 +44,7 @@ def detector() -> nn.Module:
 
 
 @torch.no_grad()
-def test_all_views_of_a_turned_image_find_the_same_turned() -> None:
+def test_all_views_of_a_rotated_image_find_the_same_rotated() -> None:
     """Eight views are a group, so their average does not depend on how the image lies."""
     built = detector()
     image = picture(rectangles([(10, 12, 40, 24), (30, 30, 40, 58)], (64, 64)))

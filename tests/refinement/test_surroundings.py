@@ -27,14 +27,14 @@ def test_neighbours_are_the_largest_other_probability_of_sure_instances() -> Non
     assert first.window == (2, 2, 18, 18)
     expected = torch.zeros(16, 16)
     expected[3:13, 13:16] = (
-        0.9  # columns 15-17 of the image are the second square's; the weak detection is no neighbour
+        0.9  # columns 15-17 of the image are the second square's; the weak detection is not a neighbour
     )
     assert torch.equal(first.neighbours, expected)
     assert float(second.neighbours[3:13, :3].min()) == torch.tensor(0.9)
     assert float(weak.neighbours[3:13, 3:13].min()) == torch.tensor(0.9)
 
 
-def test_relative_intensity_is_one_on_the_instance_and_zero_beside_it_whatever_the_polarity() -> None:
+def test_relative_intensity_is_one_on_the_instance_and_zero_beside_it_for_either_contrast() -> None:
     image, instances = _scene()
     alone = instances[[0]]
     bright = surroundings(image, alone, 3)[0]

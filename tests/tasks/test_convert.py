@@ -30,7 +30,7 @@ def test_converts_into_the_run_directory_and_back(labelme_root: Path, tmp_path: 
         (["convert.to=coco", "convert.shape_type=star"], "convert.shape_type=star is unknown. Use polygon or mask"),
         (["convert.to=coco", "convert.min_iou=2"], "convert.min_iou=2 is out of range"),
         (["convert.to=coco", "data.format=yolo"], "data.format=yolo is unknown"),
-        (["convert.to=coco", "data.root=nowhere"], "data.root=nowhere is no folder. Give the folder that holds"),
+        (["convert.to=coco", "data.root=nowhere"], "data.root=nowhere is not a folder. Give the folder that holds"),
         (
             ["convert.to=coco", "convert.relabel=true", "data.label_map={a: b}"],
             "data.label_map={a} does not name the label 'chr' of train/train_0.png",

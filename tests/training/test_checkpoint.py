@@ -1,4 +1,4 @@
-"""Checkpoints: rebuilt from themselves alone, and no danger if they come from strangers."""
+"""Checkpoints: rebuilt from themselves alone, and not dangerous if untrusted."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
 def test_only_models_of_this_package_are_built(checkpoint: Path, tmp_path: Path, target: object) -> None:
     nested = {"_target_": target, "path": str(tmp_path / "harm")}
     path = altered(checkpoint, tmp_path / "bad.ckpt", backbone=nested)
-    with pytest.raises(UserError, match="no model of this package"):
+    with pytest.raises(UserError, match="not a model of this package"):
         load_module(path)
     assert not (tmp_path / "harm").exists()
 
 
 def test_targets_in_lists_are_checked_and_interpolations_refused() -> None:
-    with pytest.raises(UserError, match="no model"):
+    with pytest.raises(UserError, match="not a model"):
         check_targets({"stages": [{"_target_": "os.mkdir"}]}, "file")
     with pytest.raises(UserError, match="unresolved"):
         check_targets({"width": "${oc.env:HOME}"}, "file")

@@ -25,7 +25,7 @@ def test_an_image_is_predicted_in_evaluation_mode() -> None:
     assert found.boxes.tolist() == [[20, 30, 60, 60]]
 
 
-def test_images_come_in_order_and_only_when_asked_for() -> None:
+def test_images_come_in_order_and_only_when_requested() -> None:
     detector = TwoByMean()
     module = SegmentationModule(detector)
     samples = [noise(seed) for seed in range(3)]

@@ -61,7 +61,7 @@ def test_losses_are_summed_and_must_be_finite():
         module.training_step([noise(size=SIZE, name="b.png")], 0)
 
 
-def test_the_limit_of_detections_is_told_once(caplog):
+def test_the_limit_of_detections_is_reported_once(caplog):
     module = SegmentationModule(OneBox())
     with caplog.at_level(logging.WARNING):
         module.predict_step([noise(size=SIZE, name="first.png"), noise(size=SIZE, name="second.png")], 0)
@@ -143,7 +143,7 @@ def test_a_detector_that_lacks_something_is_refused_at_once():
         SegmentationModule(partly)
 
 
-def test_views_are_asked_of_the_detector():
+def test_views_are_requested_from_the_detector():
     module = SegmentationModule(OneBox())
     assert module.predict_step([noise(size=SIZE)], 0)[0].scores.tolist() == pytest.approx([0.9])
     module.look_in(3)
@@ -163,7 +163,7 @@ def test_impossible_views_are_refused():
     with pytest.raises(SettingError, match=r"^views=9 is not possible\. Use 1 \(the image as it is\) to 8$"):
         SegmentationModule(small_detector()).look_in(9)
     module.detector.max_views = 1
-    with pytest.raises(SettingError, match=r"^views=2 is not possible, because OneBox looks at an image once\. Use 1$"):
+    with pytest.raises(SettingError, match=r"^views=2 is not possible, because OneBox views an image once\. Use 1$"):
         module.look_in(2)
     assert module.views == 1
 
@@ -231,7 +231,7 @@ def test_validation_while_training_looks_once_and_does_not_warn(tmp_path: Path, 
         assert not [record for record in caplog.records if record.name.startswith("kemr_lightning")]
         trainer.validate(module, data, verbose=False)
     assert module.detector.views == [2]
-    assert "detections, the most this model gives" in caplog.text
+    assert "detections, the maximum of this model" in caplog.text
 
 
 def test_batches_move_to_a_device():

@@ -1,1 +1,1 @@
-"""COCO folders, read and written: images and one JSON for each part; polygons, run lengths, or boxes only."""
+"""COCO folders, read and written: images and one JSON for each part; polygons, run-length encoding, or boxes only."""

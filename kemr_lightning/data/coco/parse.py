@@ -61,7 +61,7 @@ def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
         folder: Images are looked for in this folder too, besides the JSON's folder and the root.
 
     Raises:
-        UserError: The file cannot be read at all: it is no COCO file, or the ids of its images or categories or a
+        UserError: The file cannot be read at all: it is not a COCO file, or the ids of its images or categories or a
             stated size make no sense.
     """
     records: list[Record] = []
@@ -143,7 +143,7 @@ def _stated_size(path: Path, image: Mapping[str, Any]) -> tuple[int, int] | None
 def _annotation(
     path: Path, raw: Mapping[str, Any], names: Mapping[Any, str], sizes: Mapping[Any, tuple[int, int] | None]
 ) -> Annotation | str:
-    """One annotation, or the kind of annotation that is no instance (see `CocoContents.skipped`)."""
+    """One annotation, or the kind of annotation that is not an instance (see `CocoContents.skipped`)."""
     where = f"{path}: annotation {raw.get('id')}"
     if not isinstance(raw.get("image_id"), int | float | str) or raw["image_id"] not in sizes:
         raise UserError(f"{where} is of image {raw.get('image_id')!r}, which is not listed. Export it again.")

@@ -18,8 +18,8 @@ COCO_FILE = "annotations.json"
 class CocoWriter(Writer):
     """Collects the annotations of each part and writes them at the end; existing files are replaced.
 
-    Masks keep every pixel: outlines stay outlines, bitmaps become run lengths. Boxes are tight. Image ids do not repeat
-    between the parts, and the categories are the same in all parts.
+    Masks keep every pixel: outlines stay outlines, bitmaps become RLE (run-length encoding). Boxes are
+    tight. Image ids do not repeat between the parts, and the categories are the same in all parts.
     """
 
     def __init__(self, folder: Path, label_names: Sequence[str], options: WriteOptions) -> None:

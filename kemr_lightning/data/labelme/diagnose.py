@@ -57,7 +57,7 @@ def diagnose_labelme(root: Path) -> Survey:
     for path in images_besides(root, used):
         name = path.relative_to(root).as_posix()
         unused = _outside(name, survey.parts)
-        survey.faults.append(Fault("unused" if unused else "unannotated", name, "no annotation file speaks of it"))
+        survey.faults.append(Fault("unused" if unused else "unannotated", name, "no annotation file belongs to it"))
         if not unused:
             survey.bare.append(bare_image(root, path, survey.parts))
     return survey
@@ -128,7 +128,7 @@ def _good_shapes(
 
 
 def _skipped(name: str, number: int, raw: Mapping[str, Any], reason: str) -> Fault:
-    """The fault for a shape that is no instance.
+    """The fault for a shape that is not an instance.
 
     Args:
         name: The annotation file.

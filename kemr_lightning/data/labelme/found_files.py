@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def labelme_inputs(root: Path, apart: Callable[[Path], bool], written: Callable[[Path], bool]) -> list[Record]:
     """The Labelme annotations of a folder, see `kemr_lightning.data.annotation_format.Format.inputs`.
 
-    An embedded image is predicted even if the run itself has written its file; the file is no annotation then.
+    An embedded image is predicted even if the run itself has written its file; the file is not an annotation then.
     """
     beside: dict[Path, list[LabelmeFile]] = {}
     embedded: list[Record] = []

@@ -28,7 +28,7 @@ class LabelmeSource:
     """The Labelme files of a data folder, part by part."""
 
     def __init__(self, root: Path) -> None:
-        """Look which parts exist; no file is read yet."""
+        """Find which parts exist; no file is read yet."""
         self.root = root
         self.parts = parts_of(root)
         """See `parts_of`."""

@@ -53,10 +53,10 @@ def write_labelme(
         json_path: The file to write.
         image_path: The annotated image; its path relative to the JSON's folder is written into the file.
         instances: At the image's size.
-        label_names: Names of labels 1, 2, …; None takes the names that the instances carry, or else
+        label_names: Names of labels 1, 2, …; None takes the names that the instances hold, or else
             ``"chromosome"`` if label 1 is the only one, and the numbers if there are others.
         shape_type: ``"polygon"``, or ``"mask"`` for Labelme's bitmap shapes, which are exact.
-        min_iou: Least IoU of each part's polygon with the part; 1 follows the pixel edges.
+        min_iou: Minimum IoU of each part's polygon with the part; 1 follows the pixel edges.
         overwrite: Replace an existing file.
         marks: Flags of each instance, such as ``{"review": True}``.
         flags: Flags of the image; None takes those of the file that the instances came from, if any.
@@ -209,7 +209,7 @@ def polygon_shapes(patch: Patch, min_iou: float) -> list[dict[str, Any]]:
 
     Args:
         patch: The mask.
-        min_iou: Least IoU of each part's polygon with the part.
+        min_iou: Minimum IoU of each part's polygon with the part.
     """
     polygons = mask_polygons(patch.binary().detach().cpu().numpy(), min_iou)
     return [unlabelled_shape((polygon + np.array([patch.x0, patch.y0])).tolist(), "polygon") for polygon in polygons]

@@ -38,7 +38,7 @@ class SyntheticDataModule(LightningDataModule):
         cache_mb: int = 512,
         seed: int = 0,
     ) -> None:
-        """Take the settings; images are made when a loader asks for them.
+        """Take the settings; images are made when a loader requests them.
 
         Args:
             train_images: Number of different training images.

@@ -30,7 +30,7 @@ def write_synthetic_folder(
 ) -> Path:
     """Write synthetic metaphases as a data folder: ``train/``, ``val/`` and ``test/``, each with PNG images.
 
-    Formats that keep bitmaps get the exact masks (COCO: run lengths), others get outlines (Labelme: the chromosome's
+    Formats that keep bitmaps get the exact masks (COCO: RLE), others get outlines (Labelme: the chromosome's
     own outline if it gives exactly its mask, else one traced around the mask). Image ``k`` is the same however many are
     written, as in `SyntheticDataset`.
 
@@ -93,5 +93,5 @@ def _outlines(dataset: SyntheticDataset, scene: Metaphase) -> list[Annotation]:
             rounded = np.array([[round(x, 2), round(y, 2)] for x, y in corners])
             chosen.append(replace(outlined, polygons=(rounded,)))
         else:
-            chosen.append(replace(exact, score=1.0))  # in a file the score tells traced outlines from drawn ones
+            chosen.append(replace(exact, score=1.0))  # in a file the score marks traced outlines
     return chosen

@@ -15,7 +15,7 @@ from kemr_lightning.data.synthetic.shape import Shape
 FloatArray = NDArray[np.floating[Any]]
 
 _TRIALS = 30
-"""Attempts to place a chromosome across or against another before settling for less."""
+"""Attempts to place a chromosome across or against another before a freer place is accepted."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def arrange(
     """Place chromosomes on the image, the long ones first.
 
     Args:
-        shapes: Outlines about the origin.
+        shapes: Outlines around the origin.
         obstacles: Discs ``(x, y, radius)`` that are already there, such as nuclei.
         spread: The metaphase's traits.
         image_size: ``(H, W)``.
@@ -230,7 +230,7 @@ def _free(
     """Find a free place inside the cluster, which grows until there is one.
 
     Args:
-        shape: Outline about the origin.
+        shape: Outline around the origin.
         nodes: What has been placed.
         spread: The metaphase's traits.
         frame: ``(width, height)`` of the image.

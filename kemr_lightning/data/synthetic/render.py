@@ -202,7 +202,7 @@ def field(image_size: tuple[int, int], scale: float, rng: np.random.Generator) -
         rng: Source of randomness.
 
     Returns:
-        ``(H, W)`` float64 with a mean of about 0 and a standard deviation of about 1.
+        ``(H, W)`` float64 with a mean around 0 and a standard deviation around 1.
     """
     height, width = image_size
     step = max(scale / 2, 1.0)

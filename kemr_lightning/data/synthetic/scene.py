@@ -137,7 +137,7 @@ def metaphase(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphas
     shapes = arrange(shapes, obstacles, spread, image_size, rng)
 
     contrast = rng.uniform(0.55, 1.1) if look == "gband" else rng.uniform(0.35, 1.15)
-    # Sister chromatids separate as chromosomes condense; in G-bands they can seldom be told apart.
+    # Sister chromatids separate as chromosomes condense; in G-bands they can seldom be distinguished.
     groove = max(rng.normal(0.0, 0.06), 0.0) if look == "gband" else rng.uniform(0, 0.15 + 0.35 * spread.condensed)
     density = optics.gain if look == "gband" else None
     ragged = rng.uniform(0.02, 0.06) * spread.width * field(image_size, 0.3 * spread.width, rng)

@@ -201,7 +201,7 @@ def footprint(shape: Shape, image_size: tuple[int, int]) -> Footprint | None:
 
 def _nearest(queries: FloatArray, points: FloatArray) -> NDArray[np.intp]:
     """Index of the nearest of ``points`` (M, 2) for each of ``queries`` (P, 2)."""
-    # |q|^2 is the same for all points, so |p|^2 - 2 q.p is enough: one matrix product, in float32 about the mean.
+    # |q|^2 is the same for all points, so |p|^2 - 2 q.p is enough: one matrix product, in float32 relative to the mean.
     origin = points.mean(axis=0)
     line = (points - origin).astype(np.float32)
     table = (queries - origin).astype(np.float32) @ (-2 * line.T)

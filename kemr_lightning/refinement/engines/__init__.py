@@ -1,6 +1,6 @@
 """Engines: ways to compute the same mean field. A new one is a file here and an entry of `ENGINES`.
 
-- ``torch``: ours. A compiled kernel on CPU, tensor operations on CUDA and where gradients are asked for.
+- ``torch``: ours. A compiled kernel on CPU, tensor operations on CUDA and where gradients are needed.
 - ``pydensecrf``: the reference library (permutohedral lattice), an approximation of the same update.
 - ``exact``: float64 brute force, quadratic in the number of pixels; the reference in tests.
 """
@@ -19,7 +19,7 @@ from kemr_lightning.refinement.engines.pydensecrf_library import refine_pydensec
 Engine = Callable[[Crops, Tensor, int, float], Tensor]
 """``engine(crops, parameters, iterations, tolerance)`` -> ``(P,)`` float32 refined probabilities on the crops' device.
 
-``parameters`` is ``(N, 6)`` float32, a row per crop, which `kernels_of` opens. ``tolerance`` is the intended largest
+``parameters`` is ``(N, 6)`` float32, one per crop, which `kernels_of` unpacks. ``tolerance`` is the intended largest
 difference of a probability from the exact mean field; an engine may ignore it.
 """
 

@@ -2,7 +2,7 @@
 
 Space is exact: the Gaussian of a rectangle of pixels is a product of two small matrices, one along x and one along
 y. Intensity is split into R factors by a quadrature, ``exp(-(a - b)² / 2s²) = sum_k f_k(a) f_k(b)`` with ``f_k`` a
-Gaussian of width ``s / sqrt(2)`` about node ``c_k`` and nodes at equal distance ``h``; its relative error is
+Gaussian of width ``s / sqrt(2)`` around node ``c_k`` and nodes at equal distance ``h``; its relative error is
 ``2 exp(-pi² s² / 2h²)``, chosen by the tolerance. So the appearance kernel is ``sum_k f_k(I) * Gy (f_k(I) * u) Gx``:
 per update a handful of batched matrix products over all crops, without a loop over pixels.
 """
@@ -27,7 +27,7 @@ BUFFER = {"cpu": 4_000_000, "cuda": 64_000_000}
 """Floats in one intermediate tensor (pixels x factors); bounds the memory whatever the size of a crop."""
 
 PADDED_SHARE = {"cpu": 1.3, "cuda": 3.0}
-"""Most pixels of a padded batch per pixel of its crops: a CPU pays for padding, a GPU for launches."""
+"""Maximum number of pixels of a padded batch per pixel of its crops: a CPU pays for padding, a GPU for launches."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class _Bounds(NamedTuple):
     """Extremes of the parameters of all crops.
 
     Attributes:
-        narrowest: Least sigma of intensity: decides how many factors are needed.
-        appearance: Greatest weight of the appearance kernel.
-        smoothness: Greatest weight of the smoothness kernel.
+        narrowest: Minimum sigma of intensity: decides how many factors are needed.
+        appearance: Maximum weight of the appearance kernel.
+        smoothness: Maximum weight of the smoothness kernel.
     """
 
     narrowest: float

@@ -32,8 +32,8 @@ class Pixels(NamedTuple):
         levels: ``(height * width,)`` uint8 intensities, row by row.
         height: Rows.
         width: Columns.
-        lowest: Least of the levels.
-        highest: Greatest of the levels.
+        lowest: Lowest of the levels.
+        highest: Highest of the levels.
     """
 
     levels: NDArray[np.uint8]
@@ -130,7 +130,7 @@ def strides_of(interpolation: Interpolation, pixels: Pixels, left: int, right: i
 
 @kernel
 def cells(interpolation: Interpolation, rows: int, row: int) -> int:
-    """Cells of a grid over so many rows of pixels, wherever they begin (which may take one node more).
+    """Cells of a grid over N rows of pixels, wherever they begin (which may take one node more).
 
     Args:
         interpolation: The kernel's.

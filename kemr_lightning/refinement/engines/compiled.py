@@ -35,7 +35,7 @@ from kemr_lightning.refinement.parameters import Kernels, kernels_of
 from kemr_lightning.refinement.unary import clipped_logit_of_quotient
 
 MOST_CELLS = 12_000_000
-"""Most cells (float32) of the grid; a crop that needs more is filtered in bands of rows."""
+"""Maximum number of cells (float32) of the grid; a crop that needs more is filtered in bands of rows."""
 
 
 def refine_compiled(crops: Crops, parameters: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, list[int]]:
@@ -91,7 +91,7 @@ class _Work:
     Attributes:
         kernels: Their kernels, with numbers; the temperature is in the unary already.
         tolerance: The tolerance to work with.
-        most_rough: Roughness above which a crop needs a finer grid than the tolerance alone asks for.
+        most_rough: Roughness above which a crop needs a finer grid than the tolerance alone requires.
         members: Which crops.
     """
 
@@ -139,7 +139,7 @@ def _interpolation(work: _Work, layout: Layout, group: Group) -> Interpolation:
 
 
 def _settings(work: _Work, iterations: int) -> Settings:
-    """What is not spread, or not read back, moves a logit by at most about the tolerance."""
+    """What is not spread, or not read back, moves a logit by roughly the tolerance at most."""
     appearance, smoothness, _ = work.kernels
     w1, w2 = appearance.weight, smoothness.weight
     distance = np.arange(2 * math.ceil(2 * smoothness.sigma) + 1)

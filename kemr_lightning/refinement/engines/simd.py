@@ -55,7 +55,7 @@ def _weights_of(builder: Any, data: Any, position: Any, nodes: int, lanes: int) 
 
 
 def _make_spread(nodes: int, lanes: int) -> Any:
-    """The operation ``spread`` for a window of so many nodes.
+    """The operation ``spread`` for a window of this many nodes.
 
     ``spread(grid, strides, base, along_space, x, y, along_level, level, value)`` adds ``value * wy[j] * wx[i] *
     wl[k]`` to cell ``base + j * strides[1] + i * strides[0] + k`` of the grid, for all nodes i and j and lanes k. The
@@ -95,7 +95,7 @@ def _make_spread(nodes: int, lanes: int) -> Any:
 
 
 def _make_gather(nodes: int, lanes: int) -> Any:
-    """The operation ``gather`` for a window of so many nodes.
+    """The operation ``gather`` for a window of this many nodes.
 
     ``gather(ring, strides, base, place, along_space, x, y, along_level, level)`` is the sum of ``cell * wy[j] * wx[i] *
     wl[k]`` over all nodes i and j and lanes k, the cell being number ``place + i * strides[0] + k`` of row ``(base + j)

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SIGMA = 0.15
-"""Least sigma used. Below it a kernel joins no two pixels or grey levels (at distance 1 it is 2e-10), and only the grid
-would grow."""
+"""Minimum sigma used. Below it a kernel joins no two pixels or grey levels (at distance 1 it is 2e-10), and only the
+grid would grow."""
 
 _SHAPES = {
     4: ((0.6, 0.7, 0.8, 0.9, 1.0), (9.5, 9.0, 8.5, 7.5, 7.0)),
     6: ((0.6, 0.65, 0.7, 0.75, 0.8), (13.0, 12.5, 11.5, 12.0, 13.0)),
 }
-"""Pitches, and the Kaiser-Bessel shape with the least kernel error at each, found by search in steps of 0.5."""
+"""Pitches, and the Kaiser-Bessel shape with the smallest kernel error at each, found by search in steps of 0.5."""
 
 Float32 = NDArray[np.float32]
 
@@ -62,7 +62,7 @@ class Nodes(NamedTuple):
 
 
 def kaiser_bessel(distance: NDArray[np.float64], count: int, shape: float) -> NDArray[np.float64]:
-    """A Kaiser-Bessel window ``count`` nodes wide, at distances (in nodes) from its centre; 0 from ``count / 2`` on."""
+    """A Kaiser-Bessel window ``count`` nodes wide, at distances from its centre (in nodes); 0 if ``>= count / 2``."""
     inside = np.clip(1 - (2 * distance / count) ** 2, 0, None)
     return np.asarray(np.where(inside > 0, np.i0(shape * np.sqrt(inside)) / np.i0(shape), 0.0))
 
@@ -120,7 +120,7 @@ def layout_for(tolerance: float, w1: float, w2: float = 0.0) -> Layout | None:
     """The cheapest grid that keeps refined probabilities within the tolerance, or None if even the best does not.
 
     The kernel's error times w1 is an error of the logit. Strong kernels leave pixels that could go either way, and
-    there any error is amplified: from a sum of weights of about nine on, rapidly. The factors are set by measurement
+    there any error is amplified: rapidly once the weights sum to about nine. The factors are set by measurement
     (docs/engines.md).
     """
     allowed = 1.4 * stricter(tolerance) / (max(w1 + w2 / 2, 0.1) * (1 + ((w1 + w2) / 8.5) ** 3.5))

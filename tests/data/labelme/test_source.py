@@ -77,7 +77,7 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 def test_skipped_shapes_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_labelme_file(tmp_path, "a", [shape([[1, 1]], kind="point"), shape([[1, 1], [2, 2]])])
     LabelmeSource(tmp_path).read("all")
-    assert "shapes that are no instances, left out: 1 degenerate, 1 point" in caplog.text
+    assert "shapes that are not instances, left out: 1 degenerate, 1 point" in caplog.text
 
 
 def test_notices_are_shown_up_to_a_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

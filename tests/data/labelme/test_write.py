@@ -169,7 +169,7 @@ def test_image_path_is_relative_and_opens(tmp_path: Path) -> None:
     assert read_labelme(path, root=tmp_path).image is not None
 
 
-def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
+def test_nothing_is_overwritten_unless_allowed(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("mine")
     with pytest.raises(UserError, match=r"a\.json exists"):

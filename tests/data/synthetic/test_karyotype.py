@@ -29,7 +29,7 @@ def test_ideograms_are_the_human_ones() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 20, 46, 47])
-def test_a_cell_has_the_chromosomes_asked_for(count: int) -> None:
+def test_a_cell_has_the_requested_chromosomes(count: int) -> None:
     names = karyotype(count, np.random.default_rng(3))
     assert len(names) == count
     assert names == sorted(names, key=CHROMOSOME_NAMES.index)

@@ -38,7 +38,7 @@ def arranged(spread: Spread, seed: int, shapes: list[Shape], obstacles: list[tup
 
 
 def rods(count: int) -> list[Shape]:
-    """Rods about the origin, 40 long and 10 wide, of several directions."""
+    """Rods around the origin, 40 long and 10 wide, of several directions."""
     shapes = []
     for number in range(count):
         angle = np.pi * number / count

@@ -24,6 +24,6 @@ def test_options_reach_the_files(tmp_path: Path) -> None:
     assert 1 <= len(written.annotations) <= 4
 
 
-def test_a_wrong_option_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_option_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), *WHERE, "--overlap", "7"]) == 2
     assert capsys.readouterr().err == "error: overlap=7.0 is out of range. Give a fraction, 0 to 1\n"

@@ -40,7 +40,7 @@ def by_matrix(pixels: Pixels, values: np.ndarray) -> np.ndarray:
 
 
 def filtered(layout: Layout, values: np.ndarray, reach: int, rows: int) -> tuple[np.ndarray, Spans]:
-    """What the filter adds with memory for so many rows; spans of the values as they are."""
+    """What the filter adds with memory for this many rows; spans of the values as they are."""
     pixels, interpolation = make(layout)
     strides = strides_of(interpolation, pixels, 0, WIDTH)
     workspace = Workspace(
@@ -76,7 +76,7 @@ def test_the_filter_is_the_kernel_matrix(layout: Layout, worst: float, rows: int
     np.testing.assert_allclose(out, by_matrix(make(layout)[0], values), atol=worst)
 
 
-def test_a_few_values_reach_as_far_as_asked() -> None:
+def test_a_few_values_reach_as_far_as_required() -> None:
     values = np.zeros((HEIGHT, WIDTH), np.float32)
     values[9, 4], values[10, 7] = 1.5, -2.0
     out, spans = filtered(Layout(6, 0.6), values.ravel(), 3, HEIGHT)

@@ -20,7 +20,7 @@ from tests.refinement.engines.helpers import (
 
 
 def test_chromosomes_do_not_pay_for_texture(monkeypatch):
-    """Their crops are filtered once, on the grid that the tolerance asks for."""
+    """Their crops are filtered once, on the grid that the tolerance requires."""
 
     def never(tolerance: float, roughness: float) -> float:
         raise AssertionError(f"filtered again: roughness {roughness} at tolerance {tolerance}")
