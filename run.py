@@ -9,7 +9,7 @@ try:
     import hydra
 except ModuleNotFoundError:
     sys.exit(
-        "error: this Python has not what the project needs. `make env` installs it; then `. .venv/bin/activate`, or "
+        "error: this Python lacks the packages that the project needs. `make env` installs them; then `. .venv/bin/activate`, or "
         "write .venv/bin/python instead of python"
     )
 from omegaconf import DictConfig
