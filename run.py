@@ -9,8 +9,8 @@ try:
     import hydra
 except ModuleNotFoundError:
     sys.exit(
-        "error: this Python lacks the packages that the project needs. `make env` installs them; then `. .venv/bin/activate`, or "
-        "write .venv/bin/python instead of python"
+        "error: this Python lacks the packages that the project needs. `make env` installs them; then "
+        "`. .venv/bin/activate`, or write .venv/bin/python instead of python"
     )
 from omegaconf import DictConfig
 
