@@ -205,9 +205,7 @@ def test_other_precisions_are_neither_stored_nor_answered_which_is_said_once(
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_detections_of_a_detector_with_a_precision_of_its_own_are_not_stored(
-    tmp_path: Path, kind: torch.dtype
-) -> None:
+def test_detections_of_a_detector_with_a_precision_of_its_own_are_not_stored(tmp_path: Path, kind: torch.dtype) -> None:
     store = PredictionStore(tmp_path, "0" * 64)
     found = TwoByMean()([noise(1).image[None].float()])[0]
     found.grids = found.grids.to(kind)
