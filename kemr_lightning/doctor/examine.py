@@ -69,7 +69,7 @@ class Options:
     aspect_ratios: Sequence[float] | None = None
     anchor_misfits: float = 0.05
     lists: Lists | None = None
-    names: SettingNames = SettingNames()
+    names: SettingNames = field(default_factory=SettingNames)
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Diagnosis:
     sizes: dict[str, list[float]] = field(default_factory=dict)
     anchors: AnchorFit | None = None
     load: Mapping[str, Callable[[], IntensityImage]] = field(default_factory=dict)
-    names: SettingNames = SettingNames()
+    names: SettingNames = field(default_factory=SettingNames)
 
     def counts(self) -> dict[str, int]:
         """Number of findings of each severity."""

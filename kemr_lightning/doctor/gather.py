@@ -65,7 +65,7 @@ def gather(
     data_format: str,
     group_pattern: str = GROUP_PATTERN,
     lists: Lists | None = None,
-    names: SettingNames = SettingNames(),
+    names: SettingNames | None = None,
 ) -> Gathered:
     """Read the annotations of a data folder.
 
@@ -74,7 +74,7 @@ def gather(
         data_format: Name of its format, see `kemr_lightning.data.formats.FORMATS`.
         group_pattern: See `kemr_lightning.data.split.group_of`.
         lists: See `kemr_lightning.data.parts.Lists`; they replace the folders as parts.
-        names: What findings call the settings.
+        names: What findings call the settings; None for the names of the arguments.
 
     Raises:
         SettingError: The folder is missing, the format is unknown, or a list is for no part.
@@ -87,7 +87,7 @@ def gather(
     entries.sort(key=lambda entry: entry.name)
     gathered = Gathered(entries, [_finding(fault) for fault in survey.faults], survey.parts, bare)
     listed = names_listed(lists or {})
-    return _listed(gathered, listed, names.lists) if listed else gathered
+    return _listed(gathered, listed, (names or SettingNames()).lists) if listed else gathered
 
 
 def _entry(image: SurveyedImage, parts: Sequence[str], pattern: str) -> ImageToExamine:

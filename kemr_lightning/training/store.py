@@ -9,8 +9,9 @@ Nothing is rounded, so instances, refined masks and figures are the same to the 
 There is a file per image, ``ROOT/MODEL/IMAGE.safetensors``. MODEL is a digest of the checkpoint file, the model's
 description and the code that predicts, and of the kind of device unless that is the CPU; IMAGE is a digest of the
 image's pixels. Annotations are not part of either, so a corrected outline costs no forward pass. Only predictions in
-float32 are kept and answered: those of other precisions differ. Files appear whole (written aside, then renamed), so processes may share a
-store. A file whose checksum is wrong is reported and replaced. Deleting the folder is always safe.
+float32 are kept and answered: those of other precisions differ. Files appear whole (written aside, then renamed), so
+processes may share a store. A file whose checksum is wrong is reported and replaced. Deleting the folder is always
+safe.
 """
 
 from __future__ import annotations
