@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=8, help="number of training images (default 8)")
     parser.add_argument("--val", type=int, default=2, help="number of validation images (default 2)")
     parser.add_argument("--test", type=int, default=2, help="number of test images (default 2)")
-    parser.add_argument("--format", choices=FORMATS, default=DEFAULT, help=f"format of the annotations (default {DEFAULT})")
+    parser.add_argument(
+        "--format", choices=FORMATS, default=DEFAULT, help=f"format of the annotations (default {DEFAULT})"
+    )
     parser.add_argument("--size", type=int, nargs=2, default=(768, 576), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--count", type=int, nargs="+", help="chromosomes in an image: a number, or lowest and highest")
     parser.add_argument("--look", choices=(*LOOKS, MIXED), default=MIXED)
