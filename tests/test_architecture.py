@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from kemr_lightning.core import run_directory
 
@@ -236,11 +238,38 @@ KEYS = re.compile(
 )
 
 SPEAKS_COMMAND_LINE = {
-    "doctor/examine": "the cure of a finding is a setting",
-    "doctor/findings": "the cure of a finding is a setting",
+    "comparison/experiments": "it sorts the overrides of a command line",
+    "comparison/fairness": "it compares the saved configurations of runs",
+    "comparison/models": "it reads the saved configurations of runs",
+    "data/paste": "it names the group that its arguments come from",
+    "sweep/conclusion": "it repeats a sweep's command",
+    "sweep/heat_map": "a heat map is drawn over the keys that a sweep varies",
+    "sweep/hydra_callback": "Hydra calls it with its own configuration",
     "tuning/tune_results": "knowledge files say which task has found them",
 }
 """Modules below the assembly that may, each with the reason."""
+
+
+def dotted_keys(node: dict[Any, Any], prefix: str) -> Iterator[str]:
+    for key, value in node.items():
+        if key != "defaults" and not str(key).startswith("_"):
+            yield f"{prefix}.{key}"
+            if isinstance(value, dict):
+                yield from dotted_keys(value, f"{prefix}.{key}")
+
+
+@lru_cache
+def configured_keys() -> re.Pattern[str]:
+    """Matches every dotted key that a file of ``conf/`` sets, whether or not a value follows."""
+    keys: set[str] = set()
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+        group = path.relative_to(ROOT / "conf").parts[0]
+        if path.parent != ROOT / "conf" and "@package _global_" not in text:
+            content = {group: content}
+        keys |= {name for key, value in content.items() if isinstance(value, dict) for name in dotted_keys(value, key)}
+    return re.compile(rf"(?<![\w./])({'|'.join(map(re.escape, sorted(keys)))})(?![\w.])")
 
 
 def test_only_assembly_and_tasks_speak_command_line() -> None:
@@ -248,7 +277,7 @@ def test_only_assembly_and_tasks_speak_command_line() -> None:
     for path in modules():
         if room_of(path) not in ("", "assembly", "tasks"):
             for text in texts(path):
-                if KEYS.search(text):
+                if KEYS.search(text) or configured_keys().search(text):
                     speaking[path.relative_to(PACKAGE).with_suffix("").as_posix()].append(text)
     assert set(speaking) == set(SPEAKS_COMMAND_LINE), dict(speaking)
 
@@ -256,6 +285,12 @@ def test_only_assembly_and_tasks_speak_command_line() -> None:
 @pytest.mark.parametrize("text", ["Give data.root=DIR", "see task=learn", "ckpt=FILE"])
 def test_the_check_of_words_knows_a_key(text: str) -> None:
     assert KEYS.search(text)
+
+
+@pytest.mark.parametrize("text", ["is in none of data.lists", "(not in data.label_map)", "see hydra.run.dir,"])
+def test_the_check_of_words_knows_a_key_without_a_value(text: str) -> None:
+    assert configured_keys().search(text)
+    assert not configured_keys().search(text.replace("data.", "kemr_lightning.data.").replace("hydra.", "x.hydra."))
 
 
 def test_the_table_of_the_architecture_is_the_tree() -> None:

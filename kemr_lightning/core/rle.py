@@ -123,12 +123,6 @@ def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> NDArray[np.int
     return np.rint(np.nan_to_num(np.asarray(parts, dtype=np.float64), nan=0.0) * areas).astype(np.int64)
 
 
-def merge(rles: Sequence[RLE], intersect: bool = False) -> RLE:
-    """Union, or intersection, of one or more masks."""
-    merged = _mask.merge([_as_bytes(r) for r in rles], intersect=intersect)
-    return RLE(size=list(merged["size"]), counts=merged["counts"])
-
-
 def area(rle: RLE) -> int:
     """The number of pixels in a mask."""
     return int(_mask.area(_as_bytes(rle)))

@@ -2,7 +2,7 @@
 
 from kemr_lightning.doctor.anchors import AnchorFit
 from kemr_lightning.doctor.examine import Diagnosis, Options, examine
-from kemr_lightning.doctor.findings import ERROR, KINDS, NOTE, WARNING, Finding, Kind
+from kemr_lightning.doctor.findings import ERROR, KINDS, NOTE, WARNING, Finding, Kind, SettingNames
 from kemr_lightning.doctor.set_findings import Examined
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Finding",
     "Kind",
     "Options",
+    "SettingNames",
     "examine",
 ]

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-NEEDED = 0.7
-"""IoU at or above which the proposal network assigns an anchor to a chromosome."""
-
 FLOOR = 0.5
 """A chromosome whose best IoU with an anchor is lower gets poor proposals."""
 

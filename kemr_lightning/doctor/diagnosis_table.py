@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kemr_lightning.core.files import write_json
 from kemr_lightning.core.run_directory import DOCTOR, DOCTOR_PAGE
-from kemr_lightning.doctor import KINDS, Diagnosis, Finding
+from kemr_lightning.doctor import Diagnosis, Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -42,7 +42,7 @@ def diagnosis_document(diagnosis: Diagnosis) -> dict[str, Any]:
         **{f"{severity}s": count for severity, count in diagnosis.counts().items()},
         "kinds": {
             name: {"severity": kind.severity, "title": kind.title, "advice": kind.advice, "count": tally[name]}
-            for name, kind in KINDS.items()
+            for name, kind in diagnosis.kinds.items()
             if tally[name]
         },
         "labels": {
@@ -108,7 +108,7 @@ def findings_table(diagnosis: Diagnosis, listed: int) -> Table:
     table.add_column("what, and what to do")
     tally = Counter(finding.kind for finding in diagnosis.findings)
     for name in dict.fromkeys(finding.kind for finding in diagnosis.findings):
-        kind = KINDS[name]
+        kind = diagnosis.kinds[name]
         lines = [f"[bold]{escape(kind.title)}[/bold]. {escape(kind.advice)}"]
         some = [finding for finding in diagnosis.findings if finding.kind == name]
         lines += [f"[dim]{escape(line_of(finding))}[/dim]" for finding in some[:listed]]
@@ -125,7 +125,7 @@ def line_of(finding: Finding) -> str:
 
 
 def labels_table(diagnosis: Diagnosis) -> Table:
-    """The labels, how often each occurs and what ``data.label_map`` makes of it."""
+    """The labels, how often each occurs and what the label map makes of it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("label")
     table.add_column("count", justify="right")
@@ -138,9 +138,9 @@ def labels_table(diagnosis: Diagnosis) -> Table:
 
 
 def becomes(diagnosis: Diagnosis, label: str) -> str:
-    """What ``data.label_map`` makes of a label, in words."""
+    """What the label map makes of a label, in words."""
     if label not in diagnosis.label_names:
-        return "(not in data.label_map)"
+        return f"(not in {diagnosis.names.label_map})"
     name = diagnosis.label_names[label]
     return "(dropped)" if name is None else name
 

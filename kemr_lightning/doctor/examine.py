@@ -19,7 +19,7 @@ from kemr_lightning.data.labels import LabelMap, label_order, new_names
 from kemr_lightning.data.parts import Lists
 from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
-from kemr_lightning.doctor.findings import ERROR, KINDS, SEVERITIES, Finding
+from kemr_lightning.doctor.findings import ERROR, KINDS, SEVERITIES, Finding, Kind, SettingNames
 from kemr_lightning.doctor.gather import ImageToExamine, gather, load_error
 from kemr_lightning.doctor.label_findings import label_findings
 from kemr_lightning.doctor.outline_findings import (
@@ -57,6 +57,7 @@ class Options:
         aspect_ratios: Their heights over widths.
         anchor_misfits: Share of the chromosomes that the anchors may fit badly, in [0, 1].
         lists: Names of each part's images, see `kemr_lightning.data.parts.Lists`.
+        names: What findings call the settings.
     """
 
     label_map: LabelMap = "single"
@@ -68,6 +69,7 @@ class Options:
     aspect_ratios: Sequence[float] | None = None
     anchor_misfits: float = 0.05
     lists: Lists | None = None
+    names: SettingNames = field(default_factory=SettingNames)
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Diagnosis:
             pixels.
         anchors: How the model's anchors fit; None if there are no anchors or no chromosomes.
         load: Functions that decode the images, by name, for pictures.
+        names: What texts call the settings.
     """
 
     root: Path
@@ -97,11 +100,17 @@ class Diagnosis:
     sizes: dict[str, list[float]] = field(default_factory=dict)
     anchors: AnchorFit | None = None
     load: Mapping[str, Callable[[], IntensityImage]] = field(default_factory=dict)
+    names: SettingNames = field(default_factory=SettingNames)
 
     def counts(self) -> dict[str, int]:
         """Number of findings of each severity."""
         tally = Counter(finding.severity for finding in self.findings)
         return {severity: tally[severity] for severity in SEVERITIES}
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """All kinds of findings, with the names of the settings in their texts."""
+        return {name: kind.naming(self.names) for name, kind in KINDS.items()}
 
     @property
     def failed(self) -> bool:
@@ -127,7 +136,7 @@ def examine(
         SettingError: The folder is missing, the format is unknown, or an option is wrong.
     """
     options = options or Options()
-    gathered = gather(root, data_format, options.group_pattern, options.lists)
+    gathered = gather(root, data_format, options.group_pattern, options.lists, options.names)
     findings = list(gathered.findings)
     images: list[Examined] = []
     bare: list[Examined] = []
@@ -148,10 +157,14 @@ def examine(
         findings += found
     counts = Counter(label for entry in gathered.entries for label in _labels(entry))
     labels = {label: counts[label] for label in sorted(counts, key=label_order)}
-    findings += _set_findings(images, gathered.parts, labels, options) + copy_findings(images, bare)
+    findings += _set_findings(images, gathered.parts, labels, options) + copy_findings(
+        images, bare, options.names.lists
+    )
     everything = [*gathered.entries, *gathered.bare]
     load = {entry.name: entry.load_raw for entry in everything if entry.load_raw is not None}
-    diagnosis = Diagnosis(root, data_format, [], images, labels, new_names(labels, options.label_map), load=load)
+    diagnosis = Diagnosis(
+        root, data_format, [], images, labels, new_names(labels, options.label_map), load=load, names=options.names
+    )
     _measure(diagnosis, options, findings)
     order = {kind: position for position, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), order[finding.kind], finding.file))
@@ -327,9 +340,10 @@ def _measure(diagnosis: Diagnosis, options: Options, findings: list[Finding]) ->
     diagnosis.anchors = fit
     if fit.below > options.anchor_misfits:
         message = f"{fit.below:.1%} of the boxes have no anchor with IoU 0.5 (best median {fit.median_iou:.2f})"
+        names = options.names
         if fit.advised_sizes is not None and fit.advised_below is not None:
             message += (
-                f"; with model.anchor_sizes={fit.advised_sizes} model.aspect_ratios={fit.advised_ratios} "
+                f"; with {names.anchor_sizes}={fit.advised_sizes} {names.aspect_ratios}={fit.advised_ratios} "
                 f"it would be {fit.advised_below:.1%}"
             )
         findings.append(Finding("anchors", "", message))

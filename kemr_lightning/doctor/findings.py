@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from kemr_lightning.data.annotation import Polygon
+from kemr_lightning.data.formats import FORMATS
 from kemr_lightning.data.survey import Box
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -18,13 +19,32 @@ class Kind:
     Attributes:
         severity: ``"error"``: training would stop or give wrong figures; ``"warning"``: a person should look;
             ``"note"``: good to know.
-        title: What is wrong, in a few words.
-        advice: What to do.
+        title: What is wrong, in a few words. Settings are placeholders, ``{lists}``, see `SettingNames`.
+        advice: What to do, with placeholders as in the title.
     """
 
     severity: str
     title: str
     advice: str
+
+    def naming(self, names: SettingNames) -> Kind:
+        """The same kind with the names of the settings filled in."""
+        words = {**asdict(names), "formats": ", ".join(FORMATS)}
+        return Kind(self.severity, self.title.format(**words), self.advice.format(**words))
+
+
+@dataclass(frozen=True)
+class SettingNames:
+    """What the caller's settings are called, for texts that name them; the default names are those of arguments."""
+
+    root: str = "root"
+    data_format: str = "format"
+    label_map: str = "label_map"
+    group_pattern: str = "group_pattern"
+    lists: str = "lists"
+    resize: str = "resize"
+    anchor_sizes: str = "anchor_sizes"
+    aspect_ratios: str = "aspect_ratios"
 
 
 KINDS: dict[str, Kind] = {
@@ -35,10 +55,14 @@ KINDS: dict[str, Kind] = {
     "missing_image": Kind(ERROR, "image of an annotation file is missing", "Put the image beside its JSON."),
     "broken_image": Kind(ERROR, "image cannot be decoded", "Replace the damaged file."),
     "size_mismatch": Kind(ERROR, "image has another size than its annotations", "Use the image that was annotated."),
-    "lists": Kind(ERROR, "data.lists does not fit the folder", "Correct the list."),
+    "lists": Kind(ERROR, "{lists} does not fit the folder", "Correct the list."),
     "two_files": Kind(ERROR, "image annotated by two files", "Keep one of them."),
-    "nothing": Kind(ERROR, "no annotated image", "Correct data.root or data (labelme, coco), or annotate some images."),
-    "label_unmapped": Kind(ERROR, "label missing in data.label_map", "Add it to data.label_map (null drops a label)."),
+    "nothing": Kind(
+        ERROR,
+        "no annotated image",
+        "Correct {root} or {data_format} ({formats}), or annotate some images.",
+    ),
+    "label_unmapped": Kind(ERROR, "label missing in {label_map}", "Add it to {label_map} (null drops a label)."),
     "same_image_parts": Kind(ERROR, "same image in two parts", "Take it out of one: test figures would be optimistic."),
     "near_image_parts": Kind(
         WARNING, "nearly the same image in two parts", "Take it out of one: test figures may be optimistic."
@@ -46,7 +70,7 @@ KINDS: dict[str, Kind] = {
     "same_case_parts": Kind(
         WARNING,
         "same slide or case in two parts, by name",
-        "Move all its images to one part; if the names mean something else, set data.group_pattern.",
+        "Move all its images to one part; if the names mean something else, set {group_pattern}.",
     ),
     "same_image": Kind(WARNING, "same image twice in a part", "Keep one: a split may put the two on both sides."),
     "near_image": Kind(
@@ -97,24 +121,24 @@ KINDS: dict[str, Kind] = {
     "skipped": Kind(WARNING, "shape that is not an instance", "Outline it as a polygon, or delete it."),
     "outside": Kind(WARNING, "outline beyond the image", "Draw it inside: what lies beyond is cut off."),
     "boxes": Kind(WARNING, "annotations with a box and no mask", "Masks are needed to train; boxes are scored only."),
-    "label_noise": Kind(WARNING, "labels that look alike or are rare", "Rename them in Labelme or by data.label_map."),
+    "label_noise": Kind(WARNING, "labels that look alike or are rare", "Rename them in Labelme or by {label_map}."),
     "label_merged": Kind(
         WARNING,
-        "different labels that data.label_map=single merges into one class",
-        "If some are not chromosomes, drop them: data.label_map={good: chromosome, bad: null}.",
+        "different labels that {label_map}=single merges into one class",
+        "If some are not chromosomes, drop them: {label_map}={{good: chromosome, bad: null}}.",
     ),
     "empty": Kind(WARNING, "annotation file without any instance", "Annotate the image, or remove the file."),
     "anchors": Kind(
-        WARNING, "chromosomes that the model's anchors do not fit", "Set model.anchor_sizes and aspect_ratios."
+        WARNING, "chromosomes that the model's anchors do not fit", "Set {anchor_sizes} and aspect_ratios."
     ),
-    "small": Kind(WARNING, "chromosomes too small for the model", "Enlarge the images: data.resize=[width, height]."),
+    "small": Kind(WARNING, "chromosomes too small for the model", "Enlarge the images: {resize}=[width, height]."),
     "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which is optimistic. Add test/."),
     "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
     "other_json": Kind(NOTE, "JSON that is not an annotation file", "Nothing; it is skipped."),
     "unannotated": Kind(NOTE, "image without annotations", "It is not used for training. Annotate it, or leave it."),
     "unused": Kind(
         NOTE,
-        "file outside train/, val/ and test/, or in none of data.lists",
+        "file outside train/, val/ and test/, or in none of {lists}",
         "It is not used. Move it into a part, or leave it.",
     ),
 }

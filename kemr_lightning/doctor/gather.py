@@ -15,7 +15,7 @@ from kemr_lightning.data.parts import Lists, names_listed
 from kemr_lightning.data.record import MissingImageError
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, select, split_name
 from kemr_lightning.data.survey import Fault, SurveyedImage
-from kemr_lightning.doctor.findings import Finding
+from kemr_lightning.doctor.findings import Finding, SettingNames
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,13 @@ class Gathered:
     bare: list[ImageToExamine] = field(default_factory=list)
 
 
-def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN, lists: Lists | None = None) -> Gathered:
+def gather(
+    root: Path,
+    data_format: str,
+    group_pattern: str = GROUP_PATTERN,
+    lists: Lists | None = None,
+    names: SettingNames | None = None,
+) -> Gathered:
     """Read the annotations of a data folder.
 
     Args:
@@ -68,6 +74,7 @@ def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN, lis
         data_format: Name of its format, see `kemr_lightning.data.formats.FORMATS`.
         group_pattern: See `kemr_lightning.data.split.group_of`.
         lists: See `kemr_lightning.data.parts.Lists`; they replace the folders as parts.
+        names: What findings call the settings; None for the names of the arguments.
 
     Raises:
         SettingError: The folder is missing, the format is unknown, or a list is for an unknown part.
@@ -80,7 +87,7 @@ def gather(root: Path, data_format: str, group_pattern: str = GROUP_PATTERN, lis
     entries.sort(key=lambda entry: entry.name)
     gathered = Gathered(entries, [_finding(fault) for fault in survey.faults], survey.parts, bare)
     listed = names_listed(lists or {})
-    return _listed(gathered, listed) if listed else gathered
+    return _listed(gathered, listed, (names or SettingNames()).lists) if listed else gathered
 
 
 def _entry(image: SurveyedImage, parts: Sequence[str], pattern: str) -> ImageToExamine:
@@ -95,7 +102,7 @@ def _finding(fault: Fault) -> Finding:
     return Finding(fault.kind, fault.file, fault.message, fault.boxes, others=fault.others)
 
 
-def _listed(gathered: Gathered, lists: Mapping[str, Sequence[str]]) -> Gathered:
+def _listed(gathered: Gathered, lists: Mapping[str, Sequence[str]], setting: str) -> Gathered:
     """The same images with the parts that lists make; an image in two lists occurs twice."""
     names = [entry.name for entry in gathered.entries]
     entries: list[ImageToExamine] = []
@@ -103,13 +110,13 @@ def _listed(gathered: Gathered, lists: Mapping[str, Sequence[str]]) -> Gathered:
     for part, listed in lists.items():
         for name in listed:
             try:
-                positions = select(names, [name], f"lists.{part}")
+                positions = select(names, [name], f"{setting}.{part}")
             except SettingError as error:
-                findings.append(Finding("lists", name, str(error.under("data"))))
+                findings.append(Finding("lists", name, str(error)))
                 continue
             entries += [replace(gathered.entries[position], part=part) for position in positions]
     used = {entry.name for entry in entries}
-    findings += [Finding("unused", name, "is in none of data.lists") for name in names if name not in used]
+    findings += [Finding("unused", name, f"is in none of {setting}") for name in names if name not in used]
     # An image that one list names twice is one image.
     unique = {(entry.part, entry.name): entry for entry in entries}
     entries = sorted(unique.values(), key=lambda entry: (entry.name, SPLITS.index(entry.part)))

@@ -72,7 +72,7 @@ def _page(diagnosis: Diagnosis, pictures: int) -> Iterator[str]:
     tally = Counter(finding.kind for finding in diagnosis.findings)
     yield '<div class="row"><div class="panel"><h2>Findings</h2><table>'
     for kind in kinds:
-        yield f'<tr><td>{_badge(kind)}<a href="#{kind}">{html.escape(KINDS[kind].title)}</a></td>'
+        yield f'<tr><td>{_badge(kind)}<a href="#{kind}">{html.escape(diagnosis.kinds[kind].title)}</a></td>'
         yield f'<td class="number">{tally[kind]}</td></tr>'
     yield ("" if kinds else "<tr><td>nothing found</td></tr>") + "</table></div>"
     yield from _panels(diagnosis)
@@ -134,8 +134,8 @@ def _histogram(values: Sequence[float], step: float | None = None, width: int = 
 
 
 def _section(diagnosis: Diagnosis, kind: str, findings: Sequence[Finding], pictures: int) -> Iterator[str]:
-    yield f'<section id="{kind}"><h2>{_badge(kind)}{html.escape(KINDS[kind].title)}: {len(findings)}</h2>'
-    yield f"<p>{html.escape(KINDS[kind].advice)}</p>"
+    yield f'<section id="{kind}"><h2>{_badge(kind)}{html.escape(diagnosis.kinds[kind].title)}: {len(findings)}</h2>'
+    yield f"<p>{html.escape(diagnosis.kinds[kind].advice)}</p>"
     shown: list[Finding] = []
     yield '<div class="pictures">'
     for finding in findings:

@@ -67,7 +67,7 @@ class Examined:
     thumb: npt.NDArray[np.float32] | None = None
 
 
-def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = ()) -> list[Finding]:
+def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = (), lists: str = "lists") -> list[Finding]:
     """Find images that occur twice: with the same pixels, or so alike that they show one cell.
 
     A mirrored or rotated copy is found too.
@@ -75,6 +75,7 @@ def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = ()) -> 
     Args:
         images: Images with annotations.
         bare: Images without annotations. They are not used for training, so a copy among them does no harm yet.
+        lists: What the setting is called that lists the images of each part.
     """
     findings = []
     unused = {image.name for image in bare}
@@ -86,20 +87,20 @@ def copy_findings(images: Sequence[Examined], bare: Sequence[Examined] = ()) -> 
     for same in by_digest.values():
         distinct.append(same[0])
         for other in same[1:]:
-            findings.append(_copy(same[0], other, "same_image", "has the same pixels as", unused))
+            findings.append(_copy(same[0], other, "same_image", "has the same pixels as", unused, lists))
     with_thumb = [image for image in distinct if image.thumb is not None and image.thumb.any()]
     for first, second, correlation in _near(with_thumb):
         sure = correlation >= SURE
         how = f"{'shows the same as' if sure else 'is very like'} (correlation {correlation:.3f}, maybe rotated)"
-        findings.append(_copy(first, second, "same_image" if sure else "near_image", how, unused))
+        findings.append(_copy(first, second, "same_image" if sure else "near_image", how, unused, lists))
     return findings
 
 
-def _copy(first: Examined, second: Examined, kind: str, how: str, unused: Set[str]) -> Finding:
+def _copy(first: Examined, second: Examined, kind: str, how: str, unused: Set[str], lists: str) -> Finding:
     apart = first.part != second.part
     parts = f" ({second.part} and {first.part})" if apart else ""
     if second.name == first.name:
-        return Finding(f"{kind}_parts", second.name, f"is in two of data.lists{parts}")
+        return Finding(f"{kind}_parts", second.name, f"is in two of {lists}{parts}")
     message = f"{how} {first.name}{parts}"
     kind = "unannotated_copy" if second.name in unused else f"{kind}_parts" if apart else kind
     return Finding(kind, second.name, message, others=(first.name,))

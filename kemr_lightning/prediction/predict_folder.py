@@ -13,6 +13,7 @@ import torch
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import remove_unfinished
+from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
@@ -40,7 +41,7 @@ class PredictionRun:
         settings: How images are cut and what is written.
         key: What finished images depend on besides their files: a digest of model, refinement, settings and version.
             An image that was finished under the same key is not predicted again.
-        data_format: Format of the folder's annotations, if it has any: ``"labelme"`` or ``"coco"``.
+        data_format: Format of the folder's annotations, if it has any; see `kemr_lightning.data.formats.FORMATS`.
         label_map: New names of the annotations' labels, as in the data module.
         progress: Wraps the images, to show how far the run is.
     """
@@ -50,7 +51,7 @@ class PredictionRun:
     directory: Path
     settings: PredictSettings
     key: str
-    data_format: str = "labelme"
+    data_format: str = DEFAULT
     label_map: LabelMap = None
     progress: Callable[[Sequence[Input]], Iterable[Input]] = iter
 

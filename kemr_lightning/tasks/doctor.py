@@ -13,12 +13,24 @@ from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.run_directory import DOCTOR, DOCTOR_PAGE
 from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.split import GROUP_PATTERN
-from kemr_lightning.doctor import Options, examine
+from kemr_lightning.doctor import Options, SettingNames, examine
 from kemr_lightning.doctor.diagnosis_table import print_diagnosis, write_diagnosis
 from kemr_lightning.doctor.page import write_page
 from kemr_lightning.doctor.settings import DoctorSettings
 from kemr_lightning.tasks.progress import track
 from kemr_lightning.tasks.start import start
+
+NAMES = SettingNames(
+    root="data.root",
+    data_format="data",
+    label_map="data.label_map",
+    group_pattern="data.group_pattern",
+    lists="data.lists",
+    resize="data.resize",
+    anchor_sizes="model.anchor_sizes",
+    aspect_ratios="model.aspect_ratios",
+)
+"""The data's format is chosen by the group ``data``."""
 
 
 def doctor(config: DictConfig) -> None:
@@ -66,6 +78,7 @@ def options_of(config: DictConfig, settings: DoctorSettings) -> Options:
         aspect_ratios=_plain(model.get("aspect_ratios")),
         anchor_misfits=settings.anchor_misfits,
         lists=_plain(data.get("lists")),
+        names=NAMES,
     )
 
 

@@ -18,6 +18,7 @@ from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.predict_folder import PredictionRun
@@ -101,7 +102,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         directory=directory,
         settings=settings,
         key=run_key(config, settings, checkpoint, refiner),
-        data_format=config.data.get("format", "labelme"),
+        data_format=config.data.get("format", DEFAULT),
         label_map=label_map_of(config),
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )

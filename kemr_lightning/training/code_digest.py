@@ -7,6 +7,9 @@ also those inside functions, within the packages that these classes and function
 PyTorch, torchvision and Lightning are not searched. The versions of PyTorch and torchvision stand for their code:
 operators and torchvision's region proposals may differ between versions, if only in the last bits. Lightning computes
 nothing here.
+
+Not in the digest: other packages that these files import (NumPy, SciPy), libraries below PyTorch (cuDNN, oneDNN), code
+that is not Python source, imports by a computed name, and data files.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ the forward pass. Grids are smaller than patches (a 28x28 float32 grid has 3 kB,
 Nothing is rounded, so instances, refined masks and figures are the same to the last bit.
 
 There is a file per image, ``ROOT/MODEL/IMAGE.safetensors``. MODEL is a digest of the checkpoint file, the model's
-description and the code that predicts; IMAGE is a digest of the image's pixels. Annotations are not part of either, so
-a corrected outline costs no forward pass. Files are written atomically, so processes may share a
-store. A file whose checksum is wrong is reported and replaced. Deleting the folder is always safe.
+description and the code that predicts, and of the kind of device unless that is the CPU; IMAGE is a digest of the
+image's pixels. Annotations are not part of either, so a corrected outline costs no forward pass. Only predictions in
+float32 are kept and answered: those of other precisions differ. Files appear whole (written aside, then renamed), so
+processes may share a store. A file whose checksum is wrong is reported and replaced. Deleting the folder is always
+safe.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kemr_lightning.core.digests import data_digest, remembered_digest
+from kemr_lightning.core.digests import data_digest, remembered_digest, settings_digest
 from kemr_lightning.core.files import atomic_write
 from kemr_lightning.core.instances import Detections, Sample
 from kemr_lightning.training.code_digest import code_digest
@@ -56,6 +58,7 @@ class PredictionStore:
         self.added = 0
         """Images added to the store since the last `tell`."""
         self._writable = True
+        self._precision_told = False
 
     @classmethod
     def of(cls, root: str | Path, checkpoint: str | Path, module: SegmentationModule) -> PredictionStore:
@@ -73,7 +76,8 @@ class PredictionStore:
 
     def path(self, sample: Sample) -> Path:
         """The file of an image."""
-        return self.folder / f"{image_digest(sample.image)[:32]}{ENDING}"
+        folder = self.root / self._model_on(sample.image.device)[:32]
+        return folder / f"{image_digest(sample.image)[:32]}{ENDING}"
 
     def get(self, sample: Sample) -> Detections | None:
         """Look an image up.
@@ -82,23 +86,28 @@ class PredictionStore:
             sample: The image; only its pixels count.
 
         Returns:
-            The detections, on the image's device. None if the image is not stored, or its file is damaged, which is
-            reported.
+            The detections, on the image's device. None if the image is not stored, the model does not compute in
+            float32, or the file is damaged, which is reported.
         """
+        device = sample.image.device
+        if not _computes_in_float32(device):
+            return None
         path = self.path(sample)
         if not path.is_file():
             return None
         try:
-            found = _read(path, self.model)
+            found = _read(path, self._model_on(device))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             logger.warning("stored predictions %s are damaged (%s) and will be computed again", path, error)
             return None
+        self.folder = path.parent
         self.reused += 1
-        device = sample.image.device
         return Detections(**{name: value.to(device) for name, value in found.items()})
 
     def put(self, sample: Sample, detections: Detections) -> None:
-        """Keep an image's detections. If the disk cannot be written to, this is reported once and nothing is kept.
+        """Keep an image's detections.
+
+        Nothing is kept if the disk cannot be written to or the detections are not float32. Either is reported once.
 
         Args:
             sample: The image.
@@ -106,14 +115,21 @@ class PredictionStore:
         """
         if not self._writable:
             return
+        device = sample.image.device
+        if not _computes_in_float32(device) or not _has_stored_types(detections):
+            if not self._precision_told:
+                logger.info("initial predictions are not stored, because the model does not compute in float32")
+            self._precision_told = True
+            return
         tensors = {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in vars(detections).items()
             if value is not None
         }
-        header = {"version": str(VERSION), "model": self.model, "checksum": _checksum(tensors)}
+        header = {"version": str(VERSION), "model": self._model_on(device), "checksum": _checksum(tensors)}
+        path = self.path(sample)
         try:
-            with atomic_write(self.path(sample)) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(save(tensors, metadata=header))
         except OSError as error:
             self._writable = False
@@ -123,6 +139,7 @@ class PredictionStore:
                 error,
             )
             return
+        self.folder = path.parent
         self.added += 1
 
     def tell(self) -> None:
@@ -132,6 +149,12 @@ class PredictionStore:
         if self.added:
             logger.info("initial predictions of %d images computed and stored in %s", self.added, self.folder)
         self.reused = self.added = 0
+
+    def _model_on(self, device: torch.device) -> str:
+        """The digest of the model where it runs: kinds of devices, and TF32 on a GPU, round differently."""
+        if device.type == "cpu":
+            return self.model
+        return settings_digest(self.model, device.type, torch.get_float32_matmul_precision())
 
 
 def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
@@ -162,6 +185,16 @@ def image_digest(image: Tensor) -> str:
     digest = hashlib.sha256(json.dumps([list(pixels.shape), str(pixels.dtype)]).encode())
     digest.update(pixels.data)
     return digest.hexdigest()
+
+
+def _computes_in_float32(device: torch.device) -> bool:
+    """Whether models compute in float32 here: Lightning sets autocast or the default type for other precisions."""
+    return torch.get_default_dtype() == torch.float32 and not torch.is_autocast_enabled(device.type)
+
+
+def _has_stored_types(detections: Detections) -> bool:
+    tensors = {name: value for name, value in vars(detections).items() if value is not None}
+    return all(value.dtype == _TYPES.get(name, torch.float32) for name, value in tensors.items())
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

@@ -71,13 +71,11 @@ def test_a_window_outside_the_image_is_refused() -> None:
         rle.encode(Patch(3, 0, torch.ones(2, 2)), (4, 4))
 
 
-def test_iou_and_merge_by_hand() -> None:
+def test_iou_and_intersections_by_hand() -> None:
     left = rle.encode(Patch(0, 0, torch.ones(2, 2)), (4, 4))
     right = rle.encode(Patch(1, 0, torch.ones(2, 2)), (4, 4))
     empty = rle.encode(Patch(0, 0, torch.zeros(1, 1)), (4, 4))
     assert np.allclose(rle.iou([left, empty], [right, left, empty]), [[1 / 3, 1, 0], [0, 0, 0]])
-    assert rle.area(rle.merge([left, right])) == 6
-    assert rle.area(rle.merge([left, right], intersect=True)) == 2
     assert rle.iou([], [left]).shape == (0, 1)
     assert rle.intersections([left, empty], [right, left, empty]).tolist() == [[2, 4, 0], [0, 0, 0]]
     assert rle.intersections([left], []).shape == (1, 0)

@@ -104,7 +104,7 @@ def test_lines_in_words(diagnosis: Diagnosis) -> None:
     assert [becomes(diagnosis, label) for label in ("1", "X", "?")] == [
         "chromosome",
         "(dropped)",
-        "(not in data.label_map)",
+        "(not in label_map)",
     ]
     assert size_lines(diagnosis) == [
         "length, px: median 3, 5-95 % 1-5",

@@ -6,9 +6,12 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader
 
 from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.training import store as store_module
@@ -181,3 +184,38 @@ def test_boxes_and_regions_may_be_one_tensor(tmp_path: Path) -> None:
     assert found is not None
     assert torch.equal(found.boxes, boxes)
     assert torch.equal(found.regions, boxes)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_other_precisions_are_neither_stored_nor_answered_which_is_said_once(
+    tmp_path: Path, precision: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(
+        accelerator="cpu", precision=precision, logger=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    images = DataLoader([noise(1), noise(2)], batch_size=1, collate_fn=list)
+    with caplog.at_level(logging.INFO):
+        trainer.predict(module(tmp_path), images)
+    assert caplog.text.count("does not compute in float32") == 1
+    assert not list(tmp_path.iterdir())
+    module(tmp_path).predict_step([noise(1)], 0)
+    again = module(tmp_path)
+    trainer.predict(again, images)
+    assert again.detector.seen == 2
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_detections_of_a_detector_with_a_precision_of_its_own_are_not_stored(tmp_path: Path, kind: torch.dtype) -> None:
+    store = PredictionStore(tmp_path, "0" * 64)
+    found = TwoByMean()([noise(1).image[None].float()])[0]
+    found.grids = found.grids.to(kind)
+    store.put(noise(1), found)
+    assert store.added == 0
+    assert store.get(noise(1)) is None
+
+
+def test_another_kind_of_device_is_another_folder(tmp_path: Path) -> None:
+    store = PredictionStore(tmp_path, "0" * 64)
+    folders = {store._model_on(torch.device(kind)) for kind in ("cpu", "cuda:0", "cuda:1", "mps")}
+    assert len(folders) == 3
+    assert store.path(noise(1)).parent == tmp_path / ("0" * 32)

@@ -23,13 +23,15 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m kemr_lightning.data.synthetic",
-        description="Write synthetic metaphases as images with Labelme or COCO annotations.",
+        description="Write synthetic metaphases as images with annotations.",
     )
     parser.add_argument("root", help="folder to write train/, val/ and test/ into")
     parser.add_argument("--train", type=int, default=8, help="number of training images (default 8)")
     parser.add_argument("--val", type=int, default=2, help="number of validation images (default 2)")
     parser.add_argument("--test", type=int, default=2, help="number of test images (default 2)")
-    parser.add_argument("--format", choices=FORMATS, default=DEFAULT)
+    parser.add_argument(
+        "--format", choices=FORMATS, default=DEFAULT, help=f"format of the annotations (default {DEFAULT})"
+    )
     parser.add_argument("--size", type=int, nargs=2, default=(768, 576), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--count", type=int, nargs="+", help="chromosomes in an image: a number, or lowest and highest")
     parser.add_argument("--look", choices=(*LOOKS, MIXED), default=MIXED)

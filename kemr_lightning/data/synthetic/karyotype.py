@@ -64,9 +64,6 @@ s (stalk); ``|`` marks the centromere.
 CHROMOSOME_NAMES: tuple[str, ...] = (*(str(number) for number in range(1, 23)), "X", "Y")
 """The 24 classes in their usual order; a chromosome's label is its position here, from 1."""
 
-STAINS = "nabcdevs"
-"""The letters for stains, see `_BANDS`."""
-
 
 @dataclass(frozen=True)
 class Ideogram:
@@ -77,7 +74,7 @@ class Ideogram:
         length: Megabases.
         centromere: Distance of the centromere from the end of the short arm, as a fraction of the length.
         edges: ``(B + 1,)`` float64, band borders from the end of the short arm, as fractions of the length, 0 to 1.
-        stains: The B bands' letters out of `STAINS`.
+        stains: The B bands' letters, see `_BANDS`.
     """
 
     name: str

@@ -20,7 +20,7 @@ from kemr_lightning.data.synthetic.shape import Footprint
 FloatArray = NDArray[np.floating[Any]]
 
 _GIEMSA = {"n": 0.26, "a": 0.44, "b": 0.64, "c": 0.84, "d": 1.0, "e": 0.78, "v": 0.60, "s": 0.20}
-"""Optical density of each band of `karyotype.STAINS` in G-bands, relative to the darkest."""
+"""Optical density of each band in G-bands, relative to the darkest."""
 
 _FLUORESCENT = {"n": 0.50, "a": 0.62, "b": 0.75, "c": 0.88, "d": 1.0, "e": 0.62, "v": 0.95, "s": 0.28}
 """Light of each band in fluorescence, relative to the brightest."""

@@ -87,7 +87,6 @@ class Metaphase:
         names: Name of each chromosome, ``"1"`` to ``"22"``, ``"X"`` or ``"Y"``.
         shapes: Outline of each chromosome.
         footprints: Pixels that each chromosome covers.
-        optics: The microscope that took the image; its ``look`` is the image's.
         width: Nominal width of a chromosome, pixels.
     """
 
@@ -95,7 +94,6 @@ class Metaphase:
     names: list[str]
     shapes: list[Shape]
     footprints: list[Footprint]
-    optics: Optics
     width: float
 
 
@@ -155,7 +153,7 @@ def metaphase(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphas
         kept.append((name, shape, where))
     image = expose(stack(layers, image_size), optics, spread.width, rng)
     return Metaphase(
-        image, [item[0] for item in kept], [item[1] for item in kept], [item[2] for item in kept], optics, spread.width
+        image, [item[0] for item in kept], [item[1] for item in kept], [item[2] for item in kept], spread.width
     )
 
 

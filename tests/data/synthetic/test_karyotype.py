@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES, STAINS, ideogram, karyotype
+from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES, ideogram, karyotype
 
 
 def test_ideograms_are_the_human_ones() -> None:
@@ -18,7 +18,7 @@ def test_ideograms_are_the_human_ones() -> None:
     assert [bands.name for bands in maps if "s" in bands.stains] == ["13", "14", "15", "21", "22"]
     for bands in maps:
         assert len(bands.edges) == len(bands.stains) + 1
-        assert set(bands.stains) <= set(STAINS)
+        assert set(bands.stains) <= set("nabcdevs")
         assert bands.edges[0] == 0
         assert bands.edges[-1] == 1
         assert np.all(np.diff(bands.edges) > 0)
