@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 from functools import partial
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kemr_lightning.assembly.build import build_data, trained_module, whole_samples
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.device import device_of
+from kemr_lightning.assembly.settings import check_keys, read_settings
 from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.overrides import override
 from kemr_lightning.core.run_directory import KNOWLEDGE
@@ -72,8 +72,8 @@ def settings_of(config: DictConfig) -> LearnSettings:
         config: The composed configuration.
 
     Raises:
-        SettingError: A setting is out of range.
+        SettingError: A setting is unknown or out of range.
     """
-    inner = cast(dict[str, Any], OmegaConf.to_container(config.learn.settings, resolve=True))
-    with settings_under("learn", **{name: f"settings.{name}" for name in inner}):
-        return LearnSettings(source=str(config.learn.source), **inner)
+    check_keys(config, "learn", ("source", "settings"))
+    with settings_under("", source="learn.source"):
+        return read_settings(config, "learn.settings", LearnSettings, source=str(config.learn.source))
