@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.settings import plain
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.overrides import override
 from kemr_lightning.data.formats import DEFAULT, FORMATS
@@ -38,11 +39,11 @@ def data_words(data: DictConfig) -> list[str]:
         data: The resolved ``data`` node.
     """
     if data.get("root") is None:
-        named = {key: data.get(key) for key in ("look", "size", "count", "train_images", "val_images", "test_images")}
-        given = {key: value for key, value in named.items() if value is not None}
-        return ["data=synthetic", *(f"data.{key}={str(value).replace(' ', '')}" for key, value in given.items())]
+        keys = ("look", "size", "count", "train_images", "val_images", "test_images")
+        given = {key: plain(data.get(key)) for key in keys if data.get(key) is not None}
+        return ["data=synthetic", *(override(f"data.{key}", value) for key, value in given.items())]
     words = [override("data.root", data.root)]
     if data.format == DEFAULT:
         return words
     option = FORMATS[data.format].config
-    return [override("data.format", data.format) if option is None else f"data={option}", *words]
+    return [override("data.format", data.format) if option is None else override("data", option), *words]

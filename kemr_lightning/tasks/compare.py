@@ -37,7 +37,7 @@ from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.core.overrides import is_one_of, key_of
+from kemr_lightning.core.overrides import is_one_of, key_of, shell_word
 from kemr_lightning.core.run_directory import FIGURES
 from kemr_lightning.data.split import GROUP_PATTERN, group_of
 from kemr_lightning.metrics.segmentation import have_masks
@@ -135,7 +135,7 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
     try:
         train_missing(trainings, train)
     except KeyboardInterrupt:
-        logger.warning("interrupted. The same command with hydra.run.dir=%s goes on", directory)
+        logger.warning("interrupted. The same command with %s goes on", shell_word("hydra.run.dir", directory))
         raise
     return list(trainings)
 

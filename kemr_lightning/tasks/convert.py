@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.assembly.settings import plain, read_settings
 from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.data.convert import Converted, ConvertSettings, convert_dataset
 from kemr_lightning.data.formats import DEFAULT, FORMATS
 from kemr_lightning.tasks.progress import track
@@ -66,4 +67,5 @@ def _tell(converted: Converted, target: str) -> None:
             converted.boxes,
         )
     key = "data" if FORMATS[target].config is not None else "data.format"
-    logger.info("to use it: %s=%s data.root=%s", key, FORMATS[target].config or target, converted.folder)
+    words = shell_word(key, FORMATS[target].config or target), shell_word("data.root", converted.folder)
+    logger.info("to use it: %s %s", *words)

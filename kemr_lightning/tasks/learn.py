@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from functools import partial
 
 from omegaconf import DictConfig
@@ -13,7 +12,7 @@ from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.settings import check_keys, read_settings
 from kemr_lightning.core.errors import settings_under
-from kemr_lightning.core.overrides import override
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.core.run_directory import KNOWLEDGE
 from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.learning.learn import learn as learn_from
@@ -60,7 +59,7 @@ def learn(config: DictConfig) -> float:
         origin = provenance(checkpoint, str(config.data.get("root", "synthetic")), source.name)
         lesson = learn_from(source, settings, origin, stages.tell)
     write_lesson(lesson, directory)
-    knowledge = shlex.quote(override("knowledge", directory / KNOWLEDGE))
+    knowledge = shell_word("knowledge", directory / KNOWLEDGE)
     logger.info("use it: python run.py task=test ckpt=FILE %s data.root=DIR", knowledge)
     return lesson.gain
 

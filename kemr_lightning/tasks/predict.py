@@ -18,6 +18,7 @@ from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.predict_folder import PredictionRun
@@ -59,7 +60,7 @@ def predict(config: DictConfig) -> None:
     if result.interrupted:
         count = len(result.finished)
         logger.warning("interrupted: %d of %d images are done. To go on: the same command with", count, result.total)
-        logger.warning("hydra.run.dir=%s", directory)
+        logger.warning("%s", shell_word("hydra.run.dir", directory))
         raise SystemExit(130)
     try:
         run.write_files(result, f"{run.root} with {checkpoint.name}")
@@ -67,7 +68,7 @@ def predict(config: DictConfig) -> None:
         reason = error.strerror or error
         raise UserError(
             f"cannot write the run's files into {directory}: {reason}. Mend that and give the same command again with "
-            f"hydra.run.dir={directory}: images that are done stay done"
+            f"{shell_word('hydra.run.dir', directory)}: images that are done stay done"
         ) from error
     _tell(result, run.settings.beside)
     if not result.finished:

@@ -22,7 +22,7 @@ from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.core.overrides import override
+from kemr_lightning.core.overrides import override, shell_word
 from kemr_lightning.core.run_directory import KNOWLEDGE
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tasks.start import start
@@ -77,7 +77,8 @@ def tune(config: DictConfig) -> float:
                 search = open_search(scorer, refiner, ranges, settings, model_digest(checkpoint, module), config.seed)
                 findings = run_search(search, baseline, settings, origin, directory, loggers)
         except KeyboardInterrupt:
-            logger.warning("interrupted: the same command with tune.storage=%s goes on", settings.storage)
+            again = shell_word("tune.storage", settings.storage)
+            logger.warning("interrupted: the same command with %s goes on", again)
             raise
         finally:
             if (directory / KNOWLEDGE).is_file():
