@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from kemr_lightning.assembly.settings import plain, read_settings
+from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.data.convert import Converted, ConvertSettings, convert_dataset
-from kemr_lightning.data.formats import DEFAULT, FORMATS
+from kemr_lightning.data.formats import FORMATS
 from kemr_lightning.tasks.progress import track
 from kemr_lightning.tasks.start import start
 
@@ -40,16 +40,16 @@ def convert(config: DictConfig) -> None:
     if isinstance(config.convert, DictConfig) and OmegaConf.is_missing(config.convert, "to"):
         raise UserError(f"task=convert needs the format to write. Give convert.to={' or convert.to='.join(FORMATS)}")
     settings = read_settings(config, "convert", ConvertSettings)
-    if config.data.get("root") is None:
-        raise UserError("task=convert works on a folder. Name it: data=labelme data.root=DIR")
+    data = DataFolder.of(config)
+    root = data.needed("task=convert works on a folder")
     with settings_under("", **_KEYS):
         converted = convert_dataset(
-            Path(config.data.root),
-            config.data.get("format", DEFAULT),
+            root,
+            data.data_format,
             settings.to,
             directory / settings.to,
             options=settings.options(),
-            label_map=plain(config.data.get("label_map")) if settings.relabel else None,
+            label_map=data.label_map if settings.relabel else None,
             progress=functools.partial(track, description="Converting"),
         )
     _tell(converted, settings.to)

@@ -9,12 +9,12 @@ from omegaconf import DictConfig
 
 from kemr_lightning.assembly.build import build_data, trained_module, whole_samples
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.settings import check_keys, read_settings
 from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.core.run_directory import KNOWLEDGE
-from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.learning.learn import learn as learn_from
 from kemr_lightning.learning.learning_source import choose_source
 from kemr_lightning.learning.lesson_files import write_lesson
@@ -45,18 +45,22 @@ def learn(config: DictConfig) -> float:
     module = trained_module(config)
     data = build_data(config, "fit", module.label_names)
     samples = {part: whole_samples(data, part) for part in PARTS[settings.source]}
-    pattern = str(config.data.get("group_pattern", GROUP_PATTERN))
+    folder = DataFolder.of(config)
     device = device_of(config)
     with Stages() as stages:
         with settings_under("data"):
             parts = {
                 part: gather_masked_images(
-                    module, images, device, pattern, partial(stages.track, stage=f"initial masks of {part} images")
+                    module,
+                    images,
+                    device,
+                    folder.group_pattern,
+                    partial(stages.track, stage=f"initial masks of {part} images"),
                 )
                 for part, images in samples.items()
             }
         source = choose_source(settings.source, parts)
-        origin = provenance(checkpoint, str(config.data.get("root", "synthetic")), source.name)
+        origin = provenance(checkpoint, folder.name, source.name)
         lesson = learn_from(source, settings, origin, stages.tell)
     write_lesson(lesson, directory)
     knowledge = shell_word("knowledge", directory / KNOWLEDGE)

@@ -6,20 +6,19 @@ import logging
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import kemr_lightning
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
-from kemr_lightning.assembly.settings import read_settings
+from kemr_lightning.assembly.settings import plain, read_settings
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import shell_word
-from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.prediction.result import PredictionResult
@@ -51,8 +50,7 @@ def predict(config: DictConfig) -> None:
         SystemExit: With code 130, after Ctrl-C.
     """
     directory = start(config)
-    if config.data.get("root") is None:
-        raise UserError("task=predict works on a folder of images. Name it: data=labelme data.root=DIR")
+    DataFolder.of(config).needed("task=predict works on a folder of images")
     checkpoint = needed_checkpoint(config)
     run = build_run(config, checkpoint, directory)
     with settings_under("data"):
@@ -89,6 +87,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         UserError: A setting, the checkpoint or the knowledge file is wrong.
     """
     settings = read_settings(config, "predict", PredictSettings)
+    data = DataFolder.of(config)
     module = load_module(checkpoint)
     module.look_in(config.views)
     refiner = build_refiner(config, checkpoint)
@@ -96,12 +95,12 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         tiling = settings.tiling(usual_tiling(module))
     return PredictionRun(
         model=Model(module, refiner, tiling).to(device_of(config)),
-        root=Path(config.data.root),
+        root=data.needed("task=predict works on a folder of images"),
         directory=directory,
         settings=settings,
         key=run_key(config, settings, checkpoint, refiner),
-        data_format=config.data.get("format", "labelme"),
-        label_map=label_map_of(config),
+        data_format=data.data_format,
+        label_map=data.label_map,
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )
 
@@ -121,7 +120,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         A digest.
     """
     knowledge = config.get("knowledge")
-    refinement: object = None if config.refine is None else _plain(config.refine)
+    refinement: object = None if config.refine is None else plain(config.refine)
     if isinstance(refiner, KnowledgeRefiner):
         # refine.* on the command line has changed its actions; the rest of the configured refiner is not used.
         actions = [asdict(action.params) for action in refiner.knowledge.actions]
@@ -132,21 +131,9 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         None if knowledge is None else file_digest(Path(knowledge)),
         refinement,
         asdict(settings),
-        str(config.data.get("label_map")),
+        str(plain(config.data.get("label_map"))),  # as given, numbers included
         *([] if config.views == 1 else [config.views]),
     )
-
-
-def label_map_of(config: DictConfig) -> LabelMap:
-    """``data.label_map`` as plain values."""
-    given = config.data.get("label_map")
-    if not isinstance(given, DictConfig):
-        return None if given is None else str(given)
-    return {str(name): None if new is None else str(new) for name, new in given.items()}
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def _tell(result: PredictionResult, beside: bool) -> None:
