@@ -18,6 +18,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.settings import plain
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
@@ -113,7 +115,7 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     Raises:
         UserError: The weights cannot be had, or a setting is wrong.
     """
-    resolved = OmegaConf.to_container(config.model, resolve=True)
+    resolved = plain(config.model)
     if not isinstance(resolved, dict):
         raise UserError("model is not a mapping. Choose one of conf/model (model=NAME)")
     description = {str(key): value for key, value in resolved.items()} | {"num_classes": len(label_names)}
@@ -125,7 +127,7 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
         hydra.utils.instantiate(config.scheduler),
         description,
         label_names,
-        config.data.get("resize"),
+        DataFolder.of(config).resize,
     )
     module.look_in(config.views)
     return module
@@ -216,7 +218,7 @@ def _build_logger(node: DictConfig, config: DictConfig) -> Logger:
     built = hydra.utils.instantiate(node, _partial_=True)
     if not _is_kind(built.func, RunLogger):
         return cast(Logger, built())
-    settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    settings = cast(dict[str, Any], plain(config))
     job = jobs.current()
     if job is None:
         return cast(Logger, built.func(**{**built.keywords, "config": settings}))

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from kemr_lightning.assembly.settings import plain
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import key_of
@@ -104,9 +105,7 @@ def with_parameters(knowledge: Knowledge, explicit: Mapping[str, Any]) -> Knowle
 def _settings(config: DictConfig) -> dict[str, Any]:
     if config.get("refine") is None:
         return {}
-    settings = OmegaConf.to_container(config.refine, resolve=True)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items()}
+    return {str(key): value for key, value in plain(config.refine).items()}
 
 
 def _overrides() -> Sequence[str]:

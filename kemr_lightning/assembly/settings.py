@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -17,21 +18,44 @@ def read_settings(config: DictConfig, group: str, kind: type[Settings], **more: 
 
     Args:
         config: The composed configuration.
-        group: The node: ``"predict"``, ``"learn"``, ...
+        group: The node: ``"predict"``, ``"learn.settings"``, ...
         kind: A dataclass whose fields are the node's keys; its ``__post_init__`` checks the values.
-        more: Fields that the node does not have.
+        more: Fields that the node does not have. An error in one of them keeps the field's name.
 
     Raises:
-        SettingError: A value is wrong, or a key is not one of the dataclass's; it is named as in the configuration.
+        SettingError: A value is wrong, a key is not one of the dataclass's, or the node is not a group of settings. The
+            setting is named as in the configuration.
     """
-    node = OmegaConf.to_container(config[group], resolve=True)
-    assert isinstance(node, dict)
-    known = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
-    with settings_under(group):
-        for key, value in node.items():
-            if key not in known or key in more:
-                raise SettingError(str(key), value, "is not a setting", f"The settings are {', '.join(known)}")
-        return kind(**{str(key): _whole(value, known[str(key)]) for key, value in node.items()}, **more)
+    known = {field.name: str(field.type) for field in fields(kind) if field.name not in more}  # type: ignore[arg-type]
+    node = check_keys(config, group, known)
+    with settings_under("", **{name: f"{group}.{name}" for name in known}):
+        return kind(**{key: _whole(value, known[key]) for key, value in node.items()}, **more)
+
+
+def check_keys(config: DictConfig, group: str, known: Collection[str]) -> dict[str, Any]:
+    """The values of a node, all of whose keys are known.
+
+    Args:
+        config: The composed configuration.
+        group: The node, as in `read_settings`.
+        known: The keys that it may have.
+
+    Raises:
+        SettingError: A key is unknown, or the node is a value instead of a group of settings.
+    """
+    node = plain(OmegaConf.select(config, group))
+    if not isinstance(node, dict):
+        cure = f"Leave it as it is, or set {' or '.join(f'{group}.{key}' for key in known)}"
+        raise SettingError(group, node, "is not a group of settings", cure)
+    for key, value in node.items():
+        if key not in known:
+            raise SettingError(f"{group}.{key}", value, "is not a setting", f"The settings are {', '.join(known)}")
+    return {str(key): value for key, value in node.items()}
+
+
+def plain(node: Any) -> Any:
+    """A node of the configuration as resolved dicts, lists and values; anything else as it is."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def _whole(value: Any, kind: str) -> Any:

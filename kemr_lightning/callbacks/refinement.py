@@ -140,13 +140,19 @@ class RefinementCallback(EvaluationCallback):
         pl_module.log_dict(values)
 
 
+def find_refinement(trainer: pl.Trainer) -> RefinementCallback | None:
+    """The trainer's `RefinementCallback`, or None if it has none."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, RefinementCallback)), None)
+
+
 def refinement_of(trainer: pl.Trainer) -> RefinementCallback:
     """The trainer's `RefinementCallback`, for callbacks that show what it has refined.
 
     Raises:
         ValueError: There is none.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, RefinementCallback):
-            return callback
+    callback = find_refinement(trainer)
+    if callback is not None:
+        return callback
     raise ValueError("there is no RefinementCallback whose predictions could be shown: put one before this callback")

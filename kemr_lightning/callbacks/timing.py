@@ -12,7 +12,7 @@ import torch
 from typing_extensions import override
 
 from kemr_lightning.callbacks.evaluation import run_directory_of
-from kemr_lightning.callbacks.refinement import RefinementCallback
+from kemr_lightning.callbacks.refinement import find_refinement
 from kemr_lightning.output.timing_file import write_timing
 
 
@@ -101,10 +101,8 @@ class TimingCallback(pl.Callback):
 
     @override
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        refining: list[float] = []
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, RefinementCallback) and callback.refiner is not None:
-                refining = callback.seconds
+        refinement = find_refinement(trainer)
+        refining = refinement.seconds if refinement is not None and refinement.refiner is not None else []
         values = {
             "images": len(self.seconds),
             "seconds_per_image": statistics.median(self.seconds) if self.seconds else None,

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
 _PLAIN = re.compile(r"[\w./:+-]+( [\w./:+-]+)*", re.ASCII)
 
 
-def quoted(value: str | Path) -> str:
-    """A value in Hydra's grammar, in quotes if it has anything but letters, digits, inner spaces and a few signs."""
+def quoted(value: object) -> str:
+    """A value in Hydra's grammar, in quotes if it has anything but letters, digits, inner spaces and a few signs.
+
+    Args:
+        value: A text or path, None, a bool, a number, or a list or tuple of such values.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(quoted(item) for item in value) + "]"
     text = str(value)
     return text if _PLAIN.fullmatch(text) else QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
-def override(key: str, value: str | Path) -> str:
+def override(key: str, value: object) -> str:
     """``key=value`` as one word of a command line, without the shell's quotes."""
     return f"{key}={quoted(value)}"
+
+
+def shell_word(key: str, value: object) -> str:
+    """``key=value`` as one word of a command line that can be pasted into a shell."""
+    return shlex.quote(override(key, value))
 
 
 def key_of(word: str) -> str:

@@ -21,6 +21,36 @@ from kemr_lightning.data.split import part_named
 
 
 @dataclass(frozen=True)
+class ConvertSettings:
+    """Settings of a conversion.
+
+    Attributes:
+        to: Name of the format to write.
+        shape_type: See `WriteOptions`.
+        min_iou: See `WriteOptions`.
+        relabel: Whether the labels are renamed.
+
+    Raises:
+        SettingError: A value is wrong.
+    """
+
+    to: str
+    shape_type: str = WriteOptions.shape_type
+    min_iou: float = WriteOptions.min_iou
+    relabel: bool = False
+
+    def __post_init__(self) -> None:
+        format_named(self.to, "to")
+        if not isinstance(self.relabel, bool):
+            raise SettingError("relabel", self.relabel, "is neither true nor false", "Use one of them")
+        self.options()
+
+    def options(self) -> WriteOptions:
+        """How masks are written."""
+        return WriteOptions(self.shape_type, self.min_iou)
+
+
+@dataclass(frozen=True)
 class Converted:
     """The result of a conversion.
 

@@ -34,7 +34,9 @@ def new_names(labels: Iterable[str], label_map: LabelMap) -> dict[str, str | Non
         if label_map != "single":
             raise SettingError("label_map", label_map, "is unknown", "Use single, null or a mapping of names")
         return dict.fromkeys(labels, SINGLE)
-    return {label: label_map[label] for label in labels if label in label_map}
+    # Class names may be numbers, which YAML and Hydra read as such.
+    renamed = {str(old): None if new is None else str(new) for old, new in label_map.items()}
+    return {label: renamed[label] for label in labels if label in renamed}
 
 
 def map_labels(records: Sequence[Record], label_map: LabelMap) -> list[Record]:

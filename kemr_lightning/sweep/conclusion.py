@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from pathlib import Path
 
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.core.run_directory import SWEEP_TABLE
 from kemr_lightning.sweep.heat_map import draw_heat_map
 from kemr_lightning.sweep.job_records import JobRecord, read_records
@@ -33,7 +33,7 @@ def conclude(sweep: Path) -> None:
         if item.status != "done":
             logger.warning("job %d %s: %s", item.number, item.status, item.error or "start the sweep again")
     if len(done) < len(records):
-        logger.warning("the same command with %s does what is missing", shlex.quote(f"hydra.sweep.dir={sweep}"))
+        logger.warning("the same command with %s does what is missing", shell_word("hydra.sweep.dir", sweep))
     best = best_of(records)
     if best is not None:
         logger.info("%s", best_line(best))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.settings import plain
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.overrides import override
 from kemr_lightning.data.formats import DEFAULT, FORMATS
@@ -26,23 +28,24 @@ def report(config: DictConfig, directory: Path, checkpoint: Path | None, classes
         return
     # Without an experiment the configuration's model is the small one.
     experiment = config.name if config.name not in ("run", "demo") else "kemr_tiny"
-    root, words = config.data.get("root"), data_words(config.data)
+    root, words = DataFolder.of(config).root, data_words(config)
     finished = Finished(config.task.name, directory, checkpoint, root, experiment, classes, words)
     print_summary(directory, next_steps(finished))
 
 
-def data_words(data: DictConfig) -> list[str]:
+def data_words(config: DictConfig) -> list[str]:
     """The words of a command line that name the data a run has worked on.
 
     Args:
-        data: The resolved ``data`` node.
+        config: The composed configuration.
     """
-    if data.get("root") is None:
-        named = {key: data.get(key) for key in ("look", "size", "count", "train_images", "val_images", "test_images")}
-        given = {key: value for key, value in named.items() if value is not None}
-        return ["data=synthetic", *(f"data.{key}={str(value).replace(' ', '')}" for key, value in given.items())]
-    words = [override("data.root", data.root)]
-    if data.format == DEFAULT:
+    folder, data = DataFolder.of(config), config.data
+    if folder.root is None:
+        keys = ("look", "size", "count", "train_images", "val_images", "test_images")
+        given = {key: plain(data.get(key)) for key in keys if data.get(key) is not None}
+        return ["data=synthetic", *(override(f"data.{key}", value) for key, value in given.items())]
+    words = [override("data.root", folder.root)]
+    if folder.data_format == DEFAULT:
         return words
-    option = FORMATS[data.format].config
-    return [override("data.format", data.format) if option is None else f"data={option}", *words]
+    option = FORMATS[folder.data_format].config
+    return [override("data.format", folder.data_format) if option is None else override("data", option), *words]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.overrides import override
+from kemr_lightning.core.overrides import shell_word
 
 OTHER_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--info", "-i", "--config-dir", "-cd", "--config-path"}
 """Flags with which nothing is run, or that bring other configurations: nothing is checked then."""
@@ -60,15 +59,15 @@ def _parsed(word: str) -> Override:
         key, value = word.split("=", 1)
         if "=" in value:
             raise UserError(
-                f"{word}: Hydra reads no value with “=” in it as it stands. Write {shlex.quote(override(key, value))}, "
+                f"{word}: Hydra reads no value with “=” in it as it stands. Write {shell_word(key, value)}, "
                 "or rename the file"
             ) from error
         if value.startswith("~"):
-            home = shlex.quote(override(key, Path(value).expanduser()))
+            home = shell_word(key, Path(value).expanduser())
             raise UserError(f"{word}: neither the shell nor Hydra knows “~” here. Write {home}") from error
         raise UserError(
             f"{word} cannot be read ({str(error).splitlines()[0]}). Put quotes around what has special characters: "
-            + shlex.quote(override(key, value))
+            + shell_word(key, value)
         ) from error
 
 

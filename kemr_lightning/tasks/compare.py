@@ -21,6 +21,7 @@ from kemr_lightning.assembly.build import (
     logging_closed,
     whole_samples,
 )
+from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.assembly.settings import read_settings
@@ -37,9 +38,9 @@ from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.core.overrides import is_one_of, key_of
+from kemr_lightning.core.overrides import is_one_of, key_of, shell_word
 from kemr_lightning.core.run_directory import FIGURES
-from kemr_lightning.data.split import GROUP_PATTERN, group_of
+from kemr_lightning.data.split import group_of
 from kemr_lightning.metrics.segmentation import have_masks
 from kemr_lightning.output.run_summary import print_summary
 from kemr_lightning.tasks.start import start
@@ -135,7 +136,7 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
     try:
         train_missing(trainings, train)
     except KeyboardInterrupt:
-        logger.warning("interrupted. The same command with hydra.run.dir=%s resumes it", directory)
+        logger.warning("interrupted. The same command with %s resumes it", shell_word("hydra.run.dir", directory))
         raise
     return list(trainings)
 
@@ -154,13 +155,13 @@ def _given(config: DictConfig) -> list[FinishedRun]:
         with open_dict(config):
             config.data = runs[0].config.data.copy()
         return runs
-    root = config.data.get("root")
-    return runs if root is None else [run.with_data_root(str(root)) for run in runs]
+    root = DataFolder.of(config).root
+    return runs if root is None else [run.with_data_root(root) for run in runs]
 
 
 def _compared(config: DictConfig, systems: Sequence[System], models: Models, settings: CompareSettings) -> Comparison:
     records = systems[0].records
-    pattern = str(config.data.get("group_pattern", GROUP_PATTERN))
+    pattern = DataFolder.of(config).group_pattern
     with settings_under("data"):
         groups = [group_of(item.name, pattern) if item.name else str(item.image_id) for item in records]
     thresholds = {row.name: models.threshold(row, settings.ia_iou) for row in systems}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.data.annotation_format import WriteOptions
-from kemr_lightning.data.convert import Converted, convert_dataset
-from kemr_lightning.data.formats import DEFAULT, FORMATS
-from kemr_lightning.data.labels import LabelMap
+from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.data.convert import Converted, ConvertSettings, convert_dataset
+from kemr_lightning.data.formats import FORMATS
 from kemr_lightning.tasks.progress import track
 from kemr_lightning.tasks.start import start
 
@@ -24,52 +23,8 @@ _KEYS = {
     "data_format": "data.format",
     "label_map": "data.label_map",
     "target": "convert.to",
-    "shape_type": "convert.shape_type",
-    "min_iou": "convert.min_iou",
 }
-"""Where the settings of a conversion stand in the configuration."""
-
-
-@dataclass(frozen=True)
-class ConvertSettings:
-    """What to convert, and into what.
-
-    Attributes:
-        root: The data folder.
-        data_format: Name of its format.
-        target: Name of the format to write.
-        options: How masks are written.
-        label_map: Renames the labels; None keeps them.
-    """
-
-    root: Path
-    data_format: str
-    target: str
-    options: WriteOptions
-    label_map: LabelMap
-
-    @classmethod
-    def of(cls, config: DictConfig) -> ConvertSettings:
-        """The settings of a configuration.
-
-        Raises:
-            UserError: The format to write or the data folder is not given, or a value is wrong.
-        """
-        settings = config.convert
-        if OmegaConf.is_missing(settings, "to"):
-            raise UserError(
-                f"task=convert needs the format to write. Give convert.to={' or convert.to='.join(FORMATS)}"
-            )
-        if config.data.get("root") is None:
-            raise UserError("task=convert works on a folder. Name it: data=labelme data.root=DIR")
-        label_map = config.data.get("label_map") if settings.relabel else None
-        return cls(
-            root=Path(config.data.root),
-            data_format=config.data.get("format", DEFAULT),
-            target=str(settings.to),
-            options=WriteOptions(settings.shape_type, settings.min_iou),
-            label_map=OmegaConf.to_container(label_map) if OmegaConf.is_config(label_map) else label_map,  # type: ignore[arg-type]
-        )
+"""Where the arguments of a conversion stand in the configuration."""
 
 
 def convert(config: DictConfig) -> None:
@@ -82,18 +37,22 @@ def convert(config: DictConfig) -> None:
         UserError: Something in the configuration or the data set has to be corrected.
     """
     directory = start(config)
+    if isinstance(config.convert, DictConfig) and OmegaConf.is_missing(config.convert, "to"):
+        raise UserError(f"task=convert needs the format to write. Give convert.to={' or convert.to='.join(FORMATS)}")
+    settings = read_settings(config, "convert", ConvertSettings)
+    data = DataFolder.of(config)
+    root = data.needed("task=convert works on a folder")
     with settings_under("", **_KEYS):
-        settings = ConvertSettings.of(config)
         converted = convert_dataset(
-            settings.root,
-            settings.data_format,
-            settings.target,
-            directory / settings.target,
-            options=settings.options,
-            label_map=settings.label_map,
+            root,
+            data.data_format,
+            settings.to,
+            directory / settings.to,
+            options=settings.options(),
+            label_map=data.label_map if settings.relabel else None,
             progress=functools.partial(track, description="Converting"),
         )
-    _tell(converted, settings.target)
+    _tell(converted, settings.to)
 
 
 def _tell(converted: Converted, target: str) -> None:
@@ -108,4 +67,5 @@ def _tell(converted: Converted, target: str) -> None:
             converted.boxes,
         )
     key = "data" if FORMATS[target].config is not None else "data.format"
-    logger.info("to use it: %s=%s data.root=%s", key, FORMATS[target].config or target, converted.folder)
+    words = shell_word(key, FORMATS[target].config or target), shell_word("data.root", converted.folder)
+    logger.info("to use it: %s %s", *words)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from kemr_lightning.assembly.settings import read_settings
-from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.settings import plain, read_settings
+from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.run_directory import DOCTOR, DOCTOR_PAGE
-from kemr_lightning.data.formats import DEFAULT
-from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.doctor import Options, SettingNames, examine
 from kemr_lightning.doctor.diagnosis_table import print_diagnosis, write_diagnosis
 from kemr_lightning.doctor.page import write_page
@@ -46,12 +43,11 @@ def doctor(config: DictConfig) -> None:
     """
     directory = start(config)
     settings = read_settings(config, "doctor", DoctorSettings)
-    if config.data.get("root") is None:
-        raise UserError("task=doctor looks at a folder. Name it: data=labelme data.root=DIR")
-    root, data_format = Path(config.data.root), config.data.get("format", DEFAULT)
+    data = DataFolder.of(config)
+    root = data.needed("task=doctor looks at a folder")
     with settings_under("data", data_format="format"):
         diagnosis = examine(
-            root, data_format, options_of(config, settings), functools.partial(track, description="Examining")
+            root, data.data_format, options_of(config, settings), functools.partial(track, description="Examining")
         )
     write_diagnosis(directory / DOCTOR, diagnosis)
     write_page(directory / DOCTOR_PAGE, diagnosis, settings.pictures)
@@ -67,21 +63,16 @@ def options_of(config: DictConfig, settings: DoctorSettings) -> Options:
         config: The composed configuration: its ``data`` and ``model``.
         settings: Its ``doctor``.
     """
-    data, model = config.data, config.model
+    data, model = DataFolder.of(config), config.model
     return Options(
-        label_map=_plain(data.get("label_map")),
-        group_pattern=data.get("group_pattern", GROUP_PATTERN),
+        label_map=data.label_map,
+        group_pattern=data.group_pattern,
         expected=settings.expected,
         count_margin=settings.count_margin,
-        resize=_plain(data.get("resize")),
-        anchor_sizes=_plain(model.get("anchor_sizes")),
-        aspect_ratios=_plain(model.get("aspect_ratios")),
+        resize=data.resize,
+        anchor_sizes=plain(model.get("anchor_sizes")),
+        aspect_ratios=plain(model.get("aspect_ratios")),
         anchor_misfits=settings.anchor_misfits,
-        lists=_plain(data.get("lists")),
+        lists=data.lists,
         names=NAMES,
     )
-
-
-def _plain(value: Any) -> Any:
-    """A configuration node as plain Python."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

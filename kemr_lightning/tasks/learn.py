@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from functools import partial
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kemr_lightning.assembly.build import build_data, trained_module, whole_samples
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
+from kemr_lightning.assembly.settings import check_keys, read_settings
 from kemr_lightning.core.errors import settings_under
-from kemr_lightning.core.overrides import override
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.core.run_directory import KNOWLEDGE
-from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.learning.learn import learn as learn_from
 from kemr_lightning.learning.learning_source import choose_source
 from kemr_lightning.learning.lesson_files import write_lesson
@@ -46,21 +45,25 @@ def learn(config: DictConfig) -> float:
     module = trained_module(config)
     data = build_data(config, "fit", module.label_names)
     samples = {part: whole_samples(data, part) for part in PARTS[settings.source]}
-    pattern = str(config.data.get("group_pattern", GROUP_PATTERN))
+    folder = DataFolder.of(config)
     device = device_of(config)
     with Stages() as stages:
         with settings_under("data"):
             parts = {
                 part: gather_masked_images(
-                    module, images, device, pattern, partial(stages.track, stage=f"initial masks of {part} images")
+                    module,
+                    images,
+                    device,
+                    folder.group_pattern,
+                    partial(stages.track, stage=f"initial masks of {part} images"),
                 )
                 for part, images in samples.items()
             }
         source = choose_source(settings.source, parts)
-        origin = provenance(checkpoint, str(config.data.get("root", "synthetic")), source.name)
+        origin = provenance(checkpoint, folder.name, source.name)
         lesson = learn_from(source, settings, origin, stages.tell)
     write_lesson(lesson, directory)
-    knowledge = shlex.quote(override("knowledge", directory / KNOWLEDGE))
+    knowledge = shell_word("knowledge", directory / KNOWLEDGE)
     logger.info("use it: python run.py task=test ckpt=FILE %s data.root=DIR", knowledge)
     return lesson.gain
 
@@ -72,8 +75,8 @@ def settings_of(config: DictConfig) -> LearnSettings:
         config: The composed configuration.
 
     Raises:
-        SettingError: A setting is out of range.
+        SettingError: A setting is unknown or out of range.
     """
-    inner = cast(dict[str, Any], OmegaConf.to_container(config.learn.settings, resolve=True))
-    with settings_under("learn", **{name: f"settings.{name}" for name in inner}):
-        return LearnSettings(source=str(config.learn.source), **inner)
+    check_keys(config, "learn", ("source", "settings"))
+    with settings_under("", source="learn.source"):
+        return read_settings(config, "learn.settings", LearnSettings, source=str(config.learn.source))

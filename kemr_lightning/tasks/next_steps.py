@@ -49,7 +49,7 @@ def _after_prediction(finished: Finished) -> Iterator[Step]:
     folder = finished.directory / LABELME
     if finished.data_root and not folder.is_dir():
         folder = Path(finished.data_root)  # the Labelme files were written beside the images
-    again = [*RUN, f"experiment={finished.experiment}", override("data.root", folder)]
+    again = [*RUN, override("experiment", finished.experiment), override("data.root", folder)]
     if finished.classes > 1:
         again.append("data.label_map=null")
     if finished.checkpoint is not None:
@@ -65,7 +65,7 @@ def _with_the_model(finished: Finished) -> Iterator[Step]:
     yield "find chromosomes in images of your own", [*RUN, "task=predict", model, "data.root=FOLDER"]
     yield "score the model on other annotations", [*RUN, "task=test", model, "data.root=FOLDER"]
     if finished.task == "train":
-        learn = [*RUN, "task=learn", f"experiment={finished.experiment}", model, *finished.data]
+        learn = [*RUN, "task=learn", override("experiment", finished.experiment), model, *finished.data]
         sigmas = ["refine.sigma_alpha=2,3,5", "refine.sigma_beta=9,15,26"]
         yield "learn how to refine this model's masks", learn
         yield "try other CRF settings", [*RUN, "-m", "experiment=sigma_sweep", model, *sigmas, *finished.data]

@@ -6,20 +6,19 @@ import logging
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import kemr_lightning
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner, explicit_parameters
-from kemr_lightning.assembly.settings import read_settings
+from kemr_lightning.assembly.settings import plain, read_settings
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.data.formats import DEFAULT
-from kemr_lightning.data.labels import LabelMap
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.prediction.result import PredictionResult
@@ -53,8 +52,7 @@ def predict(config: DictConfig) -> None:
         SystemExit: With code 130, after Ctrl-C.
     """
     directory = start(config)
-    if config.data.get("root") is None:
-        raise UserError("task=predict works on a folder of images. Name it: data=labelme data.root=DIR")
+    DataFolder.of(config).needed("task=predict works on a folder of images")
     checkpoint = needed_checkpoint(config)
     run = build_run(config, checkpoint, directory)
     with settings_under("data"):
@@ -62,7 +60,7 @@ def predict(config: DictConfig) -> None:
     if result.interrupted:
         count = len(result.finished)
         logger.warning("interrupted: %d of %d images are done. To resume: the same command with", count, result.total)
-        logger.warning("hydra.run.dir=%s", directory)
+        logger.warning("%s", shell_word("hydra.run.dir", directory))
         raise SystemExit(130)
     try:
         run.write_files(result, f"{run.root} with {checkpoint.name}")
@@ -70,7 +68,7 @@ def predict(config: DictConfig) -> None:
         reason = error.strerror or error
         raise UserError(
             f"cannot write the run's files into {directory}: {reason}. Fix that and give the same command again with "
-            f"hydra.run.dir={directory}: images that are done stay done"
+            f"{shell_word('hydra.run.dir', directory)}: images that are done stay done"
         ) from error
     _tell(result, run.settings.beside)
     if not result.finished:
@@ -91,6 +89,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         UserError: A setting, the checkpoint or the knowledge file is wrong.
     """
     settings = read_settings(config, "predict", PredictSettings)
+    data = DataFolder.of(config)
     module = load_module(checkpoint)
     module.look_in(config.views)
     refiner = build_refiner(config, checkpoint)
@@ -98,12 +97,12 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         tiling = settings.tiling(usual_tiling(module))
     return PredictionRun(
         model=Model(module, refiner, tiling).to(device_of(config)),
-        root=Path(config.data.root),
+        root=data.needed("task=predict works on a folder of images"),
         directory=directory,
         settings=settings,
         key=run_key(config, settings, checkpoint, refiner),
-        data_format=config.data.get("format", DEFAULT),
-        label_map=label_map_of(config),
+        data_format=data.data_format,
+        label_map=data.label_map,
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )
 
@@ -123,7 +122,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         A digest.
     """
     knowledge = config.get("knowledge")
-    refinement = None if config.refine is None else _plain(config.refine)
+    refinement = None if config.refine is None else plain(config.refine)
     if isinstance(refiner, KnowledgeRefiner):
         # The form in which version 0.1.0 held a refiner of knowledge.
         used = {name: value for name, value in (refinement or {}).items() if name in ("engine", "tolerance")}
@@ -135,21 +134,9 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         None if knowledge is None else file_digest(Path(knowledge)),
         refinement,
         asdict(settings),
-        str(config.data.get("label_map")),
+        str(plain(config.data.get("label_map"))),  # as given, numbers included
         *([] if config.views == 1 else [config.views]),
     )
-
-
-def label_map_of(config: DictConfig) -> LabelMap:
-    """``data.label_map`` as plain values."""
-    given = config.data.get("label_map")
-    if not isinstance(given, DictConfig):
-        return None if given is None else str(given)
-    return {str(name): None if new is None else str(new) for name, new in given.items()}
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def _tell(result: PredictionResult, beside: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
 
+from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.files import write_text
@@ -25,8 +26,8 @@ def start(config: DictConfig) -> Path:
     Raises:
         UserError: ``data.root`` is not given, or ``data.resize`` is not a size.
     """
-    resize = config.data.get("resize")
-    if resize is not None and (len(resize) != 2 or not all(isinstance(side, int) and side > 0 for side in resize)):
+    resize = DataFolder.of(config).resize
+    if resize is not None and not _is_size(resize):
         raise SettingError(
             "data.resize", resize, "is not a size", "Give [width,height] in pixels, or null for the files' own"
         )
@@ -39,3 +40,8 @@ def start(config: DictConfig) -> Path:
     if is_first():
         write_text(directory / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     return directory
+
+
+def _is_size(value: object) -> bool:
+    """Whether a value is ``[width, height]`` in pixels."""
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value)

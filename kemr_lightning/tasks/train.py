@@ -19,6 +19,7 @@ from kemr_lightning.assembly.build import (
 from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
 from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
@@ -100,7 +101,7 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resum
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (KeyboardInterrupt, SystemExit):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
-        how = f"The same command with ckpt={last} resumes it" if last else "No checkpoint was saved yet"
+        how = f"The same command with {shell_word('ckpt', last)} resumes it" if last else "No checkpoint was saved yet"
         logger.warning("interrupted at step %d. %s", trainer.global_step, how)
         raise
 

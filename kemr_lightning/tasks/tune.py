@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 from pathlib import Path
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kemr_lightning.assembly.build import (
     build_data,
@@ -18,11 +17,12 @@ from kemr_lightning.assembly.build import (
     whole_samples,
 )
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
+from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
-from kemr_lightning.assembly.settings import read_settings
+from kemr_lightning.assembly.settings import plain, read_settings
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.core.overrides import override
+from kemr_lightning.core.overrides import override, shell_word
 from kemr_lightning.core.run_directory import KNOWLEDGE
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tasks.start import start
@@ -53,7 +53,7 @@ def tune(config: DictConfig) -> float:
     settings = read_settings(config, "tune", TuneSettings)
     refiner = _tuned_refiner(config)
     with settings_under("search"):
-        ranges = read_ranges(_plain(config.search), refiner.params)
+        ranges = read_ranges(plain(config.search), refiner.params)
     checkpoint = needed_checkpoint(config)
     module, device = trained_module(config), device_of(config)
     data = build_data(config, "test" if settings.source == "test" else "fit", module.label_names)
@@ -66,7 +66,7 @@ def tune(config: DictConfig) -> float:
         metric.threshold,
     )
     scorer = Scorer(images, settings.chunks, metric.ia_score, metric.ia_iou)
-    origin = provenance(checkpoint, str(config.data.get("root", "synthetic")), settings.source)
+    origin = provenance(checkpoint, DataFolder.of(config).name, settings.source)
     with logging_closed():
         loggers = build_loggers(config)
         try:
@@ -77,16 +77,13 @@ def tune(config: DictConfig) -> float:
                 search = open_search(scorer, refiner, ranges, settings, model_digest(checkpoint, module), config.seed)
                 findings = run_search(search, baseline, settings, origin, directory, loggers)
         except KeyboardInterrupt:
-            logger.warning("interrupted: the same command with tune.storage=%s resumes it", settings.storage)
+            again = shell_word("tune.storage", settings.storage)
+            logger.warning("interrupted: the same command with %s resumes it", again)
             raise
         finally:
             if (directory / KNOWLEDGE).is_file():
                 _tell_use(config, checkpoint, directory)
     return findings.best[settings.objective]
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def _tuned_refiner(config: DictConfig) -> Refiner:
@@ -106,6 +103,7 @@ def _tuned_refiner(config: DictConfig) -> Refiner:
 def _tell_use(config: DictConfig, checkpoint: Path, directory: Path) -> None:
     """Log the command that refines with what was found."""
     words = ["task=test", override("ckpt", checkpoint), override("knowledge", directory / KNOWLEDGE)]
-    if config.data.get("root"):
-        words.append(override("data.root", config.data.root))
+    root = DataFolder.of(config).root
+    if root:
+        words.append(override("data.root", root))
     logger.info("use it: %s", shlex.join(["python", "run.py", *words]))

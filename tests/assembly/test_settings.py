@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from omegaconf import OmegaConf
 
-from kemr_lightning.assembly.settings import read_settings
+from kemr_lightning.assembly.settings import plain, read_settings
 from kemr_lightning.core.errors import SettingError
 
 
@@ -40,11 +40,34 @@ def test_a_whole_number_may_be_written_like_1e1() -> None:
         ({"minutes": 0}, r"^bake\.minutes=0 is too short\. Give at least 1$"),
         (
             {"minutes": 1, "colour": "brown"},
-            r"^bake\.colour=brown is not a setting\. The settings are minutes, heat, cook",
+            r"^bake\.colour=brown is not a setting\. The settings are minutes, heat$",
         ),
         ({"minutes": 1, "cook": "you"}, r"^bake\.cook=you is not a setting"),
+        (None, r"^bake=null is not a group of settings\. Leave it as it is, or set bake\.minutes or bake\.heat$"),
+        (3, r"^bake=3 is not a group of settings"),
     ],
 )
-def test_faults_are_named_with_their_keys(node: dict[str, object], line: str) -> None:
+def test_faults_are_named_with_their_keys(node: object, line: str) -> None:
     with pytest.raises(SettingError, match=line):
         read_settings(OmegaConf.create({"bake": node}), "bake", Bake, cook="me")
+
+
+def test_a_node_below_another_one() -> None:
+    config = OmegaConf.create({"day": {"bake": {"minutes": 0}}})
+    with pytest.raises(SettingError, match=r"^day\.bake\.minutes=0 is too short"):
+        read_settings(config, "day.bake", Bake)
+
+
+def test_an_error_in_what_was_added_keeps_its_name() -> None:
+    config = OmegaConf.create({"bake": {"heat": 200.0}})
+    with pytest.raises(SettingError, match=r"^minutes=0 is too short"):
+        read_settings(config, "bake", Bake, minutes=0)
+
+
+def test_nodes_become_plain_values() -> None:
+    config = OmegaConf.create({"a": 1, "map": {"b": "${a}", "c": None}, "list": ["${a}", 2]})
+    made = plain(config)
+    assert made == {"a": 1, "map": {"b": 1, "c": None}, "list": [1, 2]}
+    assert (type(made["map"]), type(made["list"])) == (dict, list)
+    assert plain("text") == "text"
+    assert plain(None) is None

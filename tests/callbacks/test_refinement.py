@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kemr_lightning.callbacks.refinement import RefinementCallback
+from kemr_lightning.callbacks.refinement import RefinementCallback, find_refinement, refinement_of
+from kemr_lightning.callbacks.timing import TimingCallback
 from kemr_lightning.metrics.segmentation import HEADLINE, InstanceSegmentationMetric
 from kemr_lightning.output.run_summary import results_table
 from tests.callbacks.helpers import FakeModule, eroding, loader, samples, trainer
@@ -151,3 +152,11 @@ def test_the_last_batch_is_there_for_later_callbacks(tmp_path: Path) -> None:
     assert not any(patch.values[:, 0].any() for patch in prediction.refined.patches)
     assert len(callback.seconds) == 3
     assert callback.seconds_per_image == pytest.approx(sum(callback.seconds) / 3)
+
+
+def test_the_callback_is_found_among_others(tmp_path: Path) -> None:
+    refinement = RefinementCallback(eroding)
+    made = trainer(tmp_path, [TimingCallback(), refinement])
+    assert find_refinement(made) is refinement
+    assert refinement_of(made) is refinement
+    assert find_refinement(trainer(tmp_path, [])) is None

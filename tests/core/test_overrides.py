@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 
-from kemr_lightning.core.overrides import is_one_of, key_of, number_or_text, override, quoted, split
+from kemr_lightning.core.overrides import is_one_of, key_of, number_or_text, override, quoted, shell_word, split
 
 VALUES = (
     "plain",
@@ -35,6 +38,23 @@ def test_hydra_reads_what_was_meant(value: str) -> None:
     assert isinstance(found, str)
     # Hydra leaves interpolations escaped, so that they stay text until they are resolved.
     assert found.replace("\\${", "${") == value
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_the_shell_and_hydra_read_what_was_meant(value: str) -> None:
+    (word,) = shlex.split(shell_word("hydra.run.dir", value))
+    (parsed,) = OverridesParser.create().parse_overrides([word])
+    assert str(parsed.value()).replace("\\${", "${") == value
+
+
+@pytest.mark.parametrize("value", [None, True, False, 3, -0.5, 1e-7, [768, 576], ["a b", "c,d", None], [[1, 2], [3]]])
+def test_values_keep_their_kind(value: object) -> None:
+    (parsed,) = OverridesParser.create().parse_overrides([override("data.size", value)])
+    found = parsed.value()
+    if isinstance(found, list):
+        found = [item.text if isinstance(item, QuotedString) else item for item in found]
+    assert found == value
+    assert type(found) is type(value)
 
 
 def test_plain_values_have_no_quotes() -> None:

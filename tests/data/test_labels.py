@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,3 +66,8 @@ def test_wrong_maps_name_themselves() -> None:
 def test_names_are_ordered_as_in_a_karyotype() -> None:
     assert sorted(["X", "10", "2", "1", "Y", "22"], key=label_order) == ["1", "2", "10", "22", "X", "Y"]
     assert names_of([record("X", "10"), record("2", "X")]) == ["2", "10", "X"]
+
+
+def test_numbers_are_names_in_a_mapping() -> None:
+    label_map: Any = {1: "A", "X": 23, 2: None}
+    assert new_names(["1", "2", "X", "Y"], label_map) == {"1": "A", "2": None, "X": "23"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_conclusion_names_the_best_job_its_command_and_what_is_missing(
     assert f"{best}. Use its parameters: {command}" in caplog.text
     for name in ("MaskAP", "IA"):
         assert (tmp_path / f"heatmap_{name}.png").stat().st_size > 1000
+
+
+def test_the_directory_is_quoted_for_the_shell_and_hydra(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = tmp_path / "a sweep, i=1 (new)"
+    with pytest.raises(ValueError, match="broken"):
+        start(job(sweep, 0, 3), Task(error=ValueError("broken")))
+    conclude(sweep)
+    words = shlex.split(next(message for message in caplog.messages if message.startswith("the same command with")))
+    assert f"hydra.sweep.dir='{sweep}'" in words
 
 
 def test_a_sweep_without_records_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

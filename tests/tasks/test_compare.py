@@ -6,11 +6,14 @@ import csv
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.tasks import compare as task
 from kemr_lightning.training.checkpoint import load_module
-from tests.conftest import run_task
+from tests.conftest import compose, run_task
 from tests.test_run import command
 
 EXPERIMENTS = "experiments=[mask_rcnn_tiny,blendmask_tiny,kemr_tiny]"
@@ -145,3 +148,20 @@ def test_refusals(
         assert caught.value.code == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert said in line
+
+
+def test_an_interrupted_comparison_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = SimpleNamespace(job=SimpleNamespace(config_name="config"), overrides=SimpleNamespace(task=[]))
+    monkeypatch.setattr(task.HydraConfig, "get", lambda: words)
+    monkeypatch.setattr(task, "compose_experiments", lambda *_: {})
+    monkeypatch.setattr(task, "train_missing", interrupted)
+    directory = tmp_path / "a b, c=1 (new)"
+    with pytest.raises(KeyboardInterrupt):
+        task._trained(compose("task=compare", "experiments=[kemr_tiny]", "data=synthetic"), directory)
+    again = shell_word("hydra.run.dir", directory)
+    assert caplog.messages == [f"interrupted. The same command with {again} goes on"]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.data.coco.source import CocoSource
+from kemr_lightning.data.convert import ConvertSettings
 from kemr_lightning.data.formats import FORMATS
-from kemr_lightning.tasks.convert import ConvertSettings
 from tests.conftest import compose, run_task
 from tests.data.helpers import WritableBoxFormat, coco_document, write_coco_file
 
@@ -29,6 +30,12 @@ def test_converts_into_the_run_directory_and_back(labelme_root: Path, tmp_path: 
         (["convert.to=yolo"], "convert.to=yolo is unknown. Use one of coco, labelme"),
         (["convert.to=coco", "convert.shape_type=star"], "convert.shape_type=star is unknown. Use polygon or mask"),
         (["convert.to=coco", "convert.min_iou=2"], "convert.min_iou=2 is out of range"),
+        (
+            ["convert.to=coco", "+convert.foo=4"],
+            "convert.foo=4 is not a setting. The settings are to, shape_type, min_iou, relabel",
+        ),
+        (["convert=null"], "convert=null is not a group of settings. Leave it as it is, or set convert.to"),
+        (["convert.to=coco", "convert.relabel=null"], "convert.relabel=null is neither true nor false"),
         (["convert.to=coco", "data.format=yolo"], "data.format=yolo is unknown"),
         (["convert.to=coco", "data.root=nowhere"], "data.root=nowhere is not a folder. Give the folder that holds"),
         (
@@ -50,11 +57,18 @@ def test_a_wrong_setting_is_an_error_of_one_line_that_names_its_key(
     assert shown[0].startswith(f"error: {message}")
 
 
-def test_labels_are_renamed_on_request_only() -> None:
-    common = ("task=convert", "data.root=x", "convert.to=coco", "data.label_map={a: b, c: null}")
-    assert ConvertSettings.of(compose(*common)).label_map is None
-    renamed = ConvertSettings.of(compose(*common, "convert.relabel=true"))
-    assert renamed.label_map == {"a": "b", "c": None}
+def test_labels_are_renamed_on_request_only(labelme_root: Path, tmp_path: Path) -> None:
+    common = ("task=convert", f"data.root='{labelme_root}'", "convert.to=coco", "data.label_map={chr: rod}")
+    for words, name in (((), "chr"), (("convert.relabel=true",), "rod")):
+        there = run_task(tmp_path / name, *common, *words)
+        source = CocoSource(there / "coco")
+        records = [record for part in source.parts for record in source.read(part)]
+        assert {a.label for record in records for a in record.annotations or ()} == {name}
+
+
+def test_configured_settings_are_the_defaults() -> None:
+    config = compose("task=convert", "data.root=x", "convert.to=coco")
+    assert read_settings(config, "convert", ConvertSettings) == ConvertSettings("coco")
 
 
 def test_a_format_that_is_added_later_is_written_and_named(

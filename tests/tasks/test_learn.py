@@ -96,6 +96,10 @@ def test_a_lesson_from_the_command_to_the_knowledge(tmp_path: Path, monkeypatch:
     [
         ("learn.source=test", "learn.source=test is unknown. Use one of val, train, all, auto"),
         ("learn.settings.folds=1", "learn.settings.folds=1 is out of range. Give a whole number, 2 or more"),
+        ("+learn.settings.foo=1", "learn.settings.foo=1 is not a setting. The settings are folds, evidence,"),
+        ("+learn.foo=1", "learn.foo=1 is not a setting. The settings are source, settings"),
+        ("learn.settings=null", "learn.settings=null is not a group of settings. Leave it as it is, or set"),
+        ("learn=null", "learn=null is not a group of settings. Leave it as it is, or set learn.source or"),
         ("learn.settings.margin=-1", "learn.settings.margin=-1 is out of range. Give a whole number, 0 or more"),
     ],
 )

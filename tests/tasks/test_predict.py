@@ -13,12 +13,16 @@ import tifffile
 from PIL import Image
 
 from kemr_lightning.core.files import UNFINISHED
+from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.tasks import predict as predict_module
 from tests.conftest import rods, run_task, write_image
 from tests.prediction.helpers import BrightModule, bright_parts, grow
+
+AWKWARD = "run a=b, (c)"
+"""A name that neither the shell nor Hydra reads as it stands."""
 
 
 @pytest.fixture
@@ -118,13 +122,13 @@ def test_an_interrupted_run_resumes(
 
     monkeypatch.setattr(ImageWriter, "write", interrupted)
     with pytest.raises(SystemExit) as stop:
-        predict(tmp_path / "run", images, checkpoint)
+        predict(tmp_path / AWKWARD, images, checkpoint)
     assert stop.value.code == 130
-    assert "hydra.run.dir=" in caplog.text
+    assert shell_word("hydra.run.dir", tmp_path / AWKWARD) in caplog.messages
     monkeypatch.setattr(ImageWriter, "write", original)
     finished = list(module.seen[:3])
     module.seen.clear()
-    run = predict(tmp_path / "run", images, checkpoint)
+    run = predict(tmp_path / AWKWARD, images, checkpoint)
     assert not set(finished) & set(module.seen)
     assert "(3 were finished before)" in caplog.text
     assert (run / "predictions.json").read_text() == (whole / "predictions.json").read_text()
@@ -238,13 +242,13 @@ def test_a_full_disk_at_the_end(
     with monkeypatch.context() as patched:
         patched.setattr(PredictionRun, "write_files", full)
         with pytest.raises(SystemExit) as stop:
-            predict(tmp_path / "run", images, checkpoint)
+            predict(tmp_path / AWKWARD, images, checkpoint)
     assert stop.value.code == 2
     message = capsys.readouterr().err
     assert "No space left on device" in message
-    assert f"hydra.run.dir={tmp_path / 'run'}" in message
+    assert shell_word("hydra.run.dir", tmp_path / AWKWARD) in message
     module.seen.clear()
-    predict(tmp_path / "run", images, checkpoint)
+    predict(tmp_path / AWKWARD, images, checkpoint)
     assert module.seen == []
 
 
@@ -271,7 +275,7 @@ def test_wrong_settings_are_named_as_in_the_configuration(
     message: str,
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        predict(tmp_path / "run", images, checkpoint, setting)
+        predict(tmp_path / AWKWARD, images, checkpoint, setting)
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert module.seen == []
@@ -284,6 +288,6 @@ def test_folders_without_a_usable_image(
     (tmp_path / "broken" / "x.png").write_bytes(b"nothing")
     for name, message in (("missing", "data.root="), ("broken", "none of the 1 images in")):
         with pytest.raises(SystemExit) as stop:
-            predict(tmp_path / "run", tmp_path / name, checkpoint)
+            predict(tmp_path / AWKWARD, tmp_path / name, checkpoint)
         assert stop.value.code == 2
         assert message in capsys.readouterr().err

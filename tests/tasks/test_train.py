@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from kemr_lightning.core.instances import Instances, Patch, Sample
+from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.tasks.train import fit
 from kemr_lightning.training.checkpoint import read_checkpoint
 from kemr_lightning.training.module import SegmentationModule
 from tests.conftest import CONF, SMALL, run_task, write_image
@@ -223,3 +226,18 @@ def test_resume_needs_the_same_classes(
 
 def test_parameter_out_of_range(capsys: pytest.CaptureFixture[str], labelme_root: Path, tmp_path: Path) -> None:
     assert "sigma_alpha" in told(capsys, tmp_path / "a", f"data.root='{labelme_root}'", "refine.sigma_alpha=-1")
+
+
+@pytest.mark.parametrize("last", ["", "a run, i=1 (new)/last.ckpt"])
+def test_an_interrupted_training_says_how_to_go_on(last: str, caplog: pytest.LogCaptureFixture) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    callback = SimpleNamespace(last_model_path=last)
+    trainer: Any = SimpleNamespace(fit=interrupted, checkpoint_callback=callback, global_step=7)
+    module: Any = None
+    data: Any = None
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer, module, data, None)
+    how = f"The same command with {shell_word('ckpt', last)} goes on" if last else "No checkpoint was saved yet"
+    assert caplog.messages == [f"interrupted at step 7. {how}"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
+from kemr_lightning.core.overrides import override
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.tuning.scoring import SCORES
@@ -105,11 +108,13 @@ def test_an_interrupted_tuning_says_how_to_resume(
         raise KeyboardInterrupt
 
     run_dir, overrides = tuned
+    storage = tmp_path / "a study, i=1 (new).journal"
+    shutil.copyfile(run_dir.parent / "study.journal", storage)
+    word = override("tune.storage", storage)
     monkeypatch.setattr(Search, "run", interrupted)
     with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
-        run_task(tmp_path / "again", *overrides, "logger=csv")
-    storage = run_dir.parent / "study.journal"
-    assert f"interrupted: the same command with tune.storage={storage} resumes it" in caplog.text
+        run_task(tmp_path / "again", *overrides, word, "logger=csv")
+    assert f"interrupted: the same command with {shlex.quote(word)} resumes it" in caplog.text
     # The trials of before are there, and so is what they have found.
     assert f"knowledge={tmp_path / 'again' / 'knowledge.safetensors'}" in caplog.text
     assert (tmp_path / "again" / "tune.json").is_file()
