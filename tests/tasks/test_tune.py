@@ -129,6 +129,7 @@ def test_an_interrupted_tuning_says_how_to_go_on(
         ("tune.trials=0", "tune.trials=0 is out of range. Give a whole number, 1 or more"),
         ("search.w1.high=0.1", "search.w1="),
         ("search.w1=3", "search.w1=3 is not a range. It needs the numbers low and high"),
+        ("search=null", "search={} has no range. Give that of at least one parameter"),
         ("knowledge=a", "task=tune looks for parameters; knowledge brings its own. Leave knowledge=FILE out"),
         ("refine.outside=0.1", "a knowledge file cannot hold refine.outside. Leave it at 0 for task=tune"),
     ],
