@@ -129,7 +129,6 @@ def test_an_interrupted_tuning_says_how_to_go_on(
         ("tune.trials=0", "tune.trials=0 is out of range. Give a whole number, 1 or more"),
         ("search.w1.high=0.1", "search.w1="),
         ("search.w1=3", "search.w1=3 is not a range. It needs the numbers low and high"),
-        ("search=null", "search={} has no range. Give that of at least one parameter"),
         ("knowledge=a", "task=tune looks for parameters; knowledge brings its own. Leave knowledge=FILE out"),
         ("refine.outside=0.1", "a knowledge file cannot hold refine.outside. Leave it at 0 for task=tune"),
     ],
@@ -151,3 +150,11 @@ def test_a_storage_that_cannot_be_opened_is_one_line(
     with pytest.raises(SystemExit):
         run_task(tmp_path / "run", *overrides, f"tune.storage='{tmp_path / 'file' / 'study.journal'}'", "logger=csv")
     assert f"tune.storage={tmp_path / 'file' / 'study.journal'} cannot be opened (" in capsys.readouterr().err
+
+
+def test_a_search_of_nothing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = ("search=sigmas", "search.sigma_alpha=null", "search.sigma_beta=null")
+    with pytest.raises(SystemExit):
+        run_task(tmp_path / "run", "task=tune", "data=synthetic", *nothing)
+    line = "search={'sigma_alpha': None, 'sigma_beta': None} has no range. Give that of at least one parameter"
+    assert line in capsys.readouterr().err
