@@ -17,7 +17,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.settings import plain
 from kemr_lightning.callbacks.refinement import RefinementCallback
@@ -231,18 +230,18 @@ def _build_logger(node: DictConfig, config: DictConfig) -> Logger:
     )
 
 
-def trained_module(config: DictConfig) -> SegmentationModule:
-    """The module that ``ckpt`` names, rebuilt from its checkpoint, with the store of its predictions.
+def trained_module(config: DictConfig, checkpoint: Path) -> SegmentationModule:
+    """A module rebuilt from its checkpoint, with the store of its predictions.
 
     The jobs of a sweep that run in one process share it.
 
     Args:
-        config: The composed configuration; ``paths.store`` is the folder of stored predictions, null for none.
+        config: The composed configuration; see `store_of`.
+        checkpoint: The checkpoint, see `kemr_lightning.assembly.checkpoints.needed_checkpoint`.
 
     Raises:
-        UserError: See `needed_checkpoint` and `load_module`.
+        UserError: See `load_module`.
     """
-    checkpoint = needed_checkpoint(config)
     key = remembered_digest(checkpoint)
     module = _kept.get(key) or load_module(checkpoint)
     _kept.clear()
@@ -250,9 +249,20 @@ def trained_module(config: DictConfig) -> SegmentationModule:
         _kept[key] = module
     module.limit_reached = False
     module.look_in(config.views)
-    root = config.paths.get("store")
-    module.store = None if root is None else PredictionStore.of(root, checkpoint, module)
+    module.store = store_of(config, checkpoint, module)
     return module
+
+
+def store_of(config: DictConfig, checkpoint: Path, module: SegmentationModule) -> PredictionStore | None:
+    """The store of a module's initial predictions.
+
+    Args:
+        config: The composed configuration; ``paths.store`` is the folder of all stores, null for none.
+        checkpoint: The file that the module's weights come from.
+        module: The module, which already looks in the views that it will look in.
+    """
+    root = config.paths.get("store")
+    return None if root is None else PredictionStore.of(root, checkpoint, module)
 
 
 _kept: dict[str, SegmentationModule] = {}

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from kemr_lightning.comparison.fairness import differences, flat_settings, settings_of
 from kemr_lightning.comparison.runs import is_finished, read_config
-from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.overrides import is_one_of, key_of, override, split
 from kemr_lightning.core.run_directory import COMPARED_RUNS, CONFIG, LAST
 
@@ -78,7 +78,7 @@ def train_missing(trainings: Mapping[Path, DictConfig], train: Callable[[DictCon
         train: Trains and tests one.
 
     Raises:
-        UserError: A directory holds a training with other settings.
+        SettingError: The comparison's ``directory`` has a training with other settings.
     """
     for run_dir, config in trainings.items():
         _check_settings(run_dir, config)
@@ -109,9 +109,11 @@ def _check_settings(run_dir: Path, config: DictConfig) -> None:
             settings.pop("init", None)
     lines = differences(both)
     if lines:
-        raise UserError(
-            f"{run_dir} holds a training with other settings: {lines[0]}. "
-            "Compare in another directory, ask for the same settings, or delete it"
+        raise SettingError(
+            "directory",
+            run_dir.parent.parent,
+            f"has a training of {run_dir.name} with other settings: {lines[0]}",
+            f"Compare in another directory, ask for the same settings, or delete {run_dir}",
         )
 
 

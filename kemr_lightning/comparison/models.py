@@ -21,7 +21,7 @@ from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.metrics.records import record
-from kemr_lightning.training.initial_predictions import predict_initial
+from kemr_lightning.training.initial_predictions import initial_predictions
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore
 
@@ -59,20 +59,26 @@ class Workshop(Protocol):
             UserError: The knowledge file or a parameter is wrong.
         """
 
+    def store(self, module: SegmentationModule, checkpoint: Path) -> PredictionStore | None:
+        """The store of a run's initial predictions, or None to keep none.
+
+        Args:
+            module: The run's module.
+            checkpoint: Its file.
+        """
+
 
 class Models:
     """Every run's model with its refiner.
 
     Args:
         runs: The runs.
-        workshop: Builds refiners and data.
-        store: Folder of stored predictions, or None to keep none.
+        workshop: Builds refiners, data and stores.
     """
 
-    def __init__(self, runs: Sequence[FinishedRun], workshop: Workshop, store: str | Path | None = None) -> None:
+    def __init__(self, runs: Sequence[FinishedRun], workshop: Workshop) -> None:
         self.runs = runs
         self.workshop = workshop
-        self.store = store
         self.refiners = {
             run.directory: workshop.refiner(run.config, run.checkpoint) if run.refined else None for run in runs
         }
@@ -103,23 +109,18 @@ class Models:
         except UserError as error:
             logger.warning("%s: no own threshold without validation images. %s", run.directory, error)
             return nothing
-        if self.store is not None:
-            module.store = PredictionStore.of(self.store, run.checkpoint, module)
+        module.store = self.workshop.store(module, run.checkpoint)
         tested = {item.name for item in run.initial}
         threshold = float(OmegaConf.select(run.config, "metric.threshold", default=0.5))
         found = []
         try:
-            for index in range(len(samples)):
-                sample = samples[index]
+            for sample, initial in initial_predictions(module, samples, self.workshop.device):
                 if sample.name in tested or sample.instances is None:
                     logger.warning("%s: no own threshold, %s is not a validation image", run.directory, sample.name)
                     return nothing
-                there, initial = predict_initial(module, sample, self.workshop.device)
-                final = initial if refiner is None else refiner(there.image, initial)
+                final = initial if refiner is None else refiner(sample.image, initial)
                 both = (record(i, sample.instances, sample.image_id, sample.name, threshold) for i in (initial, final))
                 found.append(tuple(both))
-            if module.store is not None:
-                module.store.tell()
         finally:
             module.store = None  # times are never those of stored predictions
         initial_records, final_records = zip(*found, strict=True)

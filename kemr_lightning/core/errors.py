@@ -36,10 +36,10 @@ class SettingError(UserError):
 
         Args:
             group: The group that holds the setting, such as ``"predict"``; empty for the top level.
-            renamed: Settings that have another name there: ``side="tile"``.
+            renamed: Settings that have another name there: ``side="tile"``; an empty name stands for the group itself.
         """
-        name = renamed.get(self.setting, self.setting)
-        return SettingError(f"{group}.{name}" if group else name, self.value, self.problem, self.cure)
+        parts = (group, renamed.get(self.setting, self.setting))
+        return SettingError(".".join(part for part in parts if part), self.value, self.problem, self.cure)
 
 
 def cause_of(error: BaseException, kind: type[UserError] = UserError) -> UserError | None:

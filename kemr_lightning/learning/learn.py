@@ -99,7 +99,8 @@ def learn(
         The knowledge and how it came about.
 
     Raises:
-        UserError: There are too few images, matched instances or groups.
+        UserError: There are too few images or matched instances.
+        OneGroupError: All images belong to one group.
     """
     tell = progress or _tell_nobody
     examples = examples_of(source.cases, settings.margin)
@@ -124,6 +125,10 @@ def learn(
     return Lesson(knowledge, fits, figures, curve)
 
 
+class OneGroupError(UserError):
+    """All images belong to one slide or case, perhaps because of the pattern that groups them."""
+
+
 def _tell_nobody(*_: object) -> None:
     pass
 
@@ -138,7 +143,7 @@ def _folds(cases: Sequence[MaskedImage], examples: Sequence[Example], settings: 
         )
     parts = folds(cases, settings.folds, settings.seed)
     if len(parts) < 2:
-        raise UserError(
+        raise OneGroupError(
             "all images belong to one slide or case, and learning needs at least two. Give images of another one, or "
             "check the pattern that groups the images by their names"
         )

@@ -52,6 +52,8 @@ class Model:
         self.refiner = refiner
         self.tiling = tiling
         self._limit_told = False
+        self.missed = False
+        """Whether an image may have more chromosomes than the model gives at most."""
 
     @classmethod
     def load(
@@ -132,6 +134,7 @@ class Model:
         if lowest < UNLIKELY and self._limit_told:
             return
         self._limit_told = True
+        self.missed |= lowest >= UNLIKELY
         cure = ". Smaller tiles, or a model built with a higher `detections`, would show it"
         logger.warning(
             "%s: the model has given as many detections as it can (%d); what it left out has scores below %.2f%s",

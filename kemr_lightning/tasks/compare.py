@@ -19,6 +19,7 @@ from kemr_lightning.assembly.build import (
     build_loggers,
     build_metric,
     logging_closed,
+    store_of,
     whole_samples,
 )
 from kemr_lightning.assembly.data_folder import DataFolder
@@ -45,6 +46,8 @@ from kemr_lightning.metrics.segmentation import have_masks
 from kemr_lightning.output.run_summary import print_summary
 from kemr_lightning.tasks.start import start
 from kemr_lightning.tasks.train import train
+from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ def compare(config: DictConfig) -> None:
         directory = start(config)
     check_same_test(runs)
     systems = systems_of(runs, settings.cascade_from_kemr)
-    models = Models(runs, FromConfigurations(config), config.paths.get("store"))
+    models = Models(runs, FromConfigurations(config))
     comparison = _compared(config, systems, models, settings)
     for line in comparison.warnings:
         logger.warning("not alike: %s", line)
@@ -93,10 +96,11 @@ class FromConfigurations:
     """The `kemr_lightning.comparison.models.Workshop` of a comparison; it reads data once.
 
     Args:
-        config: The composed configuration of the comparison, for the device.
+        config: The composed configuration of the comparison, for the device and the stores.
     """
 
     def __init__(self, config: DictConfig) -> None:
+        self.config = config
         self.device = device_of(config)
         self._read: dict[str, DataModule] = {}
 
@@ -113,6 +117,10 @@ class FromConfigurations:
     def refiner(self, config: DictConfig, checkpoint: Path) -> MaskRefiner | None:
         """The refiner of a run."""
         return build_refiner(config, checkpoint)
+
+    def store(self, module: SegmentationModule, checkpoint: Path) -> PredictionStore | None:
+        """The store of a run's initial predictions."""
+        return store_of(self.config, checkpoint, module)
 
 
 def _settings(config: DictConfig) -> CompareSettings:
@@ -134,7 +142,8 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
     names = [str(name) for name in config.experiments]
     trainings = compose_experiments(names, list(hydra_config.overrides.task), compose, directory)
     try:
-        train_missing(trainings, train)
+        with settings_under("", directory="hydra.run.dir"):
+            train_missing(trainings, train)
     except KeyboardInterrupt:
         logger.warning("interrupted. The same command with %s resumes it", shell_word("hydra.run.dir", directory))
         raise

@@ -12,9 +12,10 @@ from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.settings import check_keys, read_settings
-from kemr_lightning.core.errors import settings_under
-from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.core.overrides import override, shell_word
 from kemr_lightning.core.run_directory import KNOWLEDGE
+from kemr_lightning.learning.learn import OneGroupError
 from kemr_lightning.learning.learn import learn as learn_from
 from kemr_lightning.learning.learning_source import choose_source
 from kemr_lightning.learning.lesson_files import write_lesson
@@ -42,7 +43,7 @@ def learn(config: DictConfig) -> float:
     directory = start(config)
     settings = settings_of(config)
     checkpoint = needed_checkpoint(config)
-    module = trained_module(config)
+    module = trained_module(config, checkpoint)
     data = build_data(config, "fit", module.label_names)
     samples = {part: whole_samples(data, part) for part in PARTS[settings.source]}
     folder = DataFolder.of(config)
@@ -61,7 +62,10 @@ def learn(config: DictConfig) -> float:
             }
         source = choose_source(settings.source, parts)
         origin = provenance(checkpoint, folder.name, source.name)
-        lesson = learn_from(source, settings, origin, stages.tell)
+        try:
+            lesson = learn_from(source, settings, origin, stages.tell)
+        except OneGroupError as error:
+            raise UserError(f"{error}: {override('data.group_pattern', folder.group_pattern)}") from error
     write_lesson(lesson, directory)
     knowledge = shell_word("knowledge", directory / KNOWLEDGE)
     logger.info("use it: python run.py task=test ckpt=FILE %s data.root=DIR", knowledge)

@@ -57,6 +57,8 @@ def predict(config: DictConfig) -> None:
     run = build_run(config, checkpoint, directory)
     with settings_under("data"):
         result = run.predict_images()
+    if run.model.missed:
+        logger.warning("predict.tile=SIDE gives smaller tiles, with fewer chromosomes in each")
     if result.interrupted:
         count = len(result.finished)
         logger.warning("interrupted: %d of %d images are done. To resume: the same command with", count, result.total)

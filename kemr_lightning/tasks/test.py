@@ -10,6 +10,7 @@ from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.output.wandb_run import log_checkpoint
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.start import start
+from kemr_lightning.training.initial_predictions import tell_of_store
 
 
 def test(config: DictConfig) -> float | None:
@@ -26,15 +27,14 @@ def test(config: DictConfig) -> float | None:
     """
     directory = start(config)
     checkpoint = needed_checkpoint(config)
-    module = trained_module(config)
+    module = trained_module(config, checkpoint)
     refiner = build_refiner(config, checkpoint)
     data = build_data(config, "test", module.label_names)
     with logging_closed():
         trainer = build_trainer(config, refiner, build_metric(config))
         trainer.test(module, datamodule=data, verbose=False)
         log_checkpoint(trainer, checkpoint)
-    if module.store is not None:
-        module.store.tell()
+    tell_of_store(module)
     report(config, directory, checkpoint)
     score = trainer.callback_metrics.get("test/MaskAP")
     return None if score is None else float(score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
-from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.module import DivergedError, SegmentationModule
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +96,17 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resum
         module: What it trains.
         data: With what.
         resume: The checkpoint to resume from.
+
+    Raises:
+        UserError: The training diverges, or a setting of the data is wrong.
     """
+    # Loaders check their settings when they are built; callbacks and the module have settings of other groups.
+    names = inspect.signature(type(data)).parameters
     try:
-        with settings_under("data"):
+        with settings_under("", **{name: f"data.{name}" for name in names}):
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except DivergedError as error:
+        raise UserError(f"{error} (optimizer.lr, scheduler.warmup_fraction)") from error
     except (KeyboardInterrupt, SystemExit):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         how = f"The same command with {shell_word('ckpt', last)} resumes it" if last else "No checkpoint was saved yet"

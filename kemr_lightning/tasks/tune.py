@@ -26,7 +26,7 @@ from kemr_lightning.core.overrides import override, shell_word
 from kemr_lightning.core.run_directory import KNOWLEDGE
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tasks.start import start
-from kemr_lightning.training.initial_predictions import predict_initial
+from kemr_lightning.training.initial_predictions import initial_predictor, tell_of_store
 from kemr_lightning.training.provenance import provenance
 from kemr_lightning.training.store import model_digest
 from kemr_lightning.tuning.ranges import read_ranges
@@ -52,15 +52,15 @@ def tune(config: DictConfig) -> float:
     directory = start(config)
     settings = read_settings(config, "tune", TuneSettings)
     refiner = _tuned_refiner(config)
-    with settings_under("search"):
-        ranges = read_ranges(plain(config.search), refiner.params)
+    with settings_under("search", search=""):
+        ranges = read_ranges(plain(config.search) or {}, refiner.params)
     checkpoint = needed_checkpoint(config)
-    module, device = trained_module(config), device_of(config)
+    module, device = trained_module(config, checkpoint), device_of(config)
     data = build_data(config, "test" if settings.source == "test" else "fit", module.label_names)
     metric = build_metric(config)
     images = ScoredImages(
         whole_samples(data, settings.source),
-        lambda sample: predict_initial(module, sample, device)[1],
+        initial_predictor(module, device),
         config.seed,
         settings.memory_mb,
         metric.threshold,
@@ -72,8 +72,7 @@ def tune(config: DictConfig) -> float:
         try:
             with settings_under("tune"):
                 baseline = measure_baseline(scorer, refiner, settings)
-                if module.store is not None:
-                    module.store.tell()
+                tell_of_store(module)
                 search = open_search(scorer, refiner, ranges, settings, model_digest(checkpoint, module), config.seed)
                 findings = run_search(search, baseline, settings, origin, directory, loggers)
         except KeyboardInterrupt:

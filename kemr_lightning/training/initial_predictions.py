@@ -48,5 +48,20 @@ def initial_predictions(
     """
     for index in progress(range(len(samples))):
         yield predict_initial(module, samples[index], device)
+    tell_of_store(module)
+
+
+def initial_predictor(module: SegmentationModule, device: torch.device) -> Callable[[Sample], Instances]:
+    """What finds the instances of one image, for those who ask for images in an order of their own.
+
+    Args:
+        module: See `predict_initial`.
+        device: Where the detector runs, and the instances are.
+    """
+    return lambda sample: predict_initial(module, sample, device)[1]
+
+
+def tell_of_store(module: SegmentationModule) -> None:
+    """Log how many images the module's store has answered and taken in since the last time, if it has a store."""
     if module.store is not None:
         module.store.tell()

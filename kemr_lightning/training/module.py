@@ -38,6 +38,10 @@ def model_input(image: Tensor, input_size: Sequence[int] | None = None) -> Tenso
     return resize_image(image, size)[None].float() / 255
 
 
+class DivergedError(UserError):
+    """A training diverges, because its steps are too large."""
+
+
 class SegmentationModule(pl.LightningModule):
     """Trains a detector and predicts instances with it.
 
@@ -87,14 +91,14 @@ class SegmentationModule(pl.LightningModule):
             The loss, a scalar.
 
         Raises:
-            UserError: The loss is not finite, because the training diverges.
+            DivergedError: The loss is not finite, because the training diverges.
         """
         targets = [sample.instances or Instances.empty(sample.image_size).to(self.device) for sample in batch]
         losses: dict[str, Tensor] = self.detector([model_input(sample.image) for sample in batch], targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             bad = [name for name, value in losses.items() if not torch.isfinite(value)]
-            raise UserError(
+            raise DivergedError(
                 f"{', '.join(bad)} is not finite at step {self.global_step} (images {[s.name for s in batch]}). "
                 "Lower the learning rate, or add warm-up steps to the schedule"
             )

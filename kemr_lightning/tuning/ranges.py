@@ -40,12 +40,11 @@ def read_ranges(search: Mapping[str, Any], params: CRFParams) -> dict[str, Range
         Parameter name -> range.
 
     Raises:
-        SettingError: A parameter is unknown, or its range is wrong.
-        UserError: There is no range at all.
+        SettingError: A parameter is unknown, its range is wrong, or there is no range at all (``"search"``).
     """
     ranges = {name: _read_range(name, values, params) for name, values in search.items() if values is not None}
     if not ranges:
-        raise UserError("no parameter is searched. Give the range of at least one")
+        raise SettingError("search", dict(search), "has no range", "Give that of at least one parameter")
     return ranges
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 import pytest
 from omegaconf import DictConfig, open_dict
@@ -10,6 +12,7 @@ from kemr_lightning.assembly import build
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances
+from kemr_lightning.core.run_directory import BEST
 from tests.conftest import compose
 
 DATA = ("data=synthetic", "data.size=[128,96]", "data.count=3", "data.train_images=2", "data.test_images=2")
@@ -118,3 +121,15 @@ def test_a_derived_callback_refines_too() -> None:
     built = build.build_callbacks(config, refiner, build.build_metric(config))
     (callback,) = [each for each in built if isinstance(each, Derived)]
     assert callback.refiner is refiner
+
+
+def test_a_trained_module_has_the_store_of_its_checkpoint(trained: Path, tmp_path: Path) -> None:
+    checkpoint = trained / BEST
+    config = compose("task=test", *DATA, f"paths.store='{tmp_path / 'store'}'")
+    module = build.trained_module(config, checkpoint)
+    assert module.store is not None
+    known = build.store_of(config, checkpoint, module)
+    assert known is not None
+    assert module.store.folder == known.folder  # type: ignore[attr-defined]
+    assert known.folder.is_relative_to(tmp_path / "store")
+    assert build.trained_module(compose("task=test", *DATA, "paths.store=null"), checkpoint).store is None

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.comparison.experiments import compose_experiments, train_missing
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.run_directory import BEST, CONFIG, LAST, METRICS
 from tests.comparison.helpers import config, noisy_records, write_run
 from tests.conftest import compose
@@ -77,9 +77,10 @@ def test_finished_ones_are_read_half_finished_ones_resume(tmp_path: Path) -> Non
 
 
 def test_a_training_with_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> None:
-    done = write_run(tmp_path / "done", noisy_records(0, 2))
+    done = write_run(tmp_path / "all" / "runs" / "done", noisy_records(0, 2))
+    line = rf"^directory={tmp_path / 'all'} has a training of done with other settings: .*, or delete {done}$"
     for other in (settled(steps=7), settled(seed=1), settled(resize=[64, 48]), settled(refine={"w1": 2})):
-        with pytest.raises(UserError, match="other settings"):
+        with pytest.raises(SettingError, match=line):
             train_missing({done: other}, lambda one: None)
     train_missing({done: settled(num_workers=3)}, lambda one: None)
 

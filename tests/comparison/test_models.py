@@ -19,6 +19,8 @@ from kemr_lightning.comparison.systems import System, systems_of
 from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Patch, Sample
+from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.store import PredictionStore
 from tests.comparison.helpers import SIZE, Fixed, box_mask, made_run, noisy_records
 from tests.metrics.helpers import instances
 
@@ -47,6 +49,7 @@ class Bench:
 
     val: list[Sample] = field(default_factory=list)
     test: list[Sample] = field(default_factory=list)
+    root: Path | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def samples(self, config: DictConfig, part: Literal["val", "test"], label_names: list[str]) -> Samples:
@@ -57,6 +60,9 @@ class Bench:
 
     def refiner(self, config: DictConfig, checkpoint: Path) -> MaskRefiner | None:
         return spoil_the_last
+
+    def store(self, module: SegmentationModule, checkpoint: Path) -> PredictionStore | None:
+        return None if self.root is None else PredictionStore.of(self.root, checkpoint, module)
 
 
 def run(directory: str | Path = "runs/k") -> FinishedRun:
@@ -118,7 +124,7 @@ def test_without_validation_images_there_is_no_own_threshold(
     kemr = run(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     kemr.checkpoint.touch()
-    models = Models([kemr], Bench(val), tmp_path / "store")
+    models = Models([kemr], Bench(val, root=tmp_path / "store"))
     with caplog.at_level(logging.WARNING):
         assert [models.threshold(row, 0.5) for row in systems_of([kemr])] == [None, None]
     assert caplog.text.count(said) == 1
@@ -129,13 +135,13 @@ def test_stored_predictions_serve_thresholds_and_not_times(tmp_path: Path) -> No
     (tmp_path / "checkpoints").mkdir()
     first, again = run(tmp_path), run(tmp_path)
     first.checkpoint.touch()
-    bench = Bench([sample("val/a.png")], [sample("test/a.png")])
+    bench = Bench([sample("val/a.png")], [sample("test/a.png")], tmp_path / "store")
     rows = [systems_of([each])[0] for each in (first, again)]
-    chosen = [Models([row.run], bench, tmp_path / "store").threshold(row, 0.5) for row in rows]
+    chosen = [Models([row.run], bench).threshold(row, 0.5) for row in rows]
     assert chosen[0] == chosen[1]
     assert [row.run.module.detector.calls for row in rows] == [1, 0]
     bench.test = bench.val
-    models = Models([again], bench, tmp_path / "store")
+    models = Models([again], bench)
     models.threshold(rows[1], 0.5)
     models.measured(1)
     assert again.module.detector.calls == 2  # warm-up and one image

@@ -66,3 +66,9 @@ def test_the_first_cause_of_a_kind() -> None:
     plain.__cause__ = inner
     assert cause_of(plain) is plain
     assert cause_of(plain, SettingError) is inner
+
+
+def test_an_empty_name_stands_for_the_group() -> None:
+    error = SettingError("ranges", {}, "has no range", "Give one")
+    assert error.under("search", ranges="").setting == "search"
+    assert error.under("", ranges="search").setting == "search"

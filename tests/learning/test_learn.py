@@ -4,7 +4,7 @@ import pytest
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.learning.examples import examples_of
-from kemr_lightning.learning.learn import CORRECTED, PLAIN, Lesson, learn
+from kemr_lightning.learning.learn import CORRECTED, PLAIN, Lesson, OneGroupError, learn
 from kemr_lightning.learning.learning_source import LearningSource
 from kemr_lightning.learning.masked_images import MaskedImage
 from kemr_lightning.learning.settings import LearnSettings
@@ -105,5 +105,5 @@ def test_too_little_to_learn_from_is_said() -> None:
 
 
 def test_one_slide_is_not_enough() -> None:
-    with pytest.raises(UserError, match="one slide or case"):
+    with pytest.raises(OneGroupError, match="one slide or case"):
         learn(source(0, 1, 2, 3, groups=[5, 5, 5, 5]), LearnSettings(), {})

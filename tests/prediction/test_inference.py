@@ -78,6 +78,7 @@ def test_the_limit_is_logged_where_it_costs_something(caplog: pytest.LogCaptureF
         limited = Model(BrightModule(most), None, tiling)  # type: ignore[arg-type]
         for name in names:
             limited(image, name)
+        assert limited.missed == bool(caplog.records)
         return [record.getMessage() for record in caplog.records]
 
     # Scores fall from 0.98 to 0.4, so that what is left out of half is likely: each image is named.

@@ -92,7 +92,9 @@ def test_the_same_command_trains_nothing_again(compared: tuple[Path, str]) -> No
         cwd=folder.parent,
     )
     assert changed.returncode == 2
-    assert "other settings: seed differs" in changed.stderr
+    assert (
+        f"hydra.run.dir={folder} has a training of mask_rcnn_tiny with other settings: seed differs" in changed.stderr
+    )
 
 
 def test_finished_runs_are_read(compared: tuple[Path, str], tmp_path: Path) -> None:

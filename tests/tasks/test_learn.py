@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.learning.learn import OneGroupError
 from kemr_lightning.learning.learning_source import LearningSource
 from kemr_lightning.refinement.knowledge import Knowledge
 from kemr_lightning.tasks import learn as task
@@ -61,6 +62,24 @@ def test_stored_predictions_are_learned_from(
         assert torch.equal(one.initial.scores, other.initial.scores)
 
 
+def test_one_group_is_said_with_the_key_of_its_pattern(
+    trained: Path,
+    labelme_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("task=learn", f"ckpt='{trained / 'checkpoints' / 'best.ckpt'}'", f"data.root='{labelme_root}'")
+
+    def lesson(*_: object) -> Any:
+        raise OneGroupError("check the pattern")
+
+    monkeypatch.setattr(task, "learn_from", lesson)
+    with pytest.raises(SystemExit):
+        run_task(tmp_path / "run", *words, "data.group_pattern='^(v).*'")
+    assert "error: check the pattern: data.group_pattern='^(v).*'" in capsys.readouterr().err
+
+
 def test_a_lesson_from_the_command_to_the_knowledge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held_out = [rods(seed) for seed in range(4)]
     parts = {"train": [by_heart(case) for case in held_out], "val": held_out}
@@ -68,7 +87,7 @@ def test_a_lesson_from_the_command_to_the_knowledge(tmp_path: Path, monkeypatch:
     checkpoint.write_bytes(b"weights")
     module: Any = SimpleNamespace(label_names=["chr"], store=None)
     monkeypatch.setattr(task, "needed_checkpoint", lambda _: checkpoint)
-    monkeypatch.setattr(task, "trained_module", lambda _: module)
+    monkeypatch.setattr(task, "trained_module", lambda *_: module)
     monkeypatch.setattr(task, "build_data", lambda *_: None)
     monkeypatch.setattr(task, "whole_samples", lambda _, part: parts[part])
     monkeypatch.setattr(task, "gather_masked_images", lambda _, samples, *__: samples)

@@ -17,12 +17,14 @@ from omegaconf import OmegaConf
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Instances, Patch, Sample
 from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.data.synthetic import SyntheticDataModule
 from kemr_lightning.tasks.train import fit
 from kemr_lightning.training.checkpoint import read_checkpoint
-from kemr_lightning.training.module import SegmentationModule
-from tests.conftest import CONF, SMALL, run_task, write_image
+from kemr_lightning.training.module import DivergedError, SegmentationModule
+from tests.conftest import CONF, SMALL, compose, run_task, write_image
 from tests.helpers import read_run
 
 TINY = sorted(path.stem for path in (CONF / "experiment").glob("*_tiny.yaml") if path.stem != "kemr_tiny")
@@ -236,8 +238,33 @@ def test_an_interrupted_training_says_how_to_go_on(last: str, caplog: pytest.Log
     callback = SimpleNamespace(last_model_path=last)
     trainer: Any = SimpleNamespace(fit=interrupted, checkpoint_callback=callback, global_step=7)
     module: Any = None
-    data: Any = None
+    data = SyntheticDataModule()
     with pytest.raises(KeyboardInterrupt):
         fit(trainer, module, data, None)
     how = f"The same command with {shell_word('ckpt', last)} goes on" if last else "No checkpoint was saved yet"
     assert caplog.messages == [f"interrupted at step 7. {how}"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "line"),
+    [
+        (SettingError("epoch_samples", 1, "is too few", "Give more"), "data.epoch_samples=1 is too few. Give more"),
+        (SettingError("views", 9, "is not possible", "Use 1"), "views=9 is not possible. Use 1"),
+        (DivergedError("Lower the learning rate"), "Lower the learning rate (optimizer.lr, scheduler.warmup_fraction)"),
+    ],
+)
+def test_errors_of_a_training_name_the_keys_that_they_belong_to(raised: UserError, line: str) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise raised
+
+    trainer: Any = SimpleNamespace(fit=failing, checkpoint_callback=None, global_step=0)
+    module: Any = None
+    with pytest.raises(UserError) as caught:
+        fit(trainer, module, SyntheticDataModule(), None)
+    assert str(caught.value) == line
+
+
+def test_the_keys_of_a_diverged_training_are_there() -> None:
+    config = compose("experiment=kemr_tiny")
+    assert "lr" in config.optimizer
+    assert "warmup_fraction" in config.scheduler

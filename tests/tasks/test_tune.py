@@ -150,3 +150,11 @@ def test_a_storage_that_cannot_be_opened_is_one_line(
     with pytest.raises(SystemExit):
         run_task(tmp_path / "run", *overrides, f"tune.storage='{tmp_path / 'file' / 'study.journal'}'", "logger=csv")
     assert f"tune.storage={tmp_path / 'file' / 'study.journal'} cannot be opened (" in capsys.readouterr().err
+
+
+def test_a_search_of_nothing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = ("search=sigmas", "search.sigma_alpha=null", "search.sigma_beta=null")
+    with pytest.raises(SystemExit):
+        run_task(tmp_path / "run", "task=tune", "data=synthetic", *nothing)
+    line = "search={'sigma_alpha': None, 'sigma_beta': None} has no range. Give that of at least one parameter"
+    assert line in capsys.readouterr().err

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from kemr_lightning.training.initial_predictions import initial_predictions, predict_initial
+from kemr_lightning.training.initial_predictions import (
+    initial_predictions,
+    initial_predictor,
+    predict_initial,
+    tell_of_store,
+)
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore
 from tests.training.helpers import OneBox, TwoByMean, noise
@@ -66,3 +71,18 @@ def test_no_graph_is_kept() -> None:
             return super().forward(images, targets)
 
     list(initial_predictions(SegmentationModule(Learning()), [noise()], CPU))  # type: ignore[arg-type]
+
+
+def test_images_asked_for_one_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    detector = TwoByMean()
+    module = SegmentationModule(detector)
+    tell_of_store(module)
+    module.store = PredictionStore(tmp_path, "0" * 64)
+    predict = initial_predictor(module, CPU)
+    (wanted,) = SegmentationModule(TwoByMean()).predict_step([noise(1)], 0)
+    for _ in range(2):
+        assert torch.equal(predict(noise(1)).boxes, wanted.boxes)
+    assert detector.seen == 1
+    with caplog.at_level(logging.INFO):
+        tell_of_store(module)
+    assert "initial predictions of 1 images reused" in caplog.text

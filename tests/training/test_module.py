@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.data.warp import resize_pixels
-from kemr_lightning.training.module import SegmentationModule, model_input
+from kemr_lightning.training.module import DivergedError, SegmentationModule, model_input
 from kemr_lightning.training.schedule import multistep
 from tests.models.helpers import picture, rectangles, small_detector
 from tests.training.helpers import OneBox, noise
@@ -57,7 +57,7 @@ def test_losses_are_summed_and_must_be_finite():
     module.log = module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign,assignment]
     assert module.training_step([noise(size=SIZE)], 0).item() == 3.0
     module.detector.weight.data.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"loss_a, loss_b is not finite.*b\.png"):
+    with pytest.raises(DivergedError, match=r"loss_a, loss_b is not finite.*b\.png"):
         module.training_step([noise(size=SIZE, name="b.png")], 0)
 
 

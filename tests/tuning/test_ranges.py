@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.core.errors import SettingError
 from kemr_lightning.refinement.dense_crf import CRFParams
 from kemr_lightning.tuning.ranges import Range, as_kind, read_ranges, with_values
 from tests.conftest import compose
@@ -30,7 +30,7 @@ def test_ranges_that_are_none_are_refused_by_name(name: str, values: object, wor
 
 @pytest.mark.parametrize("search", [{}, {"w1": None}])
 def test_something_must_be_searched(search: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="no parameter is searched"):
+    with pytest.raises(SettingError, match=r"^search=\{.* has no range\. Give that of at least one parameter$"):
         read_ranges(search, CRFParams())
 
 
