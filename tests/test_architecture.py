@@ -232,6 +232,52 @@ def test_file_names_of_a_run_are_spelled_in_one_place() -> None:
     assert not elsewhere
 
 
+FOREIGN_FOLDERS = {"kemr_lightning/models/weights.py: checkpoints": "a folder of torch hub"}
+"""Names joined to a path that only look like those of a run, each with the reason."""
+
+
+def joined(tree: ast.Module) -> Iterator[str]:
+    """Strings on the right of ``/`` and in the patterns of ``glob`` and ``rglob``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [node.right]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in GLOBS:
+            parts = node.args
+        else:
+            continue
+        yield from (part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+GLOBS = ("glob", "rglob")
+
+
+def test_folders_of_a_run_are_spelled_in_one_place() -> None:
+    names = {value for name, value in vars(run_directory).items() if name.isupper() and isinstance(value, str)}
+    elsewhere = {
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in modules()
+        if path.name != "run_directory.py"
+        for text in joined(tree_of(path))
+        if names & {text, *text.split("/")}
+    }
+    assert elsewhere == set(FOREIGN_FOLDERS)
+
+
+def test_the_configuration_names_files_of_a_run_as_the_package_does() -> None:
+    def conf(name: str) -> Any:
+        return OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / name))
+
+    checkpoint = conf("callbacks/default.yaml")["checkpoint"]
+    assert checkpoint["dirpath"] == f"${{paths.run_dir}}/{run_directory.CHECKPOINTS}"
+    assert f"{checkpoint['filename']}.ckpt" == run_directory.BEST_NAME
+    assert conf("task/tune.yaml")["tune"]["storage"] == f"${{paths.run_dir}}/{run_directory.STUDY}"
+    assert f"/{run_directory.SWEEPS}/" in conf("config.yaml")["hydra"]["sweep"]["dir"]
+    names = {value for value in vars(run_directory).values() if isinstance(value, str)}
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        for name in re.findall(r"\$\{paths\.run_dir\}/([\w.]+)", path.read_text(encoding="utf-8")):
+            assert name in names, f"{path}: {name}"
+
+
 KEYS = re.compile(
     r"\b(data|model|predict|tune|learn|refine|trainer|optimizer|scheduler|callbacks|doctor|convert|compare|logger|metric)"
     r"\.[a-z_]+=|\b(task|ckpt|init|knowledge|views|experiment|seed)="

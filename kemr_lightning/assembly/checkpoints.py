@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.core.config_migration import read_run_config
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.run_directory import CHECKPOINTS, CONFIG, LAST, run_of_checkpoint
+from kemr_lightning.core.run_directory import BEST_NAME, CHECKPOINTS, CONFIG, LAST, LAST_NAME, run_of_checkpoint
 
 logger = logging.getLogger(__name__)
 
-BY_NAME = ("last", "best")
+BY_NAME = {"last": LAST_NAME, "best": BEST_NAME}
 
 
 def find_checkpoint(config: DictConfig) -> Path | None:
@@ -40,7 +40,7 @@ def find_checkpoint(config: DictConfig) -> Path | None:
         if not file.is_file():
             raise UserError(f"ckpt={file} does not exist. Give a .ckpt file, last or best")
         return file
-    name = f"{config.ckpt}.ckpt"
+    name = BY_NAME[config.ckpt]
     here: Path = Path(config.paths.run_dir) / CHECKPOINTS / name
     return here if here.is_file() else _newest(name, config)
 

@@ -30,7 +30,7 @@ from kemr_lightning.comparison.cases import (
 from kemr_lightning.comparison.settings import CompareSettings
 from kemr_lightning.comparison.systems import BLENDMASK, CASCADE, KEMR, MASK_RCNN, System
 from kemr_lightning.core import rle
-from kemr_lightning.core.run_directory import AP_OVER_IOU, PRECISION_RECALL
+from kemr_lightning.core.run_directory import AP_OVER_IOU, PRECISION_RECALL, case_picture_name
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.metrics.segmentation import extended_figures
 from kemr_lightning.output.curve_figures import ap_over_iou, precision_recall
@@ -102,7 +102,7 @@ def draw_cases(
             found = images(wanted)
             if wanted - set(found):
                 continue
-            path = folder / f"{_file_name(second)}_vs_{_file_name(first)}_{about}.png"
+            path = folder / case_picture_name(_file_name(second), _file_name(first), about)
             if draw_side_by_side(sheet, first, second, found, path, settings.ia_score):
                 drawn.append(path)
     return drawn

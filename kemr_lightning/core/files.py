@@ -92,6 +92,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 def _cell(value: Any) -> Any:
     """Escape a cell that a spreadsheet would run as a formula: names of files and classes come from other people."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(value):
         return f"'{value}"
     return finite(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text)) and text == text.strip()
+    except ValueError:
+        return False

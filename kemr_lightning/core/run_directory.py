@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 CONFIG = "config.yaml"
+HYDRA, RUN_LOG = ".hydra", "run.log"
 
 # A training.
 CHECKPOINTS = "checkpoints"
@@ -12,7 +13,7 @@ BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 BEST, LAST = f"{CHECKPOINTS}/{BEST_NAME}", f"{CHECKPOINTS}/{LAST_NAME}"
 TRAINING_TABLE = "metrics.csv"
 TIMING = "timing.json"
-WANDB = "wandb"
+WANDB, OFFLINE_RUNS = "wandb", "offline-run-*"
 
 # A test.
 METRICS, EXTENDED, PER_CLASS = "metrics.json", "metrics_extended.json", "metrics_per_class.csv"
@@ -23,7 +24,7 @@ PER_IMAGE, PRECISION_RECALL_TABLE = "per_image.csv", "precision_recall.csv"
 # Knowledge.
 KNOWLEDGE, KNOWLEDGE_TEXT = "knowledge.safetensors", "knowledge.txt"
 LEARN, LEARN_CURVES = "learn.json", "learn.csv"
-TUNE, TRIALS = "tune.json", "trials.csv"
+TUNE, TRIALS, STUDY = "tune.json", "trials.csv", "study.journal"
 
 # Pictures.
 FIGURES = "figures"
@@ -45,8 +46,11 @@ INSTANCES = "instances.csv"
 DOCTOR, DOCTOR_PAGE = "doctor.json", "doctor.html"
 
 # A sweep, and each of its jobs.
+SWEEPS = "sweeps"
 SWEEP_TABLE, SWEEP_BEST = "sweep.csv", "best.txt"
+SWEEP_CONFIG = "multirun.yaml"
 JOB = "job.json"
+JOBS_LOCK, LAUNCH_LOCK = ".jobs", ".launched"
 
 CONTENTS = {
     METRICS: "the figures above, at full precision",
@@ -85,8 +89,18 @@ def is_run_directory(names: set[str]) -> bool:
     Args:
         names: The names of the files and folders in it.
     """
-    results = {"run.log", TRAINING_TABLE, METRICS, PREDICTIONS, IMAGES, CHECKPOINTS}
-    return ".hydra" in names or (CONFIG in names and bool(results & names))
+    results = {RUN_LOG, TRAINING_TABLE, METRICS, PREDICTIONS, IMAGES, CHECKPOINTS}
+    return HYDRA in names or (CONFIG in names and bool(results & names))
+
+
+def heat_map_name(figure: str) -> str:
+    """The file of a sweep's heat map of a figure."""
+    return f"heatmap_{figure}.png"
+
+
+def case_picture_name(second: str, first: str, about: str) -> str:
+    """The file of a comparison's picture of the images in which two systems differ most."""
+    return f"{second}_vs_{first}_{about}.png"
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kemr_lightning.core.files import write_text
+from kemr_lightning.core.files import write_csv, write_json
 from kemr_lightning.core.run_directory import FIGURES, LEARN, LEARN_CURVES, LEARNING, STATES
 from kemr_lightning.learning.knowledge_figures import draw_fits, draw_states
 from kemr_lightning.learning.learn import Lesson
@@ -30,12 +27,9 @@ def write_lesson(lesson: Lesson, directory: Path) -> None:
         directory: The run directory.
     """
     write_knowledge(lesson.knowledge, directory)
-    write_text(directory / LEARN, json.dumps(lesson.figures, indent=1) + "\n")
-    table = io.StringIO()
-    rows = csv.writer(table)
-    rows.writerow(CURVE_COLUMNS)
-    rows.writerows(_curve_rows(lesson))
-    write_text(directory / LEARN_CURVES, table.getvalue())
+    write_json(directory / LEARN, lesson.figures, indent=1)
+    rows = (dict(zip(CURVE_COLUMNS, row, strict=True)) for row in _curve_rows(lesson))
+    write_csv(directory / LEARN_CURVES, CURVE_COLUMNS, rows)
     draw_fits(lesson.fits, lesson.evidence_curve, directory / FIGURES / LEARNING)
     if lesson.knowledge.experiences is not None:
         names = [action.name for action in lesson.knowledge.actions]

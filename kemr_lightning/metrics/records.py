@@ -6,7 +6,7 @@ Records are plain data. They travel between processes as lines of JSON, whose fl
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -88,10 +88,16 @@ class ImageRecord:
     @classmethod
     def from_json(cls, line: str) -> ImageRecord:
         """The record of a line that `to_json` wrote."""
-        data: dict[str, Any] = json.loads(line)
-        for key in ("truth", "predictions"):
-            data[key] = [Entry(**{**entry, "box": tuple(entry["box"])}) for entry in data[key]]
-        return cls(**{**data, "size": tuple(data["size"])})
+        return cls.from_document(json.loads(line))
+
+    @classmethod
+    def from_document(cls, content: Mapping[str, Any]) -> ImageRecord:
+        """The record of plain values, as `to_json` or `dataclasses.asdict` make them."""
+        entries = {
+            key: [Entry(**{**entry, "box": tuple(entry["box"])}) for entry in content[key]]
+            for key in ("truth", "predictions")
+        }
+        return cls(**{**content, **entries, "size": tuple(content["size"])})
 
 
 def record(

@@ -24,6 +24,7 @@ from lightning.pytorch.loggers import WandbLogger
 from typing_extensions import override
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.run_directory import OFFLINE_RUNS, WANDB
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def start_run(options: Mapping[str, Any], mode: Mode) -> Any:
     """
     import wandb
 
-    where = Path(str(options.get("dir") or ".")) / "wandb"
+    where = Path(str(options.get("dir") or ".")) / WANDB
     if _DATA_DIR not in os.environ:
         os.environ[_DATA_DIR] = str(where.resolve())
         _ours.append(_DATA_DIR)
@@ -137,7 +138,7 @@ def start_run(options: Mapping[str, Any], mode: Mode) -> Any:
                 return wandb.init(**options, mode="online")
             except (wandb.errors.Error, OSError, ValueError) as error:
                 reason = _one_line(error)
-        logger.warning("W&B: %s. The run is logged offline; `wandb sync %s/offline-run-*` uploads it", reason, where)
+        logger.warning("W&B: %s. The run is logged offline; `wandb sync %s` uploads it", reason, where / OFFLINE_RUNS)
     if mode != "disabled":
         try:
             return wandb.init(**options, mode="offline")

@@ -18,7 +18,7 @@ from typing import Any
 from kemr_lightning.core.digests import file_digest
 from kemr_lightning.core.files import write_text
 from kemr_lightning.core.run_directory import CROPS, STATE
-from kemr_lightning.metrics.records import Entry, ImageRecord
+from kemr_lightning.metrics.records import ImageRecord
 from kemr_lightning.prediction.review import Review
 
 logger = logging.getLogger(__name__)
@@ -101,24 +101,16 @@ class ImageState:
             ValueError, KeyError, TypeError: The text is of another version or damaged.
         """
         content: dict[str, Any] = json.loads(text)
-        initial = _record(content["initial"])
+        initial = ImageRecord.from_document(content["initial"])
         refined = content["refined"]
         review = content["review"]
         content |= {
             "initial": initial,
-            "refined": None if refined is None else replace(_record(refined), truth=initial.truth),
+            "refined": None if refined is None else replace(ImageRecord.from_document(refined), truth=initial.truth),
             "review": Review(review["score"], review["reasons"], [set(marks) for marks in review["marks"]]),
             "source": tuple(content["source"]),
         }
         return cls(**content)
-
-
-def _record(content: Mapping[str, Any]) -> ImageRecord:
-    entries = {
-        key: [Entry(**{**entry, "box": tuple(entry["box"])}) for entry in content[key]]
-        for key in ("truth", "predictions")
-    }
-    return ImageRecord(**{**content, **entries, "size": tuple(content["size"])})
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ FREE = Restraint()
 
 
 def _logit(prob: Tensor) -> Tensor:
+    # Not `clipped_logit`: torch.logit rounds differently in the last bits, and restrained masks should stay the same.
     return torch.logit(prob.float(), eps=PROBABILITY_FLOOR)
 
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from kemr_lightning.core.overrides import shell_word
-from kemr_lightning.core.run_directory import SWEEP_TABLE
+from kemr_lightning.core.run_directory import SWEEP_TABLE, heat_map_name
 from kemr_lightning.sweep.heat_map import draw_heat_map
 from kemr_lightning.sweep.job_records import JobRecord, read_records
 from kemr_lightning.sweep.sweep_table import SHOWN, best_command, best_of, best_words, write_table
@@ -26,7 +26,7 @@ def conclude(sweep: Path) -> None:
         return
     write_table(sweep)
     for name in SHOWN:
-        draw_heat_map(records, name, sweep / f"heatmap_{name}.png")
+        draw_heat_map(records, name, sweep / heat_map_name(name))
     done = [item for item in records if item.status == "done"]
     logger.info("%d of %d jobs done, table in %s", len(done), len(records), sweep / SWEEP_TABLE)
     for item in records:

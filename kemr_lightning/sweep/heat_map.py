@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kemr_lightning.core.files import atomic_write
 from kemr_lightning.core.overrides import number_or_text
+from kemr_lightning.output.drawing import save
 from kemr_lightning.sweep.job_records import JobRecord, varied_keys
 
 FIRST_AXES = ("refine.sigma_alpha", "refine.sigma_beta")
@@ -55,8 +55,7 @@ def draw_heat_map(records: Sequence[JobRecord], name: str, path: Path) -> bool:
     axes.set_ylabel(down or "")
     axes.set_title(f"{name}, percent" + (f" (mean over {', '.join(others)})" if others else ""), fontsize=10)
     figure.colorbar(picture, ax=axes)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save(figure, path, dpi=130)
     return True
 
 

@@ -13,10 +13,8 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from kemr_lightning.core.locks import lock
 from kemr_lightning.core.overrides import override
+from kemr_lightning.core.run_directory import LAUNCH_LOCK
 from kemr_lightning.sweep.conclusion import conclude
-
-LAUNCH_LOCK = ".launched"
-"""Locked by the process that runs a sweep."""
 
 _started: list[Path] = []
 """Directories of the sweeps that this process is running."""

@@ -24,17 +24,11 @@ from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.locks import locked
 from kemr_lightning.core.overrides import number_or_text, split
-from kemr_lightning.core.run_directory import LAST, METRICS
+from kemr_lightning.core.run_directory import JOBS_LOCK, LAST, METRICS, SWEEP_CONFIG, SWEEPS
 from kemr_lightning.sweep.job_records import JobRecord, read_records
 from kemr_lightning.sweep.sweep_table import write_table
 
 logger = logging.getLogger(__name__)
-
-MULTIRUN_FILE = "multirun.yaml"
-"""Hydra's own copy of the sweep's configuration, written before its first job."""
-
-LOCK = ".jobs"
-"""Locked by a job while it finds its place among the others."""
 
 FILES = ("knowledge", "init")
 """Keys that name a file on which, besides the checkpoint, the outcome of a job depends."""
@@ -63,7 +57,7 @@ class Job:
     def group(self) -> str:
         """The sweep's name: that of its directory, with the experiment's name before it if it is named by the time."""
         inside = self.sweep.parent
-        return f"{inside.parent.name} {self.sweep.name}" if inside.name == "sweeps" else self.sweep.name
+        return f"{inside.parent.name} {self.sweep.name}" if inside.name == SWEEPS else self.sweep.name
 
     @property
     def tags(self) -> list[str]:
@@ -88,7 +82,8 @@ def current() -> Job | None:
 def _varied(sweep: Path, overrides: list[str]) -> dict[str, str]:
     """The overrides that are not in the sweep's command in this form: those for which it has lists or ranges."""
     try:
-        common = {str(item) for item in OmegaConf.load(sweep / MULTIRUN_FILE).hydra.overrides.task}
+        # Hydra's own copy of the sweep's configuration, written before its first job.
+        common = {str(item) for item in OmegaConf.load(sweep / SWEEP_CONFIG).hydra.overrides.task}
     except (OSError, AttributeError):
         return dict(map(split, overrides))
     return dict(split(item) for item in overrides if item not in common)
@@ -155,7 +150,7 @@ def _claim(job: Job, usual: Path, identity: str, checkpoint: Path | None) -> Job
     Returns:
         The record of the job that has done the same already, or a new one, which has been saved.
     """
-    with locked(job.sweep / LOCK):
+    with locked(job.sweep / JOBS_LOCK):
         records = read_records(job.sweep)
         done = next((item for item in records if item.identity == identity and item.status == "done"), None)
         if done is not None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kemr_lightning.core.files import write_text
+from kemr_lightning.core.files import write_csv, write_text
 from kemr_lightning.core.overrides import override, split
 from kemr_lightning.core.run_directory import SWEEP_BEST, SWEEP_TABLE
 from kemr_lightning.metrics.segmentation import HEADLINE
@@ -31,7 +29,7 @@ def write_table(sweep: Path) -> None:
     """
     records = read_records(sweep)
     while True:
-        write_text(sweep / SWEEP_TABLE, _csv(records))
+        write_csv(sweep / SWEEP_TABLE, *_table(records))
         best = best_of(records)
         if best is not None:
             write_text(sweep / SWEEP_BEST, f"{best_words(best)}\n{best_command(best)}\n")
@@ -43,19 +41,15 @@ def write_table(sweep: Path) -> None:
         records = now
 
 
-def _csv(records: Sequence[JobRecord]) -> str:
-    """The content of ``sweep.csv``."""
+def _table(records: Sequence[JobRecord]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns and rows of ``sweep.csv``."""
     keys = varied_keys(records)
     groups = [name for name in ("initial", "refined") if any(name in item.metrics for item in records)]
     further = [name for item in records for figures in item.metrics.values() for name in figures]
     names = list(dict.fromkeys([*HEADLINE, *further]))
     columns = [f"{group}/{name}" for group in groups for name in names]
     columns += [f"gain/{name}" for name in names] if "refined" in groups else []
-    text = io.StringIO()
-    table = csv.DictWriter(
-        text, ["job", "directory", "status", *keys, *columns, "score", "seconds", "cpu_seconds", "error"]
-    )
-    table.writeheader()
+    rows = []
     for item in records:
         row: dict[str, Any] = {key: item.varied.get(key, "") for key in keys}
         row |= {"job": item.number, "directory": item.directory, "status": item.status, "score": item.score}
@@ -65,8 +59,8 @@ def _csv(records: Sequence[JobRecord]) -> str:
         if "refined" in item.metrics:
             before, after = item.metrics["initial"], item.metrics["refined"]
             row |= {f"gain/{name}": _difference(after.get(name), before.get(name)) for name in names}
-        table.writerow(row)
-    return text.getvalue()
+        rows.append(row)
+    return ["job", "directory", "status", *keys, *columns, "score", "seconds", "cpu_seconds", "error"], rows
 
 
 def _difference(after: float | None, before: float | None) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kemr_lightning.core.overrides import override
-from kemr_lightning.core.run_directory import LABELME, WANDB
+from kemr_lightning.core.run_directory import LABELME, OFFLINE_RUNS, WANDB
 
 RUN = ("python", "run.py")
 
@@ -75,6 +75,6 @@ def _with_wandb(directory: Path) -> Iterator[Step]:
     if not (directory / WANDB).is_dir():
         return
     yield "look at the curves in the terminal", ["wandb", "leet", str(directory / WANDB)]
-    runs = sorted((directory / WANDB).glob("offline-run-*"))
+    runs = sorted((directory / WANDB).glob(OFFLINE_RUNS))
     if runs:
         yield "send the run to your W&B account", ["wandb", "sync", str(runs[-1])]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 from collections.abc import Sequence
@@ -58,10 +56,3 @@ def trials_table(trials: Sequence[FrozenTrial]) -> list[list[str]]:
         cells += [values.get(name) for name in params] + [figures.get(name) for name in SCORES]
         rows.append(["" if cell is None else str(cell) for cell in cells])
     return rows
-
-
-def as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as the text of a CSV file."""
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()

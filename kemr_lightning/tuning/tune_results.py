@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 from optuna.trial import TrialState
 
-from kemr_lightning.core.files import write_json, write_text
+from kemr_lightning.core.files import write_csv, write_json
 from kemr_lightning.core.run_directory import FIGURES, HISTORY, IMPORTANCE, KNOWLEDGE, KNOWLEDGE_TEXT, TRIALS, TUNE
 from kemr_lightning.output.knowledge_files import log_knowledge, write_knowledge
 from kemr_lightning.output.wandb_run import attempt
@@ -20,7 +20,7 @@ from kemr_lightning.refinement.knowledge import Knowledge, from_params
 from kemr_lightning.tuning.scoring import SCORES
 from kemr_lightning.tuning.study import PARAMS, TRIAL_FIGURES, Search
 from kemr_lightning.tuning.study_figures import draw_history, draw_importance
-from kemr_lightning.tuning.trials import as_csv, trials_table
+from kemr_lightning.tuning.trials import trials_table
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,8 @@ def write_findings(findings: TuneResults, search: Search, origin: Mapping[str, A
     """
     objective, ended = findings.objective, search.ended()
     write_json(directory / TUNE, asdict(findings), indent=1)
-    write_text(directory / TRIALS, as_csv(trials_table(ended)))
+    columns, *rows = trials_table(ended)
+    write_csv(directory / TRIALS, columns, (dict(zip(columns, row, strict=True)) for row in rows))
     knowledge = findings.knowledge(origin, search.refiner.margin)
     write_knowledge(knowledge, directory)
     lines = {"without refinement": findings.initial[objective], "configured": findings.configured[objective]}

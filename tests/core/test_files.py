@@ -78,3 +78,10 @@ def test_long_names_and_what_a_killed_process_leaves(tmp_path: Path) -> None:
         assert temporary.name.startswith(UNFINISHED)
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+def test_text_that_is_a_number_stays_one_in_a_table(tmp_path: Path) -> None:
+    values = ["-1", "+2.5", "-1e-3", "=1+1", "-x", "-1 ", "-inf"]
+    write_csv(tmp_path / "t.csv", ["a"], [{"a": value} for value in values])
+    cells = (tmp_path / "t.csv").read_text().split("\n")[1:-1]
+    assert cells == ["-1", "+2.5", "-1e-3", "'=1+1", "'-x", "'-1 ", "'-inf"]

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.core.files import write_json
 from kemr_lightning.core.locks import lock, locked
-from kemr_lightning.sweep.hydra_callback import LAUNCH_LOCK, SweepCallback, conclude_sweeps, pin_directory
+from kemr_lightning.core.run_directory import LAUNCH_LOCK
+from kemr_lightning.sweep.hydra_callback import SweepCallback, conclude_sweeps, pin_directory
 from tests.test_run import command
 
 

@@ -11,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.assembly.checkpoints import find_checkpoint
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.run_directory import SWEEP_CONFIG
 from kemr_lightning.sweep.conclusion import best_line
 from kemr_lightning.sweep.job_records import read_records
-from kemr_lightning.sweep.jobs import MULTIRUN_FILE, Job, _varied, run
+from kemr_lightning.sweep.jobs import Job, _varied, run
 from kemr_lightning.sweep.sweep_table import best_of
 from tests.sweep.helpers import Task, job, rows, start
 
@@ -158,6 +159,6 @@ def test_the_group_is_the_sweeps_name() -> None:
 
 def test_what_varies_follows_from_the_sweeps_command(tmp_path: Path) -> None:
     given = ["experiment=sigma_sweep", "ckpt=a.ckpt", "refine.sigma_alpha=2,3"]
-    OmegaConf.save(OmegaConf.create({"hydra": {"overrides": {"task": given}}}), tmp_path / MULTIRUN_FILE)
+    OmegaConf.save(OmegaConf.create({"hydra": {"overrides": {"task": given}}}), tmp_path / SWEEP_CONFIG)
     own = ["experiment=sigma_sweep", "ckpt=a.ckpt", "refine.sigma_alpha=3"]
     assert _varied(tmp_path, own) == {"refine.sigma_alpha": "3"}

@@ -166,4 +166,4 @@ def test_an_interrupted_comparison_says_how_to_go_on(
     with pytest.raises(KeyboardInterrupt):
         task._trained(compose("task=compare", "experiments=[kemr_tiny]", "data=synthetic"), directory)
     again = shell_word("hydra.run.dir", directory)
-    assert caplog.messages == [f"interrupted. The same command with {again} goes on"]
+    assert caplog.messages == [f"interrupted. The same command with {again} resumes it"]

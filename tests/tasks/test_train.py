@@ -241,7 +241,7 @@ def test_an_interrupted_training_says_how_to_go_on(last: str, caplog: pytest.Log
     data = SyntheticDataModule()
     with pytest.raises(KeyboardInterrupt):
         fit(trainer, module, data, None)
-    how = f"The same command with {shell_word('ckpt', last)} goes on" if last else "No checkpoint was saved yet"
+    how = f"The same command with {shell_word('ckpt', last)} resumes it" if last else "No checkpoint was saved yet"
     assert caplog.messages == [f"interrupted at step 7. {how}"]
 
 

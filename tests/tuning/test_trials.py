@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
-from kemr_lightning.tuning.trials import as_csv, log_trial, trials_table
+from kemr_lightning.tuning.trials import log_trial, trials_table
 from tests.helpers import read_run
 from tests.tuning.helpers import search
 
@@ -43,7 +41,6 @@ def test_a_table_of_trials_by_hand() -> None:
         ["3", "pruned", "", "1", "2.5", "5", "60.0", *figures],
     ]
     assert [float(row[2]) for row in rows[1:]] == pytest.approx([0, 0], abs=1)
-    assert list(csv.reader(io.StringIO(as_csv(rows)))) == rows
 
 
 def test_a_trial_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
