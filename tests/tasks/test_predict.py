@@ -17,21 +17,11 @@ from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.predict_folder import PredictionRun
-from kemr_lightning.tasks import predict as predict_module
 from tests.conftest import rods, run_task, write_image
-from tests.prediction.helpers import BrightModule, bright_parts, grow
+from tests.prediction.helpers import BrightModule, bright_parts
 
 AWKWARD = "run a=b, (c)"
 """A name that neither the shell nor Hydra reads as it stands."""
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> BrightModule:
-    """A module that finds bright parts stands in for the checkpoint's, and a refiner that improves them."""
-    found = BrightModule()
-    monkeypatch.setattr(predict_module, "load_module", lambda _: found)
-    monkeypatch.setattr(predict_module, "build_refiner", lambda *_: grow)
-    return found
 
 
 @pytest.fixture

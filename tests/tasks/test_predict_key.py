@@ -27,15 +27,6 @@ FIXTURES = Path(__file__).parent.parent / "fixtures" / "v0_1_0"
 
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> BrightModule:
-    """A module that finds bright parts stands in for the checkpoint's, and a refiner that improves them."""
-    found = BrightModule()
-    monkeypatch.setattr(predict_module, "load_module", lambda _: found)
-    monkeypatch.setattr(predict_module, "build_refiner", lambda *_: grow)
-    return found
-
-
-@pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A file to name; nothing reads it as a model."""
     path = tmp_path / "best.ckpt"
