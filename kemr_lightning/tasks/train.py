@@ -106,7 +106,7 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resum
         with settings_under("", **{name: f"data.{name}" for name in names}):
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except DivergedError as error:
-        raise UserError(f"{error} (optimizer.lr, scheduler.warmup_fraction)") from error
+        raise UserError(f"{error} (optimizer.lr, scheduler.warmup_fraction, callbacks.finite_loss.skip)") from error
     except (KeyboardInterrupt, SystemExit):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         how = f"The same command with {shell_word('ckpt', last)} resumes it" if last else "No checkpoint was saved yet"
