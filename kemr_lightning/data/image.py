@@ -31,6 +31,9 @@ WINDOW = (0.1, 99.9)
 LARGEST = 500_000_000
 """Pixels that a large scan may have. Images of more than twice as many are refused as decompression bombs."""
 
+LARGEST_MASK = 100_000_000
+"""Pixels that the mask of one instance may have where the size of its image is not known."""
+
 Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow's limit is lower, and can only be set for the whole process.
 
 _EXIF_ORIENTATION = 0x0112
@@ -107,7 +110,7 @@ def read_image_bytes(data: bytes, name: str = "image data", page: int = 0, orien
         raise UserError(f"{name} has no page {page}. Pages count from 0.") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not a readable image. Convert it to PNG, JPEG, BMP or TIFF.") from error
-    except (OSError, ValueError, SyntaxError, cv2.error, tifffile.TiffFileError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise all kinds of errors on damaged files
         raise UserError(f"{name} cannot be decoded ({_one_line(error)}). Replace the damaged file.") from error
     image = to_intensity(raw)
     pixels = _orient(image.pixels, orientation) if orient else image.pixels
@@ -195,22 +198,27 @@ def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
     return IntensityImage(pixels, (low, high))
 
 
-def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
+def decode_mask(data: bytes, largest: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
     """Decode a mask from the bytes of an image file.
 
     Args:
         data: The bytes of a black and white image; a palette image is read by its indices.
+        largest: ``(H, W)`` that the mask may have, those of its image; a larger one is refused before it is decoded.
+            None allows `LARGEST_MASK` pixels.
 
     Returns:
         ``(H, W)`` bool, True where the stored value is not 0.
 
     Raises:
-        UserError: The bytes are not an image.
+        UserError: The bytes are not an image, or the mask is too large.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > LARGEST_MASK or (largest and (height > largest[0] or width > largest[1])):
+                raise UserError(f"a mask of {width}x{height} pixels is larger than its image. Draw it again.")
             stored = np.asarray(image if image.mode in ("1", "L", "P", "I") else image.convert("L"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"a mask cannot be decoded ({_one_line(error)}). Save it again.") from error
     mask: npt.NDArray[np.bool_] = stored != 0
     return mask
