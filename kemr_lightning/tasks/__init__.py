@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kemr_lightning.core.distributed import quieten_others
 from kemr_lightning.core.errors import cause_of
+from kemr_lightning.data.loading import killed_worker
 from kemr_lightning.sweep import jobs
 
 logger = logging.getLogger(__name__)
@@ -69,11 +70,14 @@ def user_message(error: BaseException) -> str | None:
     """The one line to print for an error that a user can fix, or None for a fault of the program.
 
     A `UserError` from a constructor comes wrapped by Hydra, so the chain of causes is searched. A wrong value in the
-    configuration itself (a missing key, a bad interpolation) is the user's as well.
+    configuration itself (a missing key, a bad interpolation) is the user's as well, and so is a process that the
+    operating system killed.
     """
     cause = cause_of(error)
     if cause is not None:
         return " ".join(str(cause).split())
     if isinstance(error, OmegaConfBaseException):
         return f"configuration: {str(error).splitlines()[0]}"
-    return None
+    died = killed_worker(error)
+    cure = "If the memory was full, lower data.num_workers, data.cache_mb or data.batch_size"
+    return None if died is None else f"{died}. {cure}"
