@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,12 +33,21 @@ def killed_worker(error: BaseException) -> str | None:
     while cause is not None:
         found = _DIED.search(str(cause)) if isinstance(cause, RuntimeError) else None
         ways += [found["how"]] if found is not None else []
+        ways += [None] if _cut_off(cause) else []
         cause = cause.__cause__ or cause.__context__
     if not ways:
         return None
     # PyTorch's outer error says that a worker exited, the one within it may know the signal.
     how = next((way for way in reversed(ways) if way), "exited unexpectedly")
     return f"a worker process that loads images died ({how.strip()})"
+
+
+def _cut_off(error: BaseException) -> bool:
+    """Whether a loader could not fetch a batch, because the worker that had sent it died in the meantime."""
+    if not isinstance(error, EOFError | ConnectionError):
+        return False
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "torch.utils.data.dataloader" for frame, _ in frames)
 
 
 _DIED = re.compile(r"DataLoader worker \(pid\(?s?\)?[^)]*\) (?:is (?P<how>killed by signal: [\w ]+)|exited)")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -141,29 +141,36 @@ def test_a_state_is_used_once() -> None:
     assert names(loader) == everything
 
 
-class _Deadly(torch.utils.data.Dataset[int]):
-    """Its third item ends the process that loads it."""
+DEADLY = """
+import os, signal, sys, torch
+from kemr_lightning.data.loading import killed_worker
 
-    def __init__(self, how: str) -> None:
-        self.how = how
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, index: int) -> int:
-        if index == 2 and self.how == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+class Deadly(torch.utils.data.Dataset):
+    def __len__(self): return 8
+    def __getitem__(self, index):
         if index == 2:
-            os._exit(3)
+            os.kill(os.getpid(), signal.SIGKILL) if sys.argv[1] == "kill" else os._exit(3)
         return index
+
+try:
+    list(torch.utils.data.DataLoader(Deadly(), num_workers=1, collate_fn=list))
+except (RuntimeError, EOFError, ConnectionError) as error:
+    print(killed_worker(error), flush=True)
+    os._exit(0)
+"""
 
 
 @pytest.mark.parametrize(("how", "told"), [("kill", "killed by signal: Killed"), ("exit", "exited unexpectedly")])
 def test_a_dead_worker_is_told_in_one_line(how: str, told: str) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        list(torch.utils.data.DataLoader(_Deadly(how), num_workers=1, timeout=20))
-    assert killed_worker(caught.value) == f"a worker process that loads images died ({told})"
+    # In a process of its own, because PyTorch raises the error wherever the main process happens to be.
+    done = subprocess.run([sys.executable, "-c", DEADLY, how], capture_output=True, text=True, timeout=100, check=True)
+    line = done.stdout.strip()
+    assert line in (f"a worker process that loads images died ({way})" for way in (told, "exited unexpectedly"))
+
+
+def test_other_errors_are_not_of_dead_workers() -> None:
     wrapped = ValueError("in a task")
-    wrapped.__cause__ = caught.value
-    assert killed_worker(wrapped) is not None
+    wrapped.__cause__ = RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed. ")
+    assert killed_worker(wrapped) == "a worker process that loads images died (killed by signal: Killed)"
     assert killed_worker(RuntimeError("shapes do not match")) is None
+    assert killed_worker(EOFError("from elsewhere")) is None
