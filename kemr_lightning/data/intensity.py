@@ -151,8 +151,10 @@ def valid_pixels(array: npt.NDArray[Any], missing: float | None = None) -> npt.N
     kind = array.dtype.kind
     wrong: npt.NDArray[np.bool_] | None = None
     if kind == "f":
-        with np.errstate(invalid="ignore"):
-            wrong = ~(np.abs(array) < ENORMOUS)
+        wrong = ~np.isfinite(array)
+        if array.dtype.itemsize > 2:  # half precision cannot hold such numbers
+            with np.errstate(invalid="ignore"):
+                wrong |= np.abs(array) >= ENORMOUS
     if missing is not None and np.isfinite(missing):
         with np.errstate(over="ignore"):
             stated = array == (array.dtype.type(missing) if kind == "f" else missing)

@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = {
     "broken_image": Kind(ERROR, "image cannot be decoded", "Replace the damaged file."),
     "size_mismatch": Kind(ERROR, "image has another size than its annotations", "Use the image that was annotated."),
     "lists": Kind(ERROR, "{lists} does not fit the folder", "Correct the list."),
+    "parts": Kind(ERROR, "folders that may be parts", "Name the parts train/, val/ and test/, one folder each."),
     "two_files": Kind(ERROR, "image annotated by two files", "Keep one of them."),
     "nothing": Kind(
         ERROR,
@@ -132,6 +133,9 @@ KINDS: dict[str, Kind] = {
         WARNING, "chromosomes that the model's anchors do not fit", "Set {anchor_sizes} and aspect_ratios."
     ),
     "small": Kind(WARNING, "chromosomes too small for the model", "Enlarge the images: {resize}=[width, height]."),
+    "unused_part": Kind(
+        WARNING, "folder that looks like a part and is not used", "Rename it to train/, val/ or test/, or move it away."
+    ),
     "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which is optimistic. Add test/."),
     "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
     "other_json": Kind(NOTE, "JSON that is not an annotation file", "Nothing; it is skipped."),
