@@ -9,8 +9,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kemr_lightning.assembly.settings import plain
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.data.formats import DEFAULT
+from kemr_lightning.data.image import DEFAULT_READING, MAX_PIXELS, Reading
 from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.data.parts import Lists
 from kemr_lightning.data.split import GROUP_PATTERN
@@ -30,6 +31,7 @@ class DataFolder:
         group_pattern: Finds an image's group in its name.
         lists: Names of each part's images; None: its folders make the parts.
         resize: What ``data.resize`` says, unchecked: ``[width, height]`` or None.
+        reading: How the images are read.
     """
 
     root: str | None
@@ -38,6 +40,7 @@ class DataFolder:
     group_pattern: str
     lists: Lists | None
     resize: Any
+    reading: Reading = DEFAULT_READING
 
     @classmethod
     def of(cls, config: DictConfig) -> DataFolder:
@@ -45,9 +48,14 @@ class DataFolder:
 
         Args:
             config: The composed configuration: its ``data``.
+
+        Raises:
+            SettingError: A setting of how images are read makes no sense.
         """
         data = config.data
         root = data.get("root")
+        with settings_under("data"):
+            reading = Reading(data.get("channel"), data.get("max_pixels", MAX_PIXELS))
         return cls(
             root=None if root is None else str(root),
             data_format=data.get("format", DEFAULT),
@@ -55,6 +63,7 @@ class DataFolder:
             group_pattern=str(data.get("group_pattern", GROUP_PATTERN)),
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
+            reading=reading,
         )
 
     @property

@@ -15,6 +15,8 @@ from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
 from kemr_lightning.data.formats import DEFAULT, format_named
+from kemr_lightning.data.image import MAX_PIXELS, Reading, tell_channels
+from kemr_lightning.data.intensity import Channel
 from kemr_lightning.data.labels import LabelMap, map_labels, names_of
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.parts import Lists, Parts
@@ -47,6 +49,8 @@ class SegmentationDataModule(LightningDataModule):
         epoch_samples: int | None = None,
         cache_mb: int = 512,
         seed: int = 0,
+        channel: Channel = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Take the settings; files are read in `setup`.
 
@@ -64,9 +68,11 @@ class SegmentationDataModule(LightningDataModule):
             epoch_samples: Training samples in an epoch; None takes every image once.
             cache_mb: MiB of memory for decoded images, per data set and process.
             seed: Seed of the split, the order and the augmentation.
+            channel: See `kemr_lightning.data.image.Reading`.
+            max_pixels: See `kemr_lightning.data.image.Reading`.
 
         Raises:
-            SettingError: There is no such format.
+            SettingError: There is no such format, or a setting makes no sense.
         """
         super().__init__()
         self.root = Path(root)
@@ -89,7 +95,8 @@ class SegmentationDataModule(LightningDataModule):
         self.train: SampleDataset | None = None
         self.val: SampleDataset | None = None
         self.test: SampleDataset | None = None
-        self._parts = Parts(self.root, format_named(format), lists, group_pattern, val_fraction, seed)
+        reading = Reading(channel, max_pixels)
+        self._parts = Parts(self.root, format_named(format), lists, group_pattern, val_fraction, seed, reading)
         self._renamed: dict[str, list[Record]] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -127,6 +134,7 @@ class SegmentationDataModule(LightningDataModule):
         dataset = SampleDataset(records, self.label_names, augmentation, resize, self.seed, self.cache_mb)
         # A damaged image should stop a run before its first step, not hours later.
         raise_faults(dataset.preload(), self.root)
+        tell_channels(dataset.channels)
         return dataset
 
     def _records(self, part: str) -> list[Record]:

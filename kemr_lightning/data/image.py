@@ -7,7 +7,8 @@ orientation is applied, as viewers and Labelme do.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.data.intensity import Channel, IntensityImage, RawImage, to_intensity, valid_pixels
 from kemr_lightning.data.tiff import MAGIC, UnreadableTiffError, decode, one_line, open_tiff
 
+log = logging.getLogger(__name__)
+
 __all__ = [
     "DEFAULT_READING",
     "IMAGE_SUFFIXES",
@@ -35,6 +38,7 @@ __all__ = [
     "read_image",
     "read_image_bytes",
     "shows_everywhere",
+    "tell_channels",
     "to_intensity",
     "with_reading",
 ]
@@ -107,6 +111,16 @@ class _Decoded:
 def with_reading(load: Callable[..., IntensityImage], reading: Reading) -> Callable[..., IntensityImage]:
     """A function that decodes an image, with a reading other than the default as its argument ``reading``."""
     return load if reading == DEFAULT_READING else partial(load, reading=reading)
+
+
+def tell_channels(counts: Mapping[str, int]) -> None:
+    """Log which channels images were read from.
+
+    Args:
+        counts: Number of images by `IntensityImage.channel`.
+    """
+    for channel, count in sorted(counts.items()):
+        log.info("%d images are read from %s; data.channel chooses another", count, channel)
 
 
 def read_image(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kemr_lightning.core.geometry import fitted_size
 from kemr_lightning.data.annotation import Annotation, to_instances
 from kemr_lightning.data.formats import DEFAULT
-from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.image import DEFAULT_READING, IntensityImage, Reading
 from kemr_lightning.data.labels import LabelMap, label_order, new_names
 from kemr_lightning.data.parts import Lists
 from kemr_lightning.data.split import GROUP_PATTERN
@@ -58,6 +58,7 @@ class Options:
         anchor_misfits: Share of the chromosomes that the anchors may fit badly, in [0, 1].
         lists: Names of each part's images, see `kemr_lightning.data.parts.Lists`.
         names: What findings call the settings.
+        reading: How the images are read.
     """
 
     label_map: LabelMap = "single"
@@ -70,6 +71,7 @@ class Options:
     anchor_misfits: float = 0.05
     lists: Lists | None = None
     names: SettingNames = field(default_factory=SettingNames)
+    reading: Reading = DEFAULT_READING
 
 
 @dataclass
@@ -136,7 +138,7 @@ def examine(
         SettingError: The folder is missing, the format is unknown, or an option is wrong.
     """
     options = options or Options()
-    gathered = gather(root, data_format, options.group_pattern, options.lists, options.names)
+    gathered = gather(root, data_format, options.group_pattern, options.lists, options.names, options.reading)
     findings = list(gathered.findings)
     images: list[Examined] = []
     bare: list[Examined] = []
@@ -293,6 +295,8 @@ def _load(entry: ImageToExamine, findings: list[Finding]) -> IntensityImage | No
         return entry.load_raw() if finding.kind == "size_mismatch" and entry.load_raw is not None else None
     if loaded.orientation != 1:
         findings.append(Finding("exif", entry.name, f"EXIF orientation {loaded.orientation}"))
+    if loaded.channel is not None:
+        findings.append(Finding("channel", entry.name, f"read from {loaded.channel}"))
     if loaded.pages > 1:
         findings.append(Finding("pages", entry.name, f"{loaded.pages} pages"))
     return loaded

@@ -42,6 +42,7 @@ class SettingNames:
     label_map: str = "label_map"
     group_pattern: str = "group_pattern"
     lists: str = "lists"
+    channel: str = "channel"
     resize: str = "resize"
     anchor_sizes: str = "anchor_sizes"
     aspect_ratios: str = "aspect_ratios"
@@ -137,6 +138,11 @@ KINDS: dict[str, Kind] = {
         WARNING, "folder that looks like a part and is not used", "Rename it to train/, val/ or test/, or move it away."
     ),
     "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which is optimistic. Add test/."),
+    "channel": Kind(
+        NOTE,
+        "image of several channels, of which one is read",
+        "Nothing, if it shows the chromosomes; {channel}=NAME or a number from 1 reads another.",
+    ),
     "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
     "other_json": Kind(NOTE, "JSON that is not an annotation file", "Nothing; it is skipped."),
     "unannotated": Kind(NOTE, "image without annotations", "It is not used for training. Annotate it, or leave it."),

@@ -10,7 +10,7 @@ from pathlib import Path
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.formats import format_named
-from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.image import DEFAULT_READING, IntensityImage, Reading, with_reading
 from kemr_lightning.data.parts import Lists, names_listed
 from kemr_lightning.data.record import MissingImageError
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, select, split_name
@@ -66,6 +66,7 @@ def gather(
     group_pattern: str = GROUP_PATTERN,
     lists: Lists | None = None,
     names: SettingNames | None = None,
+    reading: Reading = DEFAULT_READING,
 ) -> Gathered:
     """Read the annotations of a data folder.
 
@@ -75,6 +76,7 @@ def gather(
         group_pattern: See `kemr_lightning.data.split.group_of`.
         lists: See `kemr_lightning.data.parts.Lists`; they replace the folders as parts.
         names: What findings call the settings; None for the names of the arguments.
+        reading: How the images are read.
 
     Raises:
         SettingError: The folder is missing, the format is unknown, or a list is for an unknown part.
@@ -82,20 +84,21 @@ def gather(
     if not root.is_dir():
         raise SettingError("root", root, "is not a folder", "Give the folder that holds the data")
     survey = format_named(data_format).diagnose(root)
-    entries = [_entry(image, survey.parts, group_pattern) for image in survey.images]
-    bare = [_entry(image, survey.parts, group_pattern) for image in survey.bare]
+    entries = [_entry(image, survey.parts, group_pattern, reading) for image in survey.images]
+    bare = [_entry(image, survey.parts, group_pattern, reading) for image in survey.bare]
     entries.sort(key=lambda entry: entry.name)
     gathered = Gathered(entries, [_finding(fault) for fault in survey.faults], survey.parts, bare)
     listed = names_listed(lists or {})
     return _listed(gathered, listed, (names or SettingNames()).lists) if listed else gathered
 
 
-def _entry(image: SurveyedImage, parts: Sequence[str], pattern: str) -> ImageToExamine:
-    record = image.record
+def _entry(image: SurveyedImage, parts: Sequence[str], pattern: str, reading: Reading) -> ImageToExamine:
+    record = image.record.read_as(reading)
+    decode = None if image.decode is None else with_reading(image.decode, reading)
     group = record.group or group_of(split_name(record.name, parts)[1], pattern)
     load = None if image.decode is None else record.load
     annotations = record.annotations or ()
-    return ImageToExamine(record.name, image.part, group, annotations, load, image.decode, record.stated_size)
+    return ImageToExamine(record.name, image.part, group, annotations, load, decode, record.stated_size)
 
 
 def _finding(fault: Fault) -> Finding:

@@ -23,6 +23,7 @@ NAMES = SettingNames(
     label_map="data.label_map",
     group_pattern="data.group_pattern",
     lists="data.lists",
+    channel="data.channel",
     resize="data.resize",
     anchor_sizes="model.anchor_sizes",
     aspect_ratios="model.aspect_ratios",
@@ -75,4 +76,5 @@ def options_of(config: DictConfig, settings: DoctorSettings) -> Options:
         anchor_misfits=settings.anchor_misfits,
         lists=data.lists,
         names=NAMES,
+        reading=data.reading,
     )

@@ -105,6 +105,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         key=run_key(config, settings, checkpoint, refiner),
         data_format=data.data_format,
         label_map=data.label_map,
+        reading=data.reading,
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )
 
@@ -138,6 +139,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         asdict(settings),
         str(plain(config.data.get("label_map"))),  # as given, numbers included
         *([] if config.views == 1 else [config.views]),
+        *([] if config.data.get("channel") is None else [{"channel": str(config.data.channel)}]),
     )
 
 
