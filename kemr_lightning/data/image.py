@@ -180,9 +180,7 @@ def read_image_bytes(
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     pixels = _orient(image.pixels, decoded.orientation) if orient else image.pixels
-    return IntensityImage(
-        np.ascontiguousarray(pixels), image.window, decoded.pages, decoded.orientation, image.channel
-    )
+    return IntensityImage(np.ascontiguousarray(pixels), image.window, decoded.pages, decoded.orientation, image.channel)
 
 
 def image_size(path: str | Path, orient: bool = True) -> tuple[int, int]:

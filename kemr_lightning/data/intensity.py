@@ -161,14 +161,17 @@ def valid_pixels(array: npt.NDArray[Any], missing: float | None = None) -> npt.N
         wrong = stated if wrong is None else wrong | stated
     if kind in "if" and array.size:
         with np.errstate(over="ignore"):
-            known = np.isin(array, np.array(SENTINELS, dtype=np.float64))
+            # Half precision rounds -9999 to -10000.
+            known = np.isin(array, np.array(SENTINELS).astype(array.dtype if kind == "f" else np.float64))
         if known.any():
+            known &= np.isfinite(array)
             rest = array[~known] if wrong is None else array[~(known | wrong)]
             if rest.size and rest.min() >= 0:
                 wrong = known if wrong is None else wrong | known
     if wrong is None or not wrong.any():
         return None
-    return ~(wrong.any(axis=2) if wrong.ndim == 3 else wrong)
+    there: npt.NDArray[np.bool_] = np.logical_not(wrong.any(axis=2) if wrong.ndim == 3 else wrong)
+    return there
 
 
 def _position(channel: str | int, names: Sequence[str], count: int) -> int:

@@ -175,7 +175,7 @@ def alphas(page: Any) -> int:
 
 
 def _images(file: tifffile.TiffFile) -> list[TiffImage]:
-    pages = list(file.pages)
+    pages: list[Any] = list(file.pages)
     kept = [page for page in pages if not _is_copy(page)] or pages
     if not kept:
         raise ValueError("it has no page")
@@ -263,7 +263,7 @@ def _names(file: tifffile.TiffFile, number: int) -> tuple[str, ...]:
     """Names of the channels of a series."""
     try:
         if file.is_ome:
-            images = [node for node in ElementTree.fromstring(file.ome_metadata) if node.tag.endswith("}Image")]
+            images = [node for node in ElementTree.fromstring(file.ome_metadata or "") if node.tag.endswith("}Image")]
             channels = [node for node in images[number].iter() if node.tag.endswith("}Channel")]
             return tuple(node.get("Name") or node.get("Fluor") or "" for node in channels)
         if file.is_imagej:
@@ -271,7 +271,7 @@ def _names(file: tifffile.TiffFile, number: int) -> tuple[str, ...]:
             labels = [labels] if isinstance(labels, str) else labels
             return tuple(_LABEL.sub("", str(label)).strip() for label in labels)
         if file.is_shaped:
-            named = (file.shaped_metadata[number].get("Channel") or {}).get("Name") or ()
+            named = ((file.shaped_metadata or ())[number].get("Channel") or {}).get("Name") or ()
             return (named,) if isinstance(named, str) else tuple(str(name) for name in named)
     except Exception:  # as above
         log.debug("names of the channels of %s", file.filename, exc_info=True)

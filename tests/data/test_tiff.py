@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.image import Reading, image_size, read_image, read_image_bytes, shows_everywhere
-from kemr_lightning.data.tiff import UnreadableTiffError, alphas, count_images, decode, one_line, open_tiff
+from kemr_lightning.data.tiff import count_images
 from tests.data.helpers import expected_intensity
 
 SIZE = (20, 37)
@@ -100,3 +99,94 @@ def test_some_of_the_kinds_of_files_are_read() -> None:
 @pytest.mark.full
 def test_all_kinds_of_files_are_read() -> None:
     compare(list(kinds_of_files()))
+
+
+def test_what_opencv_writes(tmp_path: Path) -> None:
+    """OpenCV compresses with LZW; it wrote the file and reads it, so it is independent of what is tested."""
+    for kind, channels in itertools.product(("u1", "u2", "f4"), (1, 3, 4)):
+        array = np.ascontiguousarray(pixels(kind, channels)[:, :, :: -1 if channels == 3 else 1])
+        path = tmp_path / f"{kind}{channels}.tif"
+        assert cv2.imwrite(str(path), array)
+        back = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).reshape(array.shape)
+        expected = expected_intensity(back[:, :, [2, 1, 0]] if channels > 2 else back, colour=channels > 2)
+        assert np.abs(read_image(path).pixels.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("reduced", ["after", "before", "subifd"])
+def test_reduced_copies_are_no_images(tmp_path: Path, reduced: str) -> None:
+    path, full = tmp_path / "a.tif", pixels("u2", 1)[:, :, 0]
+    small = np.ascontiguousarray((full[::2, ::2] // 256).astype(np.uint8))
+    with tifffile.TiffWriter(path) as file:
+        if reduced == "before":
+            file.write(small, subfiletype=1, photometric="minisblack", metadata=None)
+        file.write(full, photometric="minisblack", metadata=None, subifds=1 if reduced == "subifd" else None)
+        if reduced != "before":
+            file.write(small, subfiletype=1, photometric="minisblack", metadata=None)
+    assert count_images(path) == 1
+    assert image_size(path) == SIZE
+    assert not shows_everywhere(path)
+    image = read_image(path)
+    assert image.pages == 1
+    np.testing.assert_array_equal(image.pixels, expected_intensity(full))
+
+
+def stack() -> np.ndarray:
+    """Two planes of an empty channel and two others."""
+    array = np.random.default_rng(1).integers(0, 255, (2, 3, *SIZE)).astype(np.uint8)
+    array[:, 0] = 7
+    return array
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej", "shaped"])
+def test_channels_of_a_stack(tmp_path: Path, kind: str) -> None:
+    path, array = tmp_path / "a.tif", stack()
+    if kind == "imagej":
+        labels = [name for _ in range(2) for name in ("empty", "FITC", "DAPI")]
+        tifffile.imwrite(path, array, imagej=True, metadata={"axes": "ZCYX", "Labels": labels})
+    else:
+        names = {"Name": ["empty", "FITC", "DAPI"]}
+        metadata = {"axes": "ZCYX", "Channel": names}
+        tifffile.imwrite(path, array, ome=kind == "ome", photometric="minisblack", metadata=metadata)
+    assert count_images(path) == 2
+    assert not shows_everywhere(path)
+    for plane in range(2):
+        usual = read_image(path, plane)
+        assert (usual.pages, usual.channel) == (2, "channel 3 of 3 (DAPI)")
+        np.testing.assert_array_equal(usual.pixels, array[plane, 2])
+        for channel in (2, "2", "fitc"):
+            chosen = read_image(path, plane, reading=Reading(channel))
+            np.testing.assert_array_equal(chosen.pixels, array[plane, 1])
+    with pytest.raises(UserError, match=r"a\.tif: there is no channel 'Cy3'.*channel 2 of 3 \(FITC\)"):
+        read_image(path, reading=Reading("Cy3"))
+
+
+def test_a_stack_without_channels_stays_a_stack(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack()[:, 1], imagej=True, metadata={"axes": "ZYX"})
+    assert count_images(tmp_path / "a.tif") == 2
+    assert read_image(tmp_path / "a.tif").channel is None
+
+
+@pytest.mark.parametrize("missing", [0, 65535, 12])
+def test_the_stated_missing_value_does_not_count(tmp_path: Path, missing: int) -> None:
+    array = np.random.default_rng(1).integers(2000, 3000, SIZE).astype(np.uint16)
+    whole = expected_intensity(array[3:])
+    array[:3] = missing
+    extra = [(42113, "s", 0, str(missing), True)]
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", extratags=extra)
+    read = read_image(tmp_path / "a.tif").pixels
+    np.testing.assert_array_equal(read[3:], whole)
+    assert not read[:3].any()
+
+
+def test_a_deep_file_cut_short_is_refused(tmp_path: Path) -> None:
+    for compression in (None, "lzw"):
+        tifffile.imwrite(tmp_path / "a.tif", pixels("u2", 3), compression=compression, photometric="rgb")
+        (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-200])
+        with pytest.raises(UserError, match=r"a\.tif cannot be decoded \(the file is cut short\)"):
+            read_image(tmp_path / "a.tif")
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 400), np.uint8), compression="zlib")
+    with pytest.raises(UserError, match="400x300 pixels are more than max_pixels=1000"):
+        read_image(tmp_path / "a.tif", reading=Reading(max_pixels=1000))

@@ -11,7 +11,15 @@ from kemr_lightning.data.coco.parse import parse_coco
 from kemr_lightning.data.coco.source import CocoSource
 from kemr_lightning.data.image import read_image
 from kemr_lightning.data.record import Record
-from kemr_lightning.data.survey import Fault, Survey, SurveyedImage, bare_image, images_besides, unused_faults, without_path
+from kemr_lightning.data.survey import (
+    Fault,
+    Survey,
+    SurveyedImage,
+    bare_image,
+    images_besides,
+    unused_faults,
+    without_path,
+)
 
 
 def diagnose_coco(root: Path) -> Survey:

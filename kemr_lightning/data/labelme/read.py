@@ -115,9 +115,7 @@ def read_labelme(json_path: str | Path, root: str | Path | None = None) -> Label
     return LabelmeImage(image.pixels if image is not None else None, instances, file, tuple(notices))
 
 
-def load_image(
-    file: LabelmeFile, root: Path | None = None, reading: Reading = DEFAULT_READING
-) -> IntensityImage:
+def load_image(file: LabelmeFile, root: Path | None = None, reading: Reading = DEFAULT_READING) -> IntensityImage:
     """Decode the image of a parsed file: the file at ``imagePath``, or else the embedded one.
 
     Args:
