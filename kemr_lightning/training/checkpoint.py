@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kemr_lightning.core.errors import UserError, cause_of
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.training.module import SegmentationModule
 
 logger = logging.getLogger(__name__)
@@ -148,11 +149,12 @@ def load_module(path: str | Path) -> SegmentationModule:
     """
     content = read_checkpoint(path)
     hyper = content["hyper_parameters"]
+    frame = hyper.get("input_size")
     module = SegmentationModule(
         build_detector(hyper["model"], path),
         config=hyper["model"],
         label_names=hyper["label_names"],
-        input_size=hyper.get("input_size"),
+        scale=InputScale(None if frame is None else (int(frame[0]), int(frame[1])), hyper.get("input_width")),
     )
     load_weights(module, content["state_dict"], path)
     return module.eval()

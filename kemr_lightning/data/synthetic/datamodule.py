@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
@@ -32,6 +33,7 @@ class SyntheticDataModule(LightningDataModule):
         label_map: str | None = "single",
         augmentation: Augmentation | None = None,
         resize: Sequence[int] | None = None,
+        scale: str | None = None,
         batch_size: int = 2,
         num_workers: int = 0,
         epoch_samples: int | None = None,
@@ -52,6 +54,7 @@ class SyntheticDataModule(LightningDataModule):
             label_map: ``"single"`` for one class, None for 24.
             augmentation: Augmentation of training images; None trains on complete images as they are.
             resize: ``(width, height)`` that training images are fitted into.
+            scale: See `InputScale.of`.
             batch_size: Training images in a batch of one process; evaluation batches have one.
             num_workers: Number of worker processes of every loader.
             epoch_samples: Training samples in an epoch; None takes every image once.
@@ -62,7 +65,7 @@ class SyntheticDataModule(LightningDataModule):
             SettingError: An argument is out of range.
         """
         super().__init__()
-        self.resize, self.seed, self.epoch_samples = resize, seed, epoch_samples
+        self.scale, self.seed, self.epoch_samples = InputScale.of(resize, scale), seed, epoch_samples
         self.batch_size, self.num_workers = batch_size, num_workers
         for split, length in (("train", train_images), ("val", val_images), ("test", test_images)):
             if length < 1:
@@ -72,7 +75,7 @@ class SyntheticDataModule(LightningDataModule):
         settings = MetaphaseSettings(size, count, look, overlap, width)
 
         def part(split: Split, length: int, augmentation: Augmentation | None = None) -> SyntheticDataset:
-            return SyntheticDataset(length, settings, seed, split, label_map, augmentation, resize, cache_mb)
+            return SyntheticDataset(length, settings, seed, split, label_map, augmentation, self.scale, cache_mb)
 
         self.train = part("train", train_images, augmentation)
         self.val = part("val", val_images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, instances_from_patches, tight_patch
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import training_view
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.labels import SINGLE
 from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES
 from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings, metaphase
@@ -39,7 +39,7 @@ class SyntheticDataset(Dataset[Sample]):
         split: Split = "train",
         label_map: str | None = "single",
         augmentation: Augmentation | None = None,
-        resize: Sequence[int] | None = None,
+        scale: InputScale | None = None,
         cache_mb: int = 512,
     ) -> None:
         """Take the settings; nothing is made yet.
@@ -51,7 +51,7 @@ class SyntheticDataset(Dataset[Sample]):
             split: Splits of one seed have nothing in common either.
             label_map: ``"single"`` for one class, None for the karyotype's 24.
             augmentation: Augmentation of training images; None gives images as they are.
-            resize: ``(width, height)`` that images are fitted into before augmentation.
+            scale: How images are scaled before augmentation.
             cache_mb: Finished images are kept up to this many MiB, per process; the least recently used go first.
 
         Raises:
@@ -66,7 +66,7 @@ class SyntheticDataset(Dataset[Sample]):
         self.image_size = self.settings.image_size
         self.seed, self.split, self.label_map = seed, split, label_map
         self.augmentation = augmentation
-        self.resize = None if resize is None else (int(resize[0]), int(resize[1]))
+        self.scale = scale or InputScale()
         self.label_names = [SINGLE] if label_map == "single" else list(CHROMOSOME_NAMES)
         self.label_ids = {name: number for number, name in enumerate(self.label_names, start=1)}
         self._cache: OrderedDict[int, tuple[npt.NDArray[np.uint8], list[Annotation], Instances]] = OrderedDict()
@@ -137,7 +137,8 @@ class SyntheticDataset(Dataset[Sample]):
         pixels, annotations, instances = self._made(index)
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
-            pixels, instances = training_view(pixels, annotations, self.augmentation, self.resize, self.label_ids, rng)
+            size = self.scale.size(self.image_size, self.scale.factor(pixels))
+            pixels, instances = training_view(pixels, annotations, self.augmentation, size, self.label_ids, rng)
         return Sample(torch.from_numpy(pixels.copy()), self.name(index), index + 1, instances)
 
     def __getstate__(self) -> dict[str, Any]:
