@@ -9,18 +9,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
-from kemr_lightning.data.warp import Image, background_level
+from kemr_lightning.data.stain import stained
+from kemr_lightning.data.warp import Image
 
 LONGEST_SIDE = 900
 """Pixels; larger images are shrunk to it for the estimate, which needs no more."""
-
-_SMOOTHING = 1.0
-"""Standard deviation in pixels of the blur that keeps camera noise from splitting strips."""
-
-_THRESHOLD = 0.8
-"""Fraction of Otsu's threshold. Stains fade towards the outline, and annotators draw outside the fading: with this
-fraction the estimate is the width of annotated outlines."""
 
 _ELONGATED = 1.6
 """Least area of a chromosome-like region, in squares of its width; nuclei and specks are rounder."""
@@ -54,8 +49,7 @@ def mask_width(mask: npt.NDArray[np.bool_]) -> float | None:
 def estimate_width(image: Image) -> float | None:
     """Estimate the width of the chromosomes in an image.
 
-    The side of the background that most of the image's contrast lies on is the stain. Otsu's threshold (1979) separates
-    stain from background; regions that are too round (nuclei, specks) are left out; the estimate is the median width
+    Of the stained regions, those that are too round (nuclei, specks) are left out; the estimate is the median width
     along the ridges of the others, each pixel weighted by its width, after widths far from it are left out.
 
     Args:
@@ -67,15 +61,15 @@ def estimate_width(image: Image) -> float | None:
     shrink = min(1.0, LONGEST_SIDE / max(image.shape))
     if shrink < 1:
         image = np.asarray(cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    stained = _stained(image)
-    widths, ridge = ridge_widths(stained)
-    count, regions, measures, _ = cv2.connectedComponentsWithStats(stained.astype(np.uint8), connectivity=8)
+    region_mask = stained(image)
+    widths, ridge = ridge_widths(region_mask)
+    regions, count = ndimage.label(region_mask, np.ones((3, 3)))
     on, region = widths[ridge], regions[ridge]
     if on.size < _FEWEST:
         return None
-    widest = np.zeros(count)
+    widest = np.zeros(count + 1, dtype=np.float32)
     np.maximum.at(widest, region, on)
-    area = measures[:, cv2.CC_STAT_AREA].astype(float)
+    area = np.bincount(regions.ravel(), minlength=count + 1).astype(float)
     long = area > _ELONGATED * np.maximum(widest, 1) ** 2
     if long[region].sum() >= _FEWEST:
         on = on[long[region]]
@@ -83,19 +77,7 @@ def estimate_width(image: Image) -> float | None:
     for _ in range(3):
         near = on[(on > 0.5 * middle) & (on < 1.8 * middle)]
         middle = _weighted_median(near) if near.size else middle
-    return middle / shrink
-
-
-def _stained(image: Image) -> npt.NDArray[np.bool_]:
-    """Where the stain is: beyond a threshold, on the side of the background level that has the most contrast."""
-    background = background_level(image)
-    smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTHING).astype(np.float32) - background
-    signal = smooth if smooth.clip(min=0).mean() > (-smooth).clip(min=0).mean() else -smooth
-    top = max(float(np.percentile(signal, 99.8)), 1.0)
-    levels = (signal / top * 255).clip(0, 255).astype(np.uint8)
-    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)
-    stained: npt.NDArray[np.bool_] = levels > _THRESHOLD * threshold
-    return stained
+    return float(middle / shrink)
 
 
 def _weighted_median(widths: npt.NDArray[np.float32]) -> float:

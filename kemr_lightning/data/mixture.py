@@ -174,13 +174,13 @@ class MixtureDataModule(LightningDataModule):
                 )
         if stage in ("fit", None):
             trained = [name for name, weight in self.weights.items() if weight > 0]
-            parts = [_ready(self.sources[name].train) for name in trained]
+            parts = [_ready_part(self.sources[name].train) for name in trained]
             length = self.epoch_samples or sum(len(part) for part in parts)
             self.train = WeightedMixture(parts, [self.weights[name] for name in trained], length, self.seed)
         if stage in ("fit", "validate", None):
-            self.val = Chain([_ready(self.sources[name].val) for name in self.validate])
+            self.val = Chain([_ready_part(self.sources[name].val) for name in self.validate])
         if stage in ("test", None):
-            self.test = Chain([_ready(self.sources[name].test) for name in self.validate])
+            self.test = Chain([_ready_part(self.sources[name].test) for name in self.validate])
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Seeded training batches."""
@@ -198,6 +198,12 @@ class MixtureDataModule(LightningDataModule):
 
     def _in_order(self, dataset: Chain) -> DataLoader[Sample]:
         return evaluation_loader(dataset, len(dataset), Share.under(self.trainer), self.num_workers)
+
+
+def _ready_part(part: Part | None) -> Part:
+    if part is None:
+        raise RuntimeError("setup() has not prepared the data")
+    return part
 
 
 def _ready(dataset: T | None) -> T:
