@@ -14,12 +14,12 @@ import torch
 from torch.utils.data import Dataset
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.geometry import resize_image
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, scale_annotation, to_instances
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.record import Record
+from kemr_lightning.data.warp import resize_pixels
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +177,6 @@ def training_view(
     if pixels.shape != size:
         # Width and height are rounded to whole pixels, each on its own.
         factors = (size[1] / pixels.shape[1], size[0] / pixels.shape[0])
-        pixels = resize_image(torch.tensor(pixels), size).numpy()
+        pixels = resize_pixels(pixels, size)
         annotations = [scale_annotation(annotation, factors) for annotation in annotations]
     return augmentation(pixels, annotations, label_ids, rng)

@@ -85,7 +85,7 @@ def outline_dataset(
     for part, record in progress(records):
         pixels = record.load().pixels
         size = (int(pixels.shape[0]), int(pixels.shape[1]))
-        annotations = _outlined(torch.from_numpy(pixels), record.annotations or (), predict, settings, result)
+        annotations = _outlined(torch.tensor(pixels), record.annotations or (), predict, settings, result)
         image = folder / ("" if part == "all" else part) / Path(record.name).name
         if image.exists():
             raise UserError(f"two images of {root} are called {image.name}. Rename one of them")

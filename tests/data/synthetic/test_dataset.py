@@ -14,6 +14,7 @@ import torch
 
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.synthetic import MetaphaseSettings, SyntheticDataset
 from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES, ideogram
 from tests.data.synthetic.helpers import SMALL, digest
@@ -136,7 +137,7 @@ def test_the_cache_changes_nothing_and_stays_at_home() -> None:
 
 
 def test_augmentation_follows_the_epoch() -> None:
-    data = SyntheticDataset(2, SMALL, augmentation=Augmentation((64, 64)), resize=(320, 256))
+    data = SyntheticDataset(2, SMALL, augmentation=Augmentation((64, 64)), scale=InputScale((320, 256)))
     assert data[1].image_size == (64, 64)
     assert digest([data[1]]) == digest([data[(1, 0)]])
     assert digest([data[(1, 4)]]) == digest([data[(1, 4)]]) != digest([data[(1, 5)]])
