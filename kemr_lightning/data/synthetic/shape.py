@@ -55,7 +55,7 @@ class Shape:
         """The same shape, shifted by ``(dx, dy)`` pixels."""
         return Shape(self.points + offset, self.half_width, self.cap, self.notch)
 
-    def _frame(self) -> tuple[FloatArray, FloatArray]:
+    def frame(self) -> tuple[FloatArray, FloatArray]:
         """Unit tangents ``(M, 2)`` and curvatures ``(M,)`` (1/pixel) at the points."""
         step = self.step
         tangent = np.gradient(self.points, step, axis=0)
@@ -97,7 +97,7 @@ class Shape:
         s = np.concatenate([ends[0], side, self.length - ends[1][::-1], side[::-1]])
         sign = np.concatenate([across, one, across[::-1], -one])
         at = np.arange(len(self.points)) * self.step
-        tangent, _ = self._frame()
+        tangent, _ = self.frame()
 
         def along(values: FloatArray) -> FloatArray:
             return np.asarray(np.interp(s, at, values))
@@ -173,7 +173,7 @@ def footprint(shape: Shape, image_size: tuple[int, int]) -> Footprint | None:
     centres = np.stack([at_column, at_row], axis=1) + 0.5 + low
 
     nearest = _nearest(centres, shape.points)
-    tangent, curvature = shape._frame()
+    tangent, curvature = shape.frame()
     to_centre = centres - shape.points[nearest]
     tangents, curvatures = tangent[nearest], curvature[nearest]
     x = np.sum(to_centre * tangents, axis=1)

@@ -70,16 +70,16 @@ def test_every_part_needs_an_image(split: str) -> None:
 
 
 def test_size_is_the_frame_of_the_model_unless_given() -> None:
-    assert SyntheticDataModule().val.image_size == (576, 768)
-    assert SyntheticDataModule(resize=(320, 256)).val.image_size == (256, 320)
-    assert SyntheticDataModule(resize=(320, 256), size=SIZE).val.image_size == (128, 160)
+    assert SyntheticDataModule().val.settings.image_size == (576, 768)
+    assert SyntheticDataModule(resize=(320, 256)).val.settings.image_size == (256, 320)
+    assert SyntheticDataModule(resize=(320, 256), size=SIZE).val.settings.image_size == (128, 160)
 
 
 def test_configuration_makes_the_data_module() -> None:
     data = hydra.utils.instantiate(composed("data.size=[160,128]", "data.count=[3,5]", "data.train_images=2").data)
     assert isinstance(data, SyntheticDataModule)
     assert len(data.train) == 2
-    assert data.train.image_size == (128, 160)
+    assert data.train.settings.image_size == (128, 160)
     assert data.test.settings.count_range == (3, 5)
     assert data.train.augmentation is not None
     assert data.train[0].image_size == (384, 384)

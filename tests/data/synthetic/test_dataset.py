@@ -93,8 +93,8 @@ def test_default_sizes(size: tuple[int, int], widths: tuple[float, float], count
 
 
 def test_the_default_is_a_metaphase_of_768_by_576() -> None:
-    assert SyntheticDataset(1).settings == MetaphaseSettings((768, 576), None, "mixed", 0.35, None)
-    assert SyntheticDataset(1).image_size == (576, 768)
+    assert SyntheticDataset(1).settings == MetaphaseSettings((768, 576), None, "mixed", None, None, "plain")
+    assert SyntheticDataset(1).settings.image_size == (576, 768)
 
 
 @pytest.mark.parametrize(("options", "setting"), [({"label_map": "double"}, "label_map"), ({"length": -1}, "length")])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kemr_lightning.core.errors import SettingError
-from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings, default_count, default_width, metaphase
+from kemr_lightning.data.synthetic.scene import metaphase
+from kemr_lightning.data.synthetic.settings import Metaphase, MetaphaseSettings, default_count, default_width
 from tests.data.synthetic.helpers import full
 
 
