@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kemr_lightning.data.synthetic.clutter import Float32, cloud, smooth
+from kemr_lightning.data.synthetic.strokes import kernel
+
+_NOTHING: Float32 = np.zeros((1, 1), np.float32)
+"""Stands for a field that is not used."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +69,25 @@ class Camera:
             ``(H, W)`` uint8.
         """
         size = (stain.shape[0], stain.shape[1])
-        stain *= 1 + np.float32(self.grain) * cloud(size, 0.2 * width, rng)
-        light = 1 + np.float32(self.shading) * cloud(size, 0.8 * max(size), rng)
-        if self.mottle > 0:
-            stain += np.float32(self.mottle) * np.abs(cloud(size, self.mottle_scale, rng))
-        if self.absorbs:
-            # Beer and Lambert: the optical densities of what lies on top of each other add.
-            image = cv2.exp(np.float32(-np.log(10) * self.gain) * stain) * (light * np.float32(self.background))
-        else:
-            image = stain * (light * np.float32(self.gain))
+        grain = cloud(size, 0.2 * width, rng) if self.grain > 0 else _NOTHING
+        mottle = cloud(size, self.mottle_scale, rng) if self.mottle > 0 else _NOTHING
+        light = cloud(size, 0.8 * max(size), rng) if self.shading > 0 else _NOTHING
+        _illuminate(
+            stain, grain, np.float32(self.grain), mottle, np.float32(self.mottle), light, np.float32(self.shading),
+            np.float32(self.gain), np.float32(self.background), self.absorbs,
+        )  # fmt: skip
+        image = stain
         if self.halo > 0:
             image = self._with_halo(image)
-        if not self.absorbs:
-            image += np.float32(self.background) * light
         image = smooth(image, self.blur)
-        if self.sharpening > 0:
-            image += np.float32(self.sharpening) * (image - smooth(image, self.sharpening_radius))
-        if self.gamma != 1:
-            cv2.max(image, 0, image)
-            image = cv2.pow(image * np.float32(1 / 255), self.gamma) * np.float32(255)
+        soft = smooth(image, self.sharpening_radius) if self.sharpening > 0 else _NOTHING
         # The noise of neighbouring pixels is slightly correlated in cameras and their files.
-        noise = smooth(rng.standard_normal(size, dtype=np.float32), 0.45) * np.float32(1.5)
-        deviation = cv2.sqrt(np.float32(self.shot_noise) * cv2.max(image, 0) + np.float32(self.read_noise**2))
-        image += deviation * noise
-        return self._filed(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+        noise = smooth(rng.standard_normal(size, dtype=np.float32), 0.45)
+        exact = np.float32(self.read_noise**2), np.float32(self.shot_noise)
+        curve = (255 * np.linspace(0, 1, 1025) ** self.gamma).astype(np.float32)
+        grey = np.empty(size, np.uint8)
+        _record(image, soft, np.float32(self.sharpening), curve, noise, *exact, self.inverted, grey)
+        return self._filed(grey)
 
     def _with_halo(self, image: Float32) -> Float32:
         """Spread part of the light; a coarse copy of the image is enough for that."""
@@ -100,10 +99,67 @@ class Camera:
         return np.asarray(image * np.float32(1 - self.halo) + spread * np.float32(self.halo), dtype=np.float32)
 
     def _filed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What is left after inversion and compression."""
-        if self.inverted:
-            image = np.asarray(255 - image, dtype=np.uint8)
+        """What compression leaves of an image."""
         if self.quality is None:
             return image
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+
+
+@kernel
+def _illuminate(
+    stain: Float32,
+    grain: Float32,
+    grain_share: np.float32,
+    mottle: Float32,
+    mottle_share: np.float32,
+    light: Float32,
+    shading: np.float32,
+    gain: np.float32,
+    background: np.float32,
+    absorbs: bool,
+) -> None:
+    """Turn stain into light in place; fields of one pixel stand for none."""
+    rows, columns = stain.shape
+    granular, mottled, shaded = grain.size > 1, mottle.size > 1, light.size > 1
+    decades = np.float32(-np.log(10)) * gain
+    for i in range(rows):
+        for j in range(columns):
+            value = stain[i, j]
+            if granular:
+                value *= np.float32(1) + grain_share * grain[i, j]
+            if mottled:
+                value += mottle_share * abs(mottle[i, j])
+            lit = np.float32(1) + shading * light[i, j] if shaded else np.float32(1)
+            # Beer and Lambert: the optical densities of what lies on top of each other add.
+            stain[i, j] = lit * background * np.exp(decades * value) if absorbs else lit * (gain * value + background)
+
+
+@kernel
+def _record(
+    image: Float32,
+    soft: Float32,
+    sharpening: np.float32,
+    curve: Float32,
+    noise: Float32,
+    read_variance: np.float32,
+    shot_noise: np.float32,
+    inverted: bool,
+    grey: NDArray[np.uint8],
+) -> None:
+    """Sharpen, apply the camera's curve, add noise and round."""
+    rows, columns = image.shape
+    sharp = soft.size > 1
+    last = len(curve) - 1
+    for i in range(rows):
+        for j in range(columns):
+            value = image[i, j]
+            if sharp:
+                value += sharpening * (value - soft[i, j])
+            if 0 < value < 255:
+                position = value * np.float32(last / 255)
+                index = min(int(position), last - 1)
+                value = curve[index] + (position - np.float32(index)) * (curve[index + 1] - curve[index])
+            value += np.float32(1.5) * noise[i, j] * np.sqrt(read_variance + shot_noise * max(value, np.float32(0)))
+            level = int(min(max(value + np.float32(0.5), np.float32(0)), np.float32(255)))
+            grey[i, j] = 255 - level if inverted else level

@@ -42,8 +42,8 @@ def clinical(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase
     names = karyotype(_count(settings, rng), rng)
     form = preparation.form(_UNIT, rng)
     shapes = [chromosome_shape(ideogram(name), form, rng) for name in names]
-    shapes = crowd(shapes, _UNIT, draw_crowding(settings.overlap, rng), rng)
-    shapes, width, image_size = _framed(shapes, settings, rng)
+    shapes = crowd(shapes, _UNIT, draw_crowding(look, settings.overlap, rng), rng)
+    shapes, width, image_size = _framed(shapes, settings, look, rng)
     camera = draw_camera(look, width, rng)
     slide = Slide(image_size, width, camera.absorbs, rng)
     _litter(slide, shapes, look, rng)
@@ -79,13 +79,14 @@ def _count(settings: MetaphaseSettings, rng: np.random.Generator) -> int:
 
 
 def _framed(
-    shapes: list[Shape], settings: MetaphaseSettings, rng: np.random.Generator
+    shapes: list[Shape], settings: MetaphaseSettings, look: str, rng: np.random.Generator
 ) -> tuple[list[Shape], float, tuple[int, int]]:
     """Scale a cell to its image and put it there.
 
     Args:
         shapes: The chromosomes around the origin, `_UNIT` wide.
         settings: They may give the size of the image and the width of the chromosomes.
+        look: G-bands are often cut out around the cell.
         rng: Source of randomness.
 
     Returns:
@@ -94,7 +95,7 @@ def _framed(
     points = np.concatenate([shape.points for shape in shapes]) if shapes else np.zeros((1, 2))
     low, high = points.min(axis=0) - _UNIT / 2, points.max(axis=0) + _UNIT / 2
     extent = (high - low) / _UNIT
-    tight = rng.random() < 0.5
+    tight = rng.random() < (0.6 if look == "gband" else 0.2)
     margins = rng.uniform(0.3, 2.0, (2, 2)) if tight else np.exp(rng.uniform(np.log(0.5), np.log(14.0), (2, 2)))
     if rng.random() < 0.15:
         # The border cuts the cell.
@@ -102,7 +103,7 @@ def _framed(
         margins[side] = -rng.uniform(0.02, 0.3) * extent[side[1]]
     needed = extent + margins.sum(axis=0)
     if settings.size is None:
-        longer = float(np.exp(rng.triangular(np.log(_SIDES[0]), np.log(900), np.log(_SIDES[1]))))
+        longer = float(np.exp(rng.triangular(np.log(_SIDES[0]), np.log(700), np.log(_SIDES[1]))))
         width = longer / float(needed.max()) if settings.width is None else settings.width * rng.uniform(0.9, 1.1)
         frame = np.maximum(np.round(needed * width), 64)
     else:
@@ -140,8 +141,8 @@ def _litter(slide: Slide, shapes: list[Shape], look: str, rng: np.random.Generat
                 return x, y
         return None
 
-    for _ in range(rng.poisson(rng.choice([0.0, 1.0, 3.0], p=(0.4, 0.4, 0.2)))):
-        radius = min(rng.uniform(2.0, 6.5) * width, room / 4)
+    for _ in range(rng.poisson(rng.choice([0.0, 1.5, 4.0], p=(0.25, 0.5, 0.25)))):
+        radius = min(rng.uniform(2.2, 7.5) * width, room / 3.5)
         place = spot(radius, rng.uniform(0.75, 1.15))
         if place is not None:
             slide.nucleus(*place, radius, level(), rng.uniform(0.02, 0.3))

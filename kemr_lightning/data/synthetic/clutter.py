@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -22,22 +21,14 @@ def smooth(values: Float32, sigma: float) -> Float32:
 def cloud(size: tuple[int, int], scale: float, rng: np.random.Generator) -> Float32:
     """Draw a smooth random field of mean 0 and standard deviation about 1 that varies over ``scale`` pixels."""
     step = max(scale / 2, 1.0)
-    rows, columns = int(size[0] / step) + 4, int(size[1] / step) + 4
+    rows, columns = (max(int(np.ceil(side / step)), 3) for side in size)
     coarse = smooth(rng.standard_normal((rows, columns), dtype=np.float32), 1.0)
     coarse /= max(float(coarse.std()), 1e-6)
-    if step == 1.0:
-        return coarse[: size[0], : size[1]]
-    grown = cv2.resize(coarse, (int(columns * step) + 1, int(rows * step) + 1), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(grown[: size[0], : size[1]], dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Disc:
-    """A place taken by a nucleus: centre and radius in pixels."""
-
-    x: float
-    y: float
-    radius: float
+    if (rows, columns) == size:
+        return coarse
+    # Linear interpolation shows its grid where that is wide.
+    how = cv2.INTER_LINEAR if step < 4 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(coarse, size[::-1], interpolation=how), dtype=np.float32)
 
 
 class Slide:

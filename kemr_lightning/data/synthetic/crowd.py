@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,9 +98,15 @@ def _read(
             clearance[k, d] = (1 - v) * upper + v * lower - radii[d]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Discs:
-    """Discs along a shape, about a third of its width apart."""
+    """Discs along a shape, about a third of its width apart.
+
+    Attributes:
+        centres: ``(D, 2)`` points ``(x, y)``, pixels.
+        radii: ``(D,)``, pixels.
+        headings: ``(D,)`` directions of the centre line, radians.
+    """
 
     centres: FloatArray
     radii: FloatArray
@@ -107,19 +114,28 @@ class _Discs:
 
     @classmethod
     def along(cls, shape: Shape) -> _Discs:
-        stride = max(int(0.6 * shape.half_width.mean() / shape.step), 1)
+        """The discs of a shape."""
+        half_width = float(shape.half_width.mean())
+        stride = max(int(0.6 * half_width / shape.step), 1)
         # The ends are rounded: the outermost discs lie inside the outline.
-        inset = min(int(0.6 * shape.half_width.mean() / shape.step), len(shape.points) // 3)
+        inset = min(int(0.6 * half_width / shape.step), len(shape.points) // 3)
         chosen = np.arange(inset, len(shape.points) - inset, stride)
-        tangent, _ = shape.frame()
-        headings = np.arctan2(tangent[chosen, 1], tangent[chosen, 0])
-        return cls(shape.points[chosen], shape.half_width[chosen], headings)
+        tangent = shape.frame[0][chosen]
+        return cls(shape.points[chosen], shape.half_width[chosen], np.arctan2(tangent[:, 1], tangent[:, 0]))
+
+    def turned(self, angle: float) -> _Discs:
+        """The discs of the shape turned around the origin."""
+        return _Discs(self.centres @ _rotation(angle), self.radii, self.headings + angle)
+
+    def moved(self, offset: FloatArray) -> _Discs:
+        """The discs of the shape shifted by ``(dx, dy)``."""
+        return _Discs(self.centres + offset, self.radii, self.headings)
 
 
-def turned(shape: Shape, angle: float) -> Shape:
-    """The same shape, turned around the origin by an angle in radians."""
+def _rotation(angle: float) -> FloatArray:
+    """The matrix that turns row vectors by an angle in radians."""
     cosine, sine = np.cos(angle), np.sin(angle)
-    return replace(shape, points=shape.points @ np.array([[cosine, sine], [-sine, cosine]]))
+    return np.array([[cosine, sine], [-sine, cosine]])
 
 
 def crowd(shapes: list[Shape], width: float, crowding: Crowding, rng: np.random.Generator) -> list[Shape]:
@@ -149,29 +165,35 @@ def crowd(shapes: list[Shape], width: float, crowding: Crowding, rng: np.random.
         distance = radius * growth * border * (crowding.hollow + (1 - crowding.hollow) * share)
         return np.stack([distance * np.cos(angle) * stretch, distance * np.sin(angle) / stretch], axis=1)
 
-    placed: dict[int, Shape] = {}
+    places: dict[int, tuple[float, FloatArray]] = {}
     laid: list[_Discs] = []
     jitter = rng.normal(1, 0.25, len(shapes))
     for index in sorted(range(len(shapes)), key=lambda index: -shapes[index].length * jitter[index]):
         kind = rng.random()
-        shape, offset = shapes[index], None
+        discs, place = _Discs.along(shapes[index]), None
         if laid and kind < crowding.crossing:
-            shape, offset = _across(shape, laid, ground, width, rng)
+            place = _across(discs, laid, ground, width, rng)
         elif laid and kind < crowding.crossing + crowding.touching + crowding.alongside:
             parallel = kind >= crowding.crossing + crowding.touching
-            shape, offset = _against(shape, laid, ground, width, parallel, rng)
-        if offset is None:
-            shape = turned(shapes[index], rng.uniform(0, 2 * np.pi))
-            offset = _free(shape, ground, width, anywhere, rng)
-        placed[index] = shape.moved(offset)
-        laid.append(_Discs.along(placed[index]))
+            place = _against(discs, laid, ground, width, parallel, rng)
+        if place is None:
+            turn = rng.uniform(0, 2 * np.pi)
+            place = turn, _free(discs.turned(turn), ground, width, anywhere, rng)
+        places[index] = place
+        laid.append(discs.turned(place[0]).moved(place[1]))
         ground.add(laid[-1].centres, laid[-1].radii)
-    return [placed[index] for index in range(len(shapes))]
+    ordered = [(shape, *places[index]) for index, shape in enumerate(shapes)]
+    return [replace(shape, points=shape.points @ _rotation(turn) + offset) for shape, turn, offset in ordered]
 
 
-def _free(shape: Shape, ground: _Map, width: float, anywhere: Any, rng: np.random.Generator) -> FloatArray:
+def _free(
+    discs: _Discs,
+    ground: _Map,
+    width: float,
+    anywhere: Callable[[int, float], FloatArray],
+    rng: np.random.Generator,
+) -> FloatArray:
     """The shift to a place that is free, or as free as can be found."""
-    discs = _Discs.along(shape)
     gap = rng.uniform(0.1, 0.9) * width
     best, most = np.zeros(2), -np.inf
     for growth in (1.0, 1.1, 1.25):
@@ -195,16 +217,14 @@ def _target(laid: list[_Discs], rng: np.random.Generator) -> tuple[_Discs, int]:
 
 
 def _across(
-    shape: Shape, laid: list[_Discs], ground: _Map, width: float, rng: np.random.Generator
-) -> tuple[Shape, FloatArray | None]:
-    """Lay a shape across another; the offset is None if no place was found."""
+    discs: _Discs, laid: list[_Discs], ground: _Map, width: float, rng: np.random.Generator
+) -> tuple[float, FloatArray] | None:
+    """The turn and the shift that lay a shape across another; None if no place was found."""
     for _ in range(3):
         other, at = _target(laid, rng)
-        own = _Discs.along(shape)
-        middle = int(rng.integers(len(own.centres)))
-        turn = other.headings[at] - own.headings[middle] + np.pi / 2 + np.clip(rng.normal(0, 0.5), -1.1, 1.1)
-        candidate = turned(shape, float(turn))
-        own = _Discs.along(candidate)
+        middle = int(rng.integers(len(discs.centres)))
+        turn = other.headings[at] - discs.headings[middle] + np.pi / 2 + np.clip(rng.normal(0, 0.5), -1.1, 1.1)
+        own = discs.turned(float(turn))
         nodes = rng.integers(0, len(own.centres), _CANDIDATES // 3)
         offsets = other.centres[at] - own.centres[nodes] + rng.normal(0, 0.25 * width, (len(nodes), 2))
         clearance = ground.look_up(own.centres, own.radii, offsets)
@@ -213,24 +233,22 @@ def _across(
         allowed = np.minimum(14 if rng.random() < 0.25 else 7, 0.6 * len(own.centres) + 1)
         fits = np.nonzero((deep > 0) & (deep <= allowed))[0]
         if len(fits) > 0:
-            return candidate, np.asarray(offsets[fits[0]])
-    return shape, None
+            return float(turn), np.asarray(offsets[fits[0]])
+    return None
 
 
 def _against(
-    shape: Shape, laid: list[_Discs], ground: _Map, width: float, parallel: bool, rng: np.random.Generator
-) -> tuple[Shape, FloatArray | None]:
-    """Push a shape against another, parallel to it or in any direction; the offset is None if no place was found."""
+    discs: _Discs, laid: list[_Discs], ground: _Map, width: float, parallel: bool, rng: np.random.Generator
+) -> tuple[float, FloatArray] | None:
+    """The turn and the shift that push a shape against another, parallel to it or not; None if no place was found."""
     gap = rng.normal(0.0, 0.09) * width
     for _ in range(3):
         other, at = _target(laid, rng)
-        own = _Discs.along(shape)
         turn = rng.uniform(0, 2 * np.pi)
         if parallel:
-            middle = int(rng.integers(len(own.centres)))
-            turn = other.headings[at] - own.headings[middle] + rng.normal(0, 0.2) + np.pi * rng.integers(2)
-        candidate = turned(shape, float(turn))
-        own = _Discs.along(candidate)
+            middle = int(rng.integers(len(discs.centres)))
+            turn = other.headings[at] - discs.headings[middle] + rng.normal(0, 0.2) + np.pi * rng.integers(2)
+        own = discs.turned(float(turn))
         nodes = rng.integers(0, len(own.centres), _CANDIDATES)
         side = other.headings[at] + np.pi / 2 * rng.choice([-1, 1], _CANDIDATES) + rng.normal(0, 0.3, _CANDIDATES)
         reach = other.radii[at] + own.radii[nodes] + gap + rng.uniform(0, 0.3 * width, _CANDIDATES)
@@ -239,5 +257,5 @@ def _against(
         error = np.abs(ground.look_up(own.centres, own.radii, offsets).min(axis=1) - gap)
         best = int(np.argmin(error))
         if error[best] < 0.12 * width:
-            return candidate, np.asarray(offsets[best])
-    return shape, None
+            return float(turn), np.asarray(offsets[best])
+    return None

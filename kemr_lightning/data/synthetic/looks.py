@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from kemr_lightning.data.synthetic.camera import Camera
-from kemr_lightning.data.synthetic.clutter import smooth
 from kemr_lightning.data.synthetic.crowd import Crowding
 from kemr_lightning.data.synthetic.karyotype import Ideogram
 from kemr_lightning.data.synthetic.layout import Form
 from kemr_lightning.data.synthetic.strokes import Stain
+
+FloatArray = NDArray[np.float64]
 
 _STAINS = {
     "gband": {"n": 0.30, "a": 0.46, "b": 0.64, "c": 0.84, "d": 1.0, "e": 0.72, "v": 0.66, "s": 0.22},
@@ -23,11 +26,20 @@ _STAINS = {
 _BRIGHT = {"qband": ("Y",), "dapi": ("1", "9", "15", "16", "Y")}
 """Chromosomes whose variable heterochromatin shines in fluorescence."""
 
-_SAMPLES = 512
+_SAMPLES = 384
+"""Number of samples along a band profile."""
+
+_POSITIONS = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
 
 
 def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _ripple(widths: float, rng: np.random.Generator) -> FloatArray:
+    """A random profile that varies over about a chromosome's width, for a chromosome of that many widths."""
+    knots = rng.standard_normal(int(2 * widths) + 3)
+    return np.interp(_POSITIONS * (len(knots) - 1), np.arange(len(knots)), knots)
 
 
 @dataclass(frozen=True)
@@ -58,14 +70,14 @@ class Preparation:
     def draw(cls, look: str, rng: np.random.Generator) -> Preparation:
         """Draw a preparation of the given look."""
         condensed = float(rng.beta(1.3, 1.6) if look == "gband" else rng.beta(1.6, 1.3))
-        longest, shortest = {"gband": (15.5, 7.5), "qband": (12.5, 6.5), "dapi": (14.0, 5.0)}[look]
+        longest, shortest = {"gband": (14.5, 6.3), "qband": (11.5, 5.8), "dapi": (13.5, 4.8)}[look]
         aspect = longest + (shortest - longest) * condensed + rng.normal(0, 0.6)
         return cls(
             look=look,
             condensed=condensed,
             aspect=float(np.clip(aspect, 4.5, 17)),
-            contrast=rng.uniform(*{"gband": (0.45, 1.15), "qband": (0.3, 0.9), "dapi": (0.15, 0.8)}[look]),
-            smear=rng.uniform(0.06, 0.2),
+            contrast=rng.uniform(*{"gband": (0.6, 1.5), "qband": (0.6, 1.8), "dapi": (0.3, 1.6)}[look]),
+            smear=rng.uniform(0.05, 0.16),
             groove=float(
                 np.maximum(
                     {
@@ -77,7 +89,7 @@ class Preparation:
                 )
             ),
             taper=rng.uniform(0.1, 0.35) if look == "gband" else rng.uniform(0.15, 0.5),
-            uneven=rng.uniform(0.03, 0.1) if look == "gband" else rng.uniform(0.03, 0.16),
+            uneven=rng.uniform(0.04, 0.12) if look == "gband" else rng.uniform(0.08, 0.24),
         )
 
     def form(self, width: float, rng: np.random.Generator) -> Form:
@@ -107,23 +119,19 @@ class Preparation:
         levels *= np.where(variable, rng.uniform(0.7, 1.3, len(levels)), rng.normal(1, 0.1, len(levels)))
         mean = float(np.average(levels, weights=np.diff(bands.edges)))
         levels = mean + self.contrast * (levels - mean)
-        position = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
-        samples_per_width = width / length * _SAMPLES
-        both = []
-        shift = rng.normal(0, 0.05) * width / length
-        for side in (-0.5, 0.5):
-            band = np.searchsorted(bands.edges, position + side * shift) - 1
-            profile = levels[np.clip(band, 0, len(levels) - 1)]
-            # Each chromatid's bands differ a little.
-            profile = profile * (1 + 0.05 * smooth(rng.standard_normal((1, _SAMPLES), np.float32), 20)[0] * 6)
-            both.append(profile)
-        profiles = np.stack(both).astype(np.float32)
-        profiles = np.stack([smooth(row[None], self.smear * samples_per_width)[0] for row in profiles])
-        uneven = smooth(rng.standard_normal((1, _SAMPLES), np.float32), 0.4 * samples_per_width)[0]
-        profiles *= 1 + 0.06 * uneven / max(float(uneven.std()), 1e-6)
-        profiles = np.maximum(profiles * np.float32(np.exp(rng.normal(0, self.uneven))), 0.08).astype(np.float32)
+        widths = length / width
+        shift = rng.normal(0, 0.05) / widths
+        sides = np.array([[-0.5], [0.5]])
+        band = np.searchsorted(bands.edges, _POSITIONS + sides * shift) - 1
+        profiles = levels[np.clip(band, 0, len(levels) - 1)]
+        # Each chromatid's bands differ a little, and both vary along the arms.
+        profiles = profiles * (1 + 0.06 * _ripple(widths, rng))
+        profiles *= 1 + 0.05 * np.stack([_ripple(2 * widths, rng) for _ in sides])
+        smear = self.smear / widths * _SAMPLES
+        profiles = cv2.GaussianBlur(profiles, (0, 0), smear, sigmaY=0.1, borderType=cv2.BORDER_REPLICATE)
+        profiles = np.maximum(profiles * np.exp(rng.normal(0, self.uneven)), 0.08).astype(np.float32)
         # Sister chromatids separate away from the centromere.
-        apart = np.minimum(np.abs(position - bands.centromere) / max(samples_per_width / _SAMPLES, 1e-6), 1)
+        apart = np.minimum(np.abs(_POSITIONS - bands.centromere) * widths, 1)
         groove = float(np.clip(rng.normal(self.groove, 0.07), 0, 0.75)) * (0.35 + 0.65 * apart)
         return Stain(
             profiles,
@@ -135,20 +143,21 @@ class Preparation:
         )
 
 
-def draw_crowding(overlap: float | None, rng: np.random.Generator) -> Crowding:
+def draw_crowding(look: str, overlap: float | None, rng: np.random.Generator) -> Crowding:
     """Draw how close the chromosomes of one cell lie.
 
     Args:
+        look: One of `settings.CLINICAL_LOOKS`.
         overlap: Fraction of the chromosomes laid across or against others; None to draw it.
         rng: Source of randomness.
     """
-    close = rng.uniform(0.25, 0.85) if overlap is None else overlap
-    shares = rng.dirichlet([2.2, 2.0, 1.6])
+    close = rng.uniform(0.1, 0.65) if overlap is None else overlap
+    shares = rng.dirichlet([2.0, 2.0, 1.4] if look == "gband" else [1.0, 2.0, 1.4])
     return Crowding(
         crossing=close * shares[0],
         touching=close * shares[1],
         alongside=close * shares[2],
-        occupied=_log_uniform(0.12, 0.42, rng),
+        occupied=_log_uniform(*{"gband": (0.16, 0.5), "qband": (0.1, 0.32), "dapi": (0.15, 0.5)}[look], rng),
         ragged=rng.uniform(0.05, 0.3),
         hollow=rng.uniform(0.2, 0.6) if rng.random() < 0.15 else 0.0,
     )
@@ -156,7 +165,7 @@ def draw_crowding(overlap: float | None, rng: np.random.Generator) -> Crowding:
 
 def draw_camera(look: str, width: float, rng: np.random.Generator) -> Camera:
     """Draw a microscope and a camera for chromosomes ``width`` pixels wide."""
-    blur = max(_log_uniform(0.05, 0.14, rng) * width, 0.5)
+    blur = max(_log_uniform(0.07, 0.17, rng) * width, 0.5)
     quality = int(rng.integers(60, 97)) if rng.random() < 0.5 else None
     if look == "gband":
         bleached = rng.random() < 0.6
@@ -173,19 +182,19 @@ def draw_camera(look: str, width: float, rng: np.random.Generator) -> Camera:
             mottle=rng.uniform(0.0, 0.03),
             mottle_scale=_log_uniform(0.3, 4, rng) * width,
             grain=rng.uniform(0.01, 0.08),
-            read_noise=_log_uniform(0.3, 3, rng),
+            read_noise=_log_uniform(0.1, 2.5, rng),
             shot_noise=rng.uniform(0, 0.015),
             gamma=_log_uniform(0.8, 1.4, rng),
             quality=quality,
             inverted=bool(rng.random() < 0.04),
         )
     dapi = look == "dapi"
-    dark = rng.random() < (0.25 if dapi else 0.75)
+    dark = rng.random() < (0.25 if dapi else 0.8)
     return Camera(
         absorbs=False,
-        background=rng.uniform(-4, 2) if dark else rng.uniform(2, 30 if dapi else 12),
-        gain=_log_uniform(55, 230, rng),
-        blur=blur * rng.uniform(1.0, 1.5 if dapi else 1.3),
+        background=rng.uniform(-8, 1.5) if dark else _log_uniform(2, 30 if dapi else 15, rng),
+        gain=_log_uniform(85, 280 if dapi else 220, rng),
+        blur=blur * rng.uniform(1.0, 2.2 if dapi else 1.5),
         sharpening=rng.uniform(0, 0.8) if rng.random() < 0.3 else 0.0,
         sharpening_radius=rng.uniform(0.1, 0.35) * width,
         halo=rng.uniform(0.05, 0.45) if dapi else rng.uniform(0, 0.15),
@@ -194,7 +203,7 @@ def draw_camera(look: str, width: float, rng: np.random.Generator) -> Camera:
         mottle=rng.uniform(0, 0.015),
         mottle_scale=_log_uniform(0.5, 6, rng) * width,
         grain=rng.uniform(0.02, 0.1),
-        read_noise=_log_uniform(0.2, 3, rng),
+        read_noise=_log_uniform(0.1, 2.5, rng),
         shot_noise=rng.uniform(0, 0.08),
         gamma=_log_uniform(0.8, 1.3, rng),
         quality=quality,

@@ -27,7 +27,7 @@ _FAR = np.float32(1e30)
 
 def kernel(function: Function) -> Function:
     """Compile for this CPU on first use and keep the result on disk."""
-    return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    return cast(Function, numba.njit(fastmath=True, nogil=True, cache=True)(function))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def stroke(
     if np.any(high <= low):
         return None
     (x0, y0), (columns, rows) = low.tolist(), (high - low).tolist()
-    tangent, curvature = shape.frame()
+    tangent, curvature = shape.frame
     coverage, s, t = (np.zeros((rows, columns), np.float32) for _ in range(3))
     window = canvas[y0 : y0 + rows, x0 : x0 + columns]
     nearest = np.full((rows, columns), -1, np.int32)
