@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
         type=float,
         help="fraction laid across or against others (default 0.35; in clinical scenes drawn for each image)",
     )
-    parser.add_argument("--width", type=float, help="typical chromosome width in pixels")
+    parser.add_argument(
+        "--width", type=float, nargs="+", help="typical chromosome width in pixels: a number, or lowest and highest"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--classes", action="store_true", help="24 classes, 1 to 22, X and Y, instead of one")
     options = vars(parser.parse_args(arguments))

@@ -129,7 +129,7 @@ def _illuminate(
             if granular:
                 value *= np.float32(1) + grain_share * grain[i, j]
             if mottled:
-                value += mottle_share * abs(mottle[i, j])
+                value += mottle_share * mottle[i, j]
             lit = np.float32(1) + shading * light[i, j] if shaded else np.float32(1)
             # Beer and Lambert: the optical densities of what lies on top of each other add.
             stain[i, j] = lit * background * np.exp(decades * value) if absorbs else lit * (gain * value + background)

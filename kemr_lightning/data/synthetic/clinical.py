@@ -14,7 +14,7 @@ from kemr_lightning.data.synthetic.crowd import crowd
 from kemr_lightning.data.synthetic.karyotype import ideogram, karyotype
 from kemr_lightning.data.synthetic.layout import chromosome_shape
 from kemr_lightning.data.synthetic.looks import Preparation, draw_camera, draw_crowding
-from kemr_lightning.data.synthetic.settings import CLINICAL_LOOKS, MIXED, Metaphase, MetaphaseSettings
+from kemr_lightning.data.synthetic.settings import CLINICAL_LOOKS, MIXED, Metaphase, MetaphaseSettings, default_count
 from kemr_lightning.data.synthetic.shape import Footprint, Shape
 from kemr_lightning.data.synthetic.strokes import stroke
 
@@ -25,6 +25,9 @@ _UNIT = 16.0
 
 _VISIBLE = 0.25
 """Chromosomes are left out of the annotation if less than this fraction of their area lies inside the image."""
+
+_NEIGHBOURED = 0.06
+"""Fraction of the images on which chromosomes of a second cell lie; they are chromosomes like the others."""
 
 _SIDES = (600.0, 3200.0)
 """Shortest and longest longer side of an image whose size is not given, pixels."""
@@ -39,11 +42,13 @@ def clinical(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase
     """
     look = _look(settings.look, rng)
     preparation = Preparation.draw(look, rng)
-    names = karyotype(_count(settings, rng), rng)
-    form = preparation.form(_UNIT, rng)
-    shapes = [chromosome_shape(ideogram(name), form, rng) for name in names]
-    shapes = crowd(shapes, _UNIT, draw_crowding(look, settings.overlap, rng), rng)
-    shapes, width, image_size = _framed(shapes, settings, look, rng)
+    typical = None if settings.size is None and settings.width is None else settings.draw_width(rng)
+    names, shapes = _cell(preparation, _count(settings, typical, rng), settings.overlap, rng)
+    own = len(shapes)
+    if settings.count is None and rng.random() < _NEIGHBOURED:
+        more, beside = _cell(preparation, int(rng.integers(4, 24)), settings.overlap, rng)
+        names, shapes = names + more, shapes + _beside(beside, shapes, rng)
+    shapes, width, image_size = _framed(shapes, own, settings, typical, look, rng)
     camera = draw_camera(look, width, rng)
     slide = Slide(image_size, width, camera.absorbs, rng)
     _litter(slide, shapes, look, rng)
@@ -61,6 +66,33 @@ def clinical(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase
     return Metaphase(image, [item[0] for item in kept], [item[1] for item in kept], [item[2] for item in kept], width)
 
 
+def _cell(
+    preparation: Preparation, count: int, overlap: float | None, rng: np.random.Generator
+) -> tuple[list[str], list[Shape]]:
+    """The names and the shapes of a cell's chromosomes, `_UNIT` pixels wide, around the origin."""
+    names = karyotype(count, rng)
+    form = preparation.form(_UNIT, rng)
+    shapes = []
+    for name in names:
+        shape = chromosome_shape(ideogram(name), form, rng)
+        if form.notch > 0 and preparation.condensed > 0.5 and preparation.look != "gband":
+            # The arms of late metaphase chromosomes part from their ends on.
+            shape = replace(shape, cap=min(shape.cap * rng.uniform(1, 2.2), 0.4 * shape.length))
+        shapes.append(shape)
+    return names, crowd(shapes, _UNIT, draw_crowding(preparation.look, overlap, rng), rng)
+
+
+def _beside(shapes: list[Shape], cell: list[Shape], rng: np.random.Generator) -> list[Shape]:
+    """Move some chromosomes of a neighbouring cell to the side of a cell, apart from it."""
+    if not shapes or not cell:
+        return shapes
+    angle = rng.uniform(0, 2 * np.pi)
+    towards = np.array([np.cos(angle), np.sin(angle)])
+    edge = max(float((shape.points @ towards).max()) for shape in cell)
+    own = min(float((shape.points @ towards).min()) for shape in shapes)
+    return [shape.moved(towards * (edge - own + rng.uniform(1, 8) * _UNIT)) for shape in shapes]
+
+
 def _look(look: str, rng: np.random.Generator) -> str:
     """The stain, drawn where the setting leaves it open."""
     if look == MIXED:
@@ -70,29 +102,39 @@ def _look(look: str, rng: np.random.Generator) -> str:
     return look
 
 
-def _count(settings: MetaphaseSettings, rng: np.random.Generator) -> int:
+def _count(settings: MetaphaseSettings, typical: float | None, rng: np.random.Generator) -> int:
     """The number of chromosomes: 46 in most cells, unless given."""
     if settings.count_range is not None:
         return int(rng.integers(settings.count_range[0], settings.count_range[1] + 1))
     usual = int(rng.choice([46, 45, 47, 44, 48], p=(0.86, 0.06, 0.05, 0.02, 0.01)))
-    return usual if settings.size is None else min(usual, settings.usual_count)
+    if settings.size is None or typical is None:
+        return usual
+    room = default_count(settings.image_size, typical)
+    return usual if room >= 46 else room
 
 
 def _framed(
-    shapes: list[Shape], settings: MetaphaseSettings, look: str, rng: np.random.Generator
+    shapes: list[Shape],
+    own: int,
+    settings: MetaphaseSettings,
+    typical: float | None,
+    look: str,
+    rng: np.random.Generator,
 ) -> tuple[list[Shape], float, tuple[int, int]]:
     """Scale a cell to its image and put it there.
 
     Args:
         shapes: The chromosomes around the origin, `_UNIT` wide.
-        settings: They may give the size of the image and the width of the chromosomes.
+        own: Number of those, from the first, that belong to the cell; the others lie where they happen to.
+        settings: They may give the size of the image.
+        typical: Typical width of a chromosome, pixels; None to derive it from a size that is drawn.
         look: G-bands are often cut out around the cell.
         rng: Source of randomness.
 
     Returns:
         The shapes in pixels of the image, the width of a chromosome there, and the image's ``(H, W)``.
     """
-    points = np.concatenate([shape.points for shape in shapes]) if shapes else np.zeros((1, 2))
+    points = np.concatenate([shape.points for shape in shapes[:own]]) if own else np.zeros((1, 2))
     low, high = points.min(axis=0) - _UNIT / 2, points.max(axis=0) + _UNIT / 2
     extent = (high - low) / _UNIT
     tight = rng.random() < (0.6 if look == "gband" else 0.2)
@@ -104,11 +146,11 @@ def _framed(
     needed = extent + margins.sum(axis=0)
     if settings.size is None:
         longer = float(np.exp(rng.triangular(np.log(_SIDES[0]), np.log(700), np.log(_SIDES[1]))))
-        width = longer / float(needed.max()) if settings.width is None else settings.width * rng.uniform(0.9, 1.1)
+        width = longer / float(needed.max()) if typical is None else typical * rng.uniform(0.95, 1.05)
         frame = np.maximum(np.round(needed * width), 64)
     else:
+        assert typical is not None
         frame = np.array(settings.size, dtype=np.float64)
-        typical = settings.usual_width
         if settings.width is None:
             fitting = float((frame / extent).min())
             typical = float(np.clip(fitting, 0.7 * typical, 1.5 * typical)) * rng.uniform(0.7, 1.0)
@@ -131,13 +173,16 @@ def _litter(slide: Slide, shapes: list[Shape], look: str, rng: np.random.Generat
     points = np.concatenate([shape.points[::8] for shape in shapes]) if shapes else np.zeros((1, 2))
     tree = cKDTree(points)
     room = min(height, columns)
-    level = (lambda: rng.uniform(0.4, 1.0)) if slide.absorbs else (lambda: float(np.exp(rng.normal(0.1, 0.5))))
+
+    def level() -> float:
+        """Stain of a nucleus."""
+        return rng.uniform(0.4, 1.0) if slide.absorbs else float(np.exp(rng.normal(0.1, 0.5)))
 
     def spot(radius: float, near: float) -> tuple[float, float] | None:
         """A place for a body that stays ``near`` radii away from chromosomes, often at the border."""
         for _ in range(12):
             x, y = rng.uniform(-0.6 * radius, columns + 0.6 * radius), rng.uniform(-0.6 * radius, height + 0.6 * radius)
-            if tree.query([x, y])[0] > near * radius + width / 2:
+            if tree.query([x, y])[0] > near * radius + width / 2 and (slide.free(x, y, radius) or rng.random() < 0.02):
                 return x, y
         return None
 

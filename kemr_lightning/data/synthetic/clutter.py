@@ -45,6 +45,11 @@ class Slide:
         """
         self.canvas: Float32 = np.zeros(image_size, np.float32)
         self.width, self.absorbs, self.rng = width, absorbs, rng
+        self.taken: list[tuple[float, float, float]] = []
+
+    def free(self, x: float, y: float, radius: float) -> bool:
+        """Whether a disc lies beside all nuclei."""
+        return all(np.hypot(x - a, y - b) > 0.9 * (radius + reach) for a, b, reach in self.taken)
 
     def _window(self, x: float, y: float, reach: float) -> tuple[Float32, FloatArray, FloatArray] | None:
         """A view of the canvas around a point, and its pixels' positions relative to it; None if there are none."""
@@ -59,11 +64,11 @@ class Slide:
 
     def _body(self, across: FloatArray, down: FloatArray, radius: float, wobble: float) -> Float32:
         """Coverage of a roundish, wavy body around the origin."""
-        angle = cv2.phase(*(np.ascontiguousarray(grid) for grid in np.broadcast_arrays(across, down)))
+        angle = np.arctan2(down, across)
         turn, stretch = self.rng.uniform(0, np.pi), self.rng.uniform(1, 1.4)
         outline = radius / np.sqrt(np.cos(angle - turn) ** 2 * stretch + np.sin(angle - turn) ** 2 / stretch)
         for order in (2, 3, 5, 8):
-            amplitude, phase = wobble / order * self.rng.normal(), self.rng.uniform(0, 2 * np.pi)
+            amplitude, phase = 1.6 * wobble / order**1.5 * self.rng.normal(), self.rng.uniform(0, 2 * np.pi)
             outline *= 1 + np.float32(amplitude) * np.cos(order * angle + np.float32(phase))
         depth = outline - np.sqrt(across * across + down * down)
         return np.asarray(np.clip(depth + 0.5, 0, 1), dtype=np.float32)
@@ -73,6 +78,7 @@ class Slide:
         found = self._window(x, y, 1.9 * radius + 2)
         if found is None:
             return
+        self.taken.append((x, y, radius))
         window, across, down = found
         rng = self.rng
         body = self._body(across, down, radius, wobble)

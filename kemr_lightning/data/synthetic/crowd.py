@@ -55,10 +55,21 @@ class _Map:
         side = int(2 * radius / self.cell) + 1
         self.far = np.float32(_REACH * width)
         self.distance = np.full((side, side), self.far, np.float32)
+        self.layers = np.zeros((side, side), np.int16)
+        self.latest = np.zeros((side, side), np.int16)
+        self.count = 0
 
-    def add(self, centres: FloatArray, radii: FloatArray) -> None:
-        """Put discs on the map."""
-        _stamp(self.distance, (centres - self.origin) / self.cell, radii, self.cell, float(self.far))
+    def add(self, discs: _Discs) -> None:
+        """Put a chromosome on the map."""
+        self.count += 1
+        at = (discs.centres - self.origin) / self.cell
+        _stamp(self.distance, self.layers, self.latest, self.count, at, discs.radii, self.cell, float(self.far))
+
+    def piled(self, discs: _Discs, offsets: FloatArray) -> NDArray[np.intp]:
+        """How many chromosomes lie on top of each other under the discs' centres at each of the offsets, at most."""
+        at = np.rint((discs.centres + offsets[:, None] - self.origin) / self.cell).astype(int)
+        at = at.clip(0, len(self.layers) - 1)
+        return np.asarray(self.layers[at[..., 1], at[..., 0]].max(axis=1))
 
     def look_up(self, centres: FloatArray, radii: FloatArray, offsets: FloatArray) -> FloatArray:
         """Clearances ``(K, D)`` of the discs ``(D, 2)`` at each of the offsets ``(K, 2)``, pixels."""
@@ -68,8 +79,17 @@ class _Map:
 
 
 @kernel
-def _stamp(distance: Float32, centres: FloatArray, radii: FloatArray, cell: float, far: float) -> None:
-    """Lower distances to those from discs whose centres are given in cells, and radii in pixels."""
+def _stamp(
+    distance: Float32,
+    layers: NDArray[np.int16],
+    latest: NDArray[np.int16],
+    number: int,
+    centres: FloatArray,
+    radii: FloatArray,
+    cell: float,
+    far: float,
+) -> None:
+    """Lower distances to those from discs whose centres are given in cells, and radii in pixels; count the layers."""
     side = len(distance)
     for k in range(len(centres)):
         x, y = centres[k]
@@ -79,6 +99,9 @@ def _stamp(distance: Float32, centres: FloatArray, radii: FloatArray, cell: floa
                 gap = np.float32(cell * np.sqrt((i - y) ** 2 + (j - x) ** 2) - radii[k])
                 if gap < distance[i, j]:
                     distance[i, j] = gap
+                if gap < 0 and latest[i, j] != number:
+                    latest[i, j] = number
+                    layers[i, j] += 1
 
 
 @kernel
@@ -181,7 +204,7 @@ def crowd(shapes: list[Shape], width: float, crowding: Crowding, rng: np.random.
             place = turn, _free(discs.turned(turn), ground, width, anywhere, rng)
         places[index] = place
         laid.append(discs.turned(place[0]).moved(place[1]))
-        ground.add(laid[-1].centres, laid[-1].radii)
+        ground.add(laid[-1])
     ordered = [(shape, *places[index]) for index, shape in enumerate(shapes)]
     return [replace(shape, points=shape.points @ _rotation(turn) + offset) for shape, turn, offset in ordered]
 
@@ -231,7 +254,9 @@ def _across(
         # Discs are 0.3 widths apart: a steep crossing covers four to six of them, and more than one may be crossed.
         deep = (clearance < -0.4 * width).sum(axis=1)
         allowed = np.minimum(14 if rng.random() < 0.25 else 7, 0.6 * len(own.centres) + 1)
-        fits = np.nonzero((deep > 0) & (deep <= allowed))[0]
+        # Crossings of three chromosomes at one place are rare.
+        highest = 2 if rng.random() < 0.15 else 1
+        fits = np.nonzero((deep > 0) & (deep <= allowed) & (ground.piled(own, offsets) <= highest))[0]
         if len(fits) > 0:
             return float(turn), np.asarray(offsets[fits[0]])
     return None

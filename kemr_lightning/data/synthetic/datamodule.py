@@ -28,7 +28,7 @@ class SyntheticDataModule(LightningDataModule):
         count: int | Sequence[int] | None = None,
         look: str = "mixed",
         overlap: float | None = None,
-        width: float | None = None,
+        width: float | Sequence[float] | None = None,
         scene: str = "plain",
         label_map: str | None = "single",
         augmentation: Augmentation | None = None,
@@ -50,7 +50,7 @@ class SyntheticDataModule(LightningDataModule):
             count: See `MetaphaseSettings`, as for the next four.
             look: ``"gband"``, ``"qband"``, ``"dapi"``, ``"fluorescence"`` or ``"mixed"``.
             overlap: Fraction of the chromosomes laid across or against others.
-            width: Typical chromosome width in pixels.
+            width: Typical chromosome width in pixels, or a range.
             scene: ``"plain"`` or ``"clinical"``.
             label_map: ``"single"`` for one class, None for 24.
             augmentation: Augmentation of training images; None trains on complete images as they are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from kemr_lightning.data.synthetic.karyotype import Ideogram
 from kemr_lightning.data.synthetic.layout import Form
 from kemr_lightning.data.synthetic.strokes import Stain
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
 
 _STAINS = {
     "gband": {"n": 0.30, "a": 0.46, "b": 0.64, "c": 0.84, "d": 1.0, "e": 0.72, "v": 0.66, "s": 0.22},
@@ -128,8 +129,8 @@ class Preparation:
         profiles = profiles * (1 + 0.06 * _ripple(widths, rng))
         profiles *= 1 + 0.05 * np.stack([_ripple(2 * widths, rng) for _ in sides])
         smear = self.smear / widths * _SAMPLES
-        profiles = cv2.GaussianBlur(profiles, (0, 0), smear, sigmaY=0.1, borderType=cv2.BORDER_REPLICATE)
-        profiles = np.maximum(profiles * np.exp(rng.normal(0, self.uneven)), 0.08).astype(np.float32)
+        merged = cv2.GaussianBlur(profiles, (0, 0), smear, sigmaY=0.1, borderType=cv2.BORDER_REPLICATE)
+        profiles = np.maximum(merged * np.exp(rng.normal(0, self.uneven)), 0.08).astype(np.float32)
         # Sister chromatids separate away from the centromere.
         apart = np.minimum(np.abs(_POSITIONS - bands.centromere) * widths, 1)
         groove = float(np.clip(rng.normal(self.groove, 0.07), 0, 0.75)) * (0.35 + 0.65 * apart)
@@ -179,7 +180,7 @@ def draw_camera(look: str, width: float, rng: np.random.Generator) -> Camera:
             halo=rng.uniform(0, 0.12),
             halo_radius=_log_uniform(0.5, 3, rng) * width,
             shading=rng.uniform(0, 0.012 if bleached else 0.06),
-            mottle=rng.uniform(0.0, 0.03),
+            mottle=rng.uniform(0.0, 0.018),
             mottle_scale=_log_uniform(0.3, 4, rng) * width,
             grain=rng.uniform(0.01, 0.08),
             read_noise=_log_uniform(0.1, 2.5, rng),

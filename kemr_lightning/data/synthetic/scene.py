@@ -11,7 +11,14 @@ from kemr_lightning.data.synthetic.clinical import clinical
 from kemr_lightning.data.synthetic.karyotype import ideogram, karyotype
 from kemr_lightning.data.synthetic.layout import Spread, arrange, chromosome_shape
 from kemr_lightning.data.synthetic.render import Optics, blurred, expose, field, stack, texture
-from kemr_lightning.data.synthetic.settings import LOOKS, MIXED, PLAIN_OVERLAP, Metaphase, MetaphaseSettings
+from kemr_lightning.data.synthetic.settings import (
+    LOOKS,
+    MIXED,
+    PLAIN_OVERLAP,
+    Metaphase,
+    MetaphaseSettings,
+    default_count,
+)
 from kemr_lightning.data.synthetic.shape import Footprint, Shape, footprint
 
 FloatArray = NDArray[np.floating[Any]]
@@ -24,7 +31,7 @@ def metaphase(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphas
     """Make one metaphase.
 
     Args:
-        settings: What it is to look like. Without a ``count`` a plain scene has `usual_count` chromosomes, at times
+        settings: What it is to look like. Without a ``count`` a plain scene has `default_count` chromosomes, at times
             one or two fewer.
         rng: Decides everything that the settings leave open.
     """
@@ -35,9 +42,9 @@ def _plain(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase:
     """Make a metaphase on a nearly clean slide."""
     look = LOOKS[int(rng.integers(2))] if settings.look == MIXED else settings.look
     image_size = settings.image_size
-    typical = settings.usual_width
+    typical = settings.draw_width(rng)
     if settings.count_range is None:
-        full = settings.usual_count
+        full = default_count(image_size, typical)
         number = full - int(rng.integers(1, 3)) if full > 4 and rng.random() < 0.25 else full
     else:
         lowest, highest = settings.count_range

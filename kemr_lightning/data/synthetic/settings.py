@@ -59,7 +59,8 @@ class MetaphaseSettings:
             Clinical scenes know two kinds of fluorescence, ``"qband"`` and ``"dapi"``.
         overlap: Fraction of the chromosomes that are laid across or against others, in [0, 1]; None for 0.35 in plain
             scenes, and for the range of real cells in clinical ones.
-        width: Typical width of a chromosome in pixels; None to derive it from the image's size.
+        width: Typical width of a chromosome in pixels, or a range ``(lowest, highest)`` to draw it from on a logarithmic
+            axis; None to derive it from the image's size.
         scene: ``"plain"`` for chromosomes on a nearly clean slide, ``"clinical"`` for crowded cells among nuclei and
             dirt.
 
@@ -71,7 +72,7 @@ class MetaphaseSettings:
     count: int | Sequence[int] | None = None
     look: str = MIXED
     overlap: float | None = None
-    width: float | None = None
+    width: float | Sequence[float] | None = None
     scene: str = "plain"
 
     def __post_init__(self) -> None:
@@ -88,7 +89,8 @@ class MetaphaseSettings:
         if self.overlap is not None:
             check_fraction("overlap", self.overlap)
         widest = _WIDEST if self.size is None else min(self.size) / 4
-        if self.width is not None and not 4 <= self.width <= widest:
+        span = self.width_range
+        if span is not None and not 4 <= span[0] <= span[1] <= widest:
             raise SettingError("width", self.width, "is out of range", f"Give 4 to {widest:g} pixels")
         if self.count is not None:
             check_count("count", self.count)
@@ -105,14 +107,20 @@ class MetaphaseSettings:
         return int(self.size[1]), int(self.size[0])
 
     @property
-    def usual_width(self) -> float:
-        """The width if it is given, else the usual one for the image's size, see `default_width`."""
-        return default_width(self.image_size) if self.width is None else self.width
+    def width_range(self) -> tuple[float, float] | None:
+        """Lowest and highest typical width in pixels; None for the default."""
+        if self.width is None:
+            return None
+        if isinstance(self.width, Sequence):
+            return float(self.width[0]), float(self.width[-1])
+        return float(self.width), float(self.width)
 
-    @property
-    def usual_count(self) -> int:
-        """How many chromosomes the image has room for at the usual width, see `default_count`."""
-        return default_count(self.image_size, self.usual_width)
+    def draw_width(self, rng: np.random.Generator) -> float:
+        """The typical width of a metaphase's chromosomes, pixels; without a range nothing is drawn."""
+        if self.width_range is None:
+            return default_width(self.image_size)
+        lowest, highest = self.width_range
+        return lowest if lowest == highest else float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
 
     @property
     def count_range(self) -> tuple[int, int] | None:

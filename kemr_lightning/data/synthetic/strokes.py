@@ -105,11 +105,11 @@ def _find_nearest(points: FloatArray, reach: float, nearest: NDArray[np.int32], 
 def _at(values: FloatArray, position: float) -> float:
     """Interpolate values linearly; positions beyond the ends take those of the ends."""
     if position <= 0:
-        return values[0]
+        return float(values[0])
     if position >= len(values) - 1:
-        return values[-1]
+        return float(values[-1])
     index = int(position)
-    return values[index] + (position - index) * (values[index + 1] - values[index])
+    return float(values[index] + (position - index) * (values[index + 1] - values[index]))
 
 
 @kernel
@@ -117,9 +117,9 @@ def _end(across: float, notch: float) -> float:
     """Where an end begins at a relative distance from the centre line, as a fraction of the cap."""
     whole = 1 - (1 - min(across, 1.0) ** _BLUNTNESS) ** (1 / _BLUNTNESS)
     if notch == 0:
-        return whole
+        return float(whole)
     tip = 1 - (1 - min(abs(2 * across - 1), 1.0) ** _BLUNTNESS) ** (1 / _BLUNTNESS)
-    return (1 - notch) * whole + notch * tip
+    return float((1 - notch) * whole + notch * tip)
 
 
 @kernel
