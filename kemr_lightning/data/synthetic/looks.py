@@ -71,20 +71,20 @@ class Preparation:
     def draw(cls, look: str, rng: np.random.Generator) -> Preparation:
         """Draw a preparation of the given look."""
         condensed = float(rng.beta(1.3, 1.6) if look == "gband" else rng.beta(1.6, 1.3))
-        longest, shortest = {"gband": (14.5, 6.3), "qband": (11.5, 5.8), "dapi": (13.5, 4.8)}[look]
+        longest, shortest = {"gband": (14.5, 6.3), "qband": (10.5, 5.0), "dapi": (13.5, 4.8)}[look]
         aspect = longest + (shortest - longest) * condensed + rng.normal(0, 0.6)
         return cls(
             look=look,
             condensed=condensed,
             aspect=float(np.clip(aspect, 4.5, 17)),
-            contrast=rng.uniform(*{"gband": (0.6, 1.5), "qband": (0.6, 1.8), "dapi": (0.3, 1.6)}[look]),
+            contrast=rng.uniform(*{"gband": (0.6, 1.5), "qband": (0.8, 2.3), "dapi": (0.6, 2.5)}[look]),
             smear=rng.uniform(0.05, 0.16),
             groove=float(
                 np.maximum(
                     {
                         "gband": rng.normal(0.02, 0.07),
-                        "qband": rng.normal(0.25, 0.13),
-                        "dapi": rng.normal(0.02 + 0.3 * condensed, 0.12),
+                        "qband": rng.normal(0.4, 0.15),
+                        "dapi": rng.normal(0.05 + 0.35 * condensed, 0.15),
                     }[look],
                     0,
                 )
@@ -101,7 +101,7 @@ class Preparation:
             condensed=self.condensed,
             width=width,
             pixels_per_megabase=self.aspect * width / 249,
-            bend=rng.uniform(0.4, 1.6) * (1.2 - 0.8 * self.condensed),
+            bend=rng.uniform(0.2, 2.2) * (1.2 - 0.8 * self.condensed),
             constriction=deepest * rng.uniform(0.3, 0.6 + 0.4 * self.condensed),
             notch=rng.uniform(0.1, 0.9) * self.condensed if split else 0.0,
         )
@@ -193,8 +193,8 @@ def draw_camera(look: str, width: float, rng: np.random.Generator) -> Camera:
     dark = rng.random() < (0.25 if dapi else 0.8)
     return Camera(
         absorbs=False,
-        background=rng.uniform(-8, 1.5) if dark else _log_uniform(2, 30 if dapi else 15, rng),
-        gain=_log_uniform(85, 280 if dapi else 220, rng),
+        background=rng.uniform(-8, 1.5) if dark else _log_uniform(2, 22 if dapi else 12, rng),
+        gain=_log_uniform(110, 420 if dapi else 240, rng),
         blur=blur * rng.uniform(1.0, 2.2 if dapi else 1.5),
         sharpening=rng.uniform(0, 0.8) if rng.random() < 0.3 else 0.0,
         sharpening_radius=rng.uniform(0.1, 0.35) * width,

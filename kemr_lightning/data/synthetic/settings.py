@@ -59,7 +59,7 @@ class MetaphaseSettings:
             Clinical scenes know two kinds of fluorescence, ``"qband"`` and ``"dapi"``.
         overlap: Fraction of the chromosomes that are laid across or against others, in [0, 1]; None for 0.35 in plain
             scenes, and for the range of real cells in clinical ones.
-        width: Typical width of a chromosome in pixels, or a range ``(lowest, highest)`` to draw it from on a logarithmic
+        width: Typical width of a chromosome in pixels, or a range ``(lowest, highest)`` to draw it from on a log
             axis; None to derive it from the image's size.
         scene: ``"plain"`` for chromosomes on a nearly clean slide, ``"clinical"`` for crowded cells among nuclei and
             dirt.
