@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kemr_lightning.data.synthetic.clutter import Float32, cloud, smooth
-from kemr_lightning.data.synthetic.strokes import kernel
+from kemr_lightning.data.synthetic.clutter import Float32, cloud, softened
+from kemr_lightning.data.synthetic.strokes import jitted
 
 _NOTHING: Float32 = np.zeros((1, 1), np.float32)
 """Stands for a field that is not used."""
@@ -79,10 +79,10 @@ class Camera:
         image = stain
         if self.halo > 0:
             image = self._with_halo(image)
-        image = smooth(image, self.blur)
-        soft = smooth(image, self.sharpening_radius) if self.sharpening > 0 else _NOTHING
+        image = softened(image, self.blur)
+        soft = softened(image, self.sharpening_radius) if self.sharpening > 0 else _NOTHING
         # The noise of neighbouring pixels is slightly correlated in cameras and their files.
-        noise = smooth(rng.standard_normal(size, dtype=np.float32), 0.45)
+        noise = softened(rng.standard_normal(size, dtype=np.float32), 0.45)
         exact = np.float32(self.read_noise**2), np.float32(self.shot_noise)
         curve = (255 * np.linspace(0, 1, 1025) ** self.gamma).astype(np.float32)
         grey = np.empty(size, np.uint8)
@@ -95,7 +95,7 @@ class Camera:
         height, width = image.shape
         coarse_size = (max(round(width / step), 1), max(round(height / step), 1))
         coarse = cv2.resize(image, coarse_size, interpolation=cv2.INTER_AREA)
-        spread = cv2.resize(smooth(np.asarray(coarse, np.float32), self.halo_radius / step), (width, height))
+        spread = cv2.resize(softened(np.asarray(coarse, np.float32), self.halo_radius / step), (width, height))
         return np.asarray(image * np.float32(1 - self.halo) + spread * np.float32(self.halo), dtype=np.float32)
 
     def _filed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -106,7 +106,7 @@ class Camera:
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
 
 
-@kernel
+@jitted
 def _illuminate(
     stain: Float32,
     grain: Float32,
@@ -135,7 +135,7 @@ def _illuminate(
             stain[i, j] = lit * background * np.exp(decades * value) if absorbs else lit * (gain * value + background)
 
 
-@kernel
+@jitted
 def _record(
     image: Float32,
     soft: Float32,

@@ -12,7 +12,7 @@ FloatArray = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 
 
-def smooth(values: Float32, sigma: float) -> Float32:
+def softened(values: Float32, sigma: float) -> Float32:
     """Blur ``(H, W)`` float32 values with a Gaussian of ``sigma`` pixels, continuing those at the border beyond it."""
     blurred = cv2.GaussianBlur(values, (0, 0), max(sigma, 0.15), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, dtype=np.float32)
@@ -22,7 +22,7 @@ def cloud(size: tuple[int, int], scale: float, rng: np.random.Generator) -> Floa
     """Draw a smooth random field of mean 0 and standard deviation about 1 that varies over ``scale`` pixels."""
     step = max(scale / 2, 1.0)
     rows, columns = (max(int(np.ceil(side / step)), 3) for side in size)
-    coarse = smooth(rng.standard_normal((rows, columns), dtype=np.float32), 1.0)
+    coarse = softened(rng.standard_normal((rows, columns), dtype=np.float32), 1.0)
     coarse /= max(float(coarse.std()), 1e-6)
     if (rows, columns) == size:
         return coarse
@@ -92,7 +92,7 @@ class Slide:
             dx, dy = across - distance * np.cos(angle), down - distance * np.sin(angle)
             extent = rng.uniform(0.08, 0.25) * radius
             inside += np.float32(rng.uniform(-0.4, 0.3)) * np.exp(-(dx * dx + dy * dy) / (2 * extent * extent))
-        body = smooth(body, rng.uniform(0.02, 0.12) * self.width)
+        body = softened(body, rng.uniform(0.02, 0.12) * self.width)
         window += np.float32(level) * body * np.maximum(inside, 0.1)
 
     def cluster(self, x: float, y: float, radius: float, level: float) -> None:
@@ -108,7 +108,7 @@ class Slide:
         if found is None:
             return
         window, across, down = found
-        body = smooth(self._body(across, down, radius, 0.3), 0.06 * radius)
+        body = softened(self._body(across, down, radius, 0.3), 0.06 * radius)
         texture = 1 + np.float32(0.35) * cloud((body.shape[0], body.shape[1]), 0.25 * radius, self.rng)
         window += np.float32(level) * body * np.maximum(texture, 0)
 

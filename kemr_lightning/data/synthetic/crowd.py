@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kemr_lightning.data.synthetic.shape import Shape
-from kemr_lightning.data.synthetic.strokes import kernel
+from kemr_lightning.data.synthetic.strokes import jitted
 
 FloatArray = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
@@ -78,7 +78,7 @@ class _Map:
         return clearance
 
 
-@kernel
+@jitted
 def _stamp(
     distance: Float32,
     layers: NDArray[np.int16],
@@ -104,7 +104,7 @@ def _stamp(
                     layers[i, j] += 1
 
 
-@kernel
+@jitted
 def _read(
     distance: Float32, centres: FloatArray, radii: FloatArray, offsets: FloatArray, clearance: FloatArray
 ) -> None:

@@ -45,8 +45,7 @@ class SyntheticDataModule(LightningDataModule):
             train_images: Number of different training images.
             val_images: Number of validation images.
             test_images: Number of test images.
-            size: ``(width, height)`` of the images; None for ``resize``, or 768x576 without one, in plain scenes, and
-                for sizes drawn anew in clinical ones.
+            size: ``(width, height)`` of the images; None for ``resize`` or 768x576, in clinical scenes for drawn sizes.
             count: See `MetaphaseSettings`, as for the next four.
             look: ``"gband"``, ``"qband"``, ``"dapi"``, ``"fluorescence"`` or ``"mixed"``.
             overlap: Fraction of the chromosomes laid across or against others.
@@ -70,9 +69,7 @@ class SyntheticDataModule(LightningDataModule):
         for split, length in (("train", train_images), ("val", val_images), ("test", test_images)):
             if length < 1:
                 raise SettingError(f"{split}_images", length, "leaves nothing to work on", "Give at least 1")
-        if size is None and scene == "plain":
-            size = (768, 576) if resize is None else resize
-        settings = MetaphaseSettings(size, count, look, overlap, width, scene)
+        settings = MetaphaseSettings(size or _usual_size(scene, resize), count, look, overlap, width, scene)
 
         def part(split: Split, length: int, augmentation: Augmentation | None = None) -> SyntheticDataset:
             return SyntheticDataset(length, settings, seed, split, label_map, augmentation, resize, cache_mb)
@@ -113,3 +110,10 @@ class SyntheticDataModule(LightningDataModule):
 
     def _in_order(self, dataset: SyntheticDataset) -> DataLoader[Sample]:
         return evaluation_loader(dataset, len(dataset), Share.under(self.trainer), self.num_workers)
+
+
+def _usual_size(scene: str, resize: Sequence[int] | None) -> Sequence[int] | None:
+    """``(width, height)`` of images whose size is not given; None if it is drawn for each."""
+    if scene == "clinical":
+        return None
+    return (768, 576) if resize is None else resize

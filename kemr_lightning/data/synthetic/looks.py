@@ -194,7 +194,7 @@ def draw_camera(look: str, width: float, rng: np.random.Generator) -> Camera:
     return Camera(
         absorbs=False,
         background=rng.uniform(-8, 1.5) if dark else _log_uniform(2, 22 if dapi else 12, rng),
-        gain=_log_uniform(110, 420 if dapi else 240, rng),
+        gain=_log_uniform(110, 420, rng) if dapi else _log_uniform(140, 300, rng),
         blur=blur * rng.uniform(1.0, 2.2 if dapi else 1.5),
         sharpening=rng.uniform(0, 0.8) if rng.random() < 0.3 else 0.0,
         sharpening_radius=rng.uniform(0.1, 0.35) * width,

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kemr_lightning.data.synthetic.clinical import clinical
 from kemr_lightning.data.synthetic.karyotype import ideogram, karyotype
 from kemr_lightning.data.synthetic.layout import Spread, arrange, chromosome_shape
 from kemr_lightning.data.synthetic.render import Optics, blurred, expose, field, stack, texture
@@ -35,7 +34,12 @@ def metaphase(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphas
             one or two fewer.
         rng: Decides everything that the settings leave open.
     """
-    return clinical(settings, rng) if settings.scene == "clinical" else _plain(settings, rng)
+    if settings.scene == "plain":
+        return _plain(settings, rng)
+    # Here, because clinical scenes need numba, which takes a second to import.
+    from kemr_lightning.data.synthetic.clinical import clinical
+
+    return clinical(settings, rng)
 
 
 def _plain(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +90,12 @@ class MetaphaseSettings:
         if self.overlap is not None:
             check_fraction("overlap", self.overlap)
         widest = _WIDEST if self.size is None else min(self.size) / 4
-        span = self.width_range
-        if span is not None and not 4 <= span[0] <= span[1] <= widest:
-            raise SettingError("width", self.width, "is out of range", f"Give 4 to {widest:g} pixels")
+        if self.width is not None:
+            widths = self.width if isinstance(self.width, Sequence) else [self.width]
+            if not widths or not all(isinstance(width, Real) for width in widths):
+                raise SettingError("width", self.width, "is no number of pixels", "Give, say, 12 or [8, 30]")
+            if not 4 <= widths[0] <= widths[-1] <= widest:
+                raise SettingError("width", self.width, "is out of range", f"Give 4 to {widest:g} pixels")
         if self.count is not None:
             check_count("count", self.count)
 

@@ -25,7 +25,7 @@ _BLUNTNESS = 2.6
 _FAR = np.float32(1e30)
 
 
-def kernel(function: Function) -> Function:
+def jitted(function: Function) -> Function:
     """Compile for this CPU on first use and keep the result on disk."""
     return cast(Function, numba.njit(fastmath=True, nogil=True, cache=True)(function))
 
@@ -86,7 +86,7 @@ def stroke(
     return Footprint(x0, y0, coverage, s, t)
 
 
-@kernel
+@jitted
 def _find_nearest(points: FloatArray, reach: float, nearest: NDArray[np.int32], best: Float32) -> None:
     """Find the centre line's nearest point to each pixel within reach of it; others keep -1."""
     rows, columns = nearest.shape
@@ -101,7 +101,7 @@ def _find_nearest(points: FloatArray, reach: float, nearest: NDArray[np.int32], 
                     nearest[i, j] = m
 
 
-@kernel
+@jitted
 def _at(values: FloatArray, position: float) -> float:
     """Interpolate values linearly; positions beyond the ends take those of the ends."""
     if position <= 0:
@@ -112,7 +112,7 @@ def _at(values: FloatArray, position: float) -> float:
     return float(values[index] + (position - index) * (values[index + 1] - values[index]))
 
 
-@kernel
+@jitted
 def _end(across: float, notch: float) -> float:
     """Where an end begins at a relative distance from the centre line, as a fraction of the cap."""
     whole = 1 - (1 - min(across, 1.0) ** _BLUNTNESS) ** (1 / _BLUNTNESS)
@@ -122,7 +122,7 @@ def _end(across: float, notch: float) -> float:
     return float((1 - notch) * whole + notch * tip)
 
 
-@kernel
+@jitted
 def _paint(
     points: FloatArray,
     tangent: FloatArray,
