@@ -96,7 +96,7 @@ class Camera:
         coarse_size = (max(round(width / step), 1), max(round(height / step), 1))
         coarse = cv2.resize(image, coarse_size, interpolation=cv2.INTER_AREA)
         spread = cv2.resize(softened(np.asarray(coarse, np.float32), self.halo_radius / step), (width, height))
-        return np.asarray(image * np.float32(1 - self.halo) + spread * np.float32(self.halo), dtype=np.float32)
+        return np.asarray(cv2.addWeighted(image, 1 - self.halo, spread, self.halo, 0), dtype=np.float32)
 
     def _filed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What compression leaves of an image."""

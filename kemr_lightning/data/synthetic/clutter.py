@@ -12,6 +12,10 @@ FloatArray = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 
 
+_DIRECTIONS = 2048
+"""Directions in which the outline of a nucleus is known."""
+
+
 def softened(values: Float32, sigma: float) -> Float32:
     """Blur ``(H, W)`` float32 values with a Gaussian of ``sigma`` pixels, continuing those at the border beyond it."""
     blurred = cv2.GaussianBlur(values, (0, 0), max(sigma, 0.15), borderType=cv2.BORDER_REPLICATE)
@@ -64,12 +68,14 @@ class Slide:
 
     def _body(self, across: FloatArray, down: FloatArray, radius: float, wobble: float) -> Float32:
         """Coverage of a roundish, wavy body around the origin."""
-        angle = np.arctan2(down, across)
+        angle = np.linspace(-np.pi, np.pi, _DIRECTIONS, endpoint=False)
         turn, stretch = self.rng.uniform(0, np.pi), self.rng.uniform(1, 1.4)
-        outline = radius / np.sqrt(np.cos(angle - turn) ** 2 * stretch + np.sin(angle - turn) ** 2 / stretch)
+        border = radius / np.sqrt(np.cos(angle - turn) ** 2 * stretch + np.sin(angle - turn) ** 2 / stretch)
         for order in (2, 3, 5, 8):
             amplitude, phase = 1.6 * wobble / order**1.5 * self.rng.normal(), self.rng.uniform(0, 2 * np.pi)
-            outline *= 1 + np.float32(amplitude) * np.cos(order * angle + np.float32(phase))
+            border *= 1 + amplitude * np.cos(order * angle + phase)
+        direction = (np.arctan2(down, across) + np.float32(np.pi)) * np.float32(_DIRECTIONS / (2 * np.pi))
+        outline = border.astype(np.float32)[direction.astype(np.int32) % _DIRECTIONS]
         depth = outline - np.sqrt(across * across + down * down)
         return np.asarray(np.clip(depth + 0.5, 0, 1), dtype=np.float32)
 

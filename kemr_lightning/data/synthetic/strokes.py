@@ -8,8 +8,7 @@ whose centres lie inside.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
@@ -30,8 +29,7 @@ def jitted(function: Function) -> Function:
     return cast(Function, numba.njit(fastmath=True, nogil=True, cache=True)(function))
 
 
-@dataclass(frozen=True)
-class Stain:
+class Stain(NamedTuple):
     """The stain inside one chromosome.
 
     Attributes:
@@ -49,6 +47,29 @@ class Stain:
     groove: Float32
     groove_width: float
     taper: float
+
+
+class _Line(NamedTuple):
+    """A shape on a window: `Shape`'s attributes, with the tangents and curvatures of its centre line."""
+
+    points: FloatArray
+    tangent: FloatArray
+    curvature: FloatArray
+    half_width: FloatArray
+    step: float
+    cap: float
+    notch: tuple[float, float]
+
+
+class _Window(NamedTuple):
+    """``(h, w)`` grids on a window: what is read (``nearest``, ``ragged``) and what is written."""
+
+    nearest: NDArray[np.int32]
+    ragged: Float32
+    canvas: Float32
+    coverage: Float32
+    s: Float32
+    t: Float32
 
 
 def stroke(
@@ -73,16 +94,13 @@ def stroke(
     if np.any(high <= low):
         return None
     (x0, y0), (columns, rows) = low.tolist(), (high - low).tolist()
-    tangent, curvature = shape.frame
+    points = shape.points - low
+    line = _Line(points, *shape.frame, shape.half_width, shape.step, float(shape.cap), shape.notch)
+    part = np.s_[y0 : y0 + rows, x0 : x0 + columns]
     coverage, s, t = (np.zeros((rows, columns), np.float32) for _ in range(3))
-    window = canvas[y0 : y0 + rows, x0 : x0 + columns]
     nearest = np.full((rows, columns), -1, np.int32)
-    _find_nearest(shape.points - low, reach, nearest, np.full((rows, columns), _FAR, np.float32))
-    _paint(
-        shape.points - low, tangent, curvature, shape.half_width, shape.step, shape.cap, np.array(shape.notch),
-        stain.profile, stain.groove, np.array([stain.slant, stain.bow, stain.groove_width, stain.taper]),
-        nearest, ragged[y0 : y0 + rows, x0 : x0 + columns], window, coverage, s, t,
-    )  # fmt: skip
+    _find_nearest(points, reach, nearest, np.full((rows, columns), _FAR, np.float32))
+    _paint(line, stain, _Window(nearest, ragged[part], canvas[part], coverage, s, t))
     return Footprint(x0, y0, coverage, s, t)
 
 
@@ -123,29 +141,14 @@ def _end(across: float, notch: float) -> float:
 
 
 @jitted
-def _paint(
-    points: FloatArray,
-    tangent: FloatArray,
-    curvature: FloatArray,
-    half_width: FloatArray,
-    step: float,
-    cap: float,
-    notch: FloatArray,
-    profile: Float32,
-    groove: Float32,
-    form: FloatArray,
-    nearest: NDArray[np.int32],
-    ragged: Float32,
-    canvas: Float32,
-    coverage: Float32,
-    s_out: Float32,
-    t_out: Float32,
-) -> None:
+def _paint(line: _Line, stain: Stain, window: _Window) -> None:
     """Compute coverage and coordinates of each pixel, and add its stain to the canvas."""
+    points, tangent, curvature, half_width, step, cap, notch = line
+    profile, slant, bow, groove, groove_width, taper = stain
+    nearest, ragged, canvas, coverage, s_out, t_out = window
     rows, columns = nearest.shape
     length = step * (len(points) - 1)
     samples = profile.shape[1]
-    slant, bow, groove_width, taper = form
     for i in range(rows):
         for j in range(columns):
             m = nearest[i, j]

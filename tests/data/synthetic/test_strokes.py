@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -54,16 +52,16 @@ def test_coordinates_along_and_across_a_straight_chromosome() -> None:
 def test_stain_follows_the_profile_groove_and_taper() -> None:
     shape = rod((20, 60), (148, 60), 8)
     profile = np.tile(np.repeat([0.2, 0.8], 32), (2, 1)).astype(np.float32)
-    canvas, _ = painted(shape, replace(even(), profile=profile))
+    canvas, _ = painted(shape, even()._replace(profile=profile))
     assert canvas[60, 40] == pytest.approx(0.2, abs=1e-3)
     assert canvas[60, 130] == pytest.approx(0.8, abs=1e-3)
-    grooved, _ = painted(shape, replace(even(), groove=np.full(64, 0.5, np.float32), taper=0.4))
+    grooved, _ = painted(shape, even()._replace(groove=np.full(64, 0.5, np.float32), taper=0.4))
     # Half a pixel from the axis, an eighth of the groove's width of 1.6 px at 0.2 half-widths.
     assert grooved[60, 84] == pytest.approx(
         (1 - 0.5 * np.exp(-0.5 * (0.0625 / 0.2) ** 2)) * (1 - 0.4 * 0.0625**2), abs=1e-3
     )
     assert grooved[66, 84] == pytest.approx(1 - 0.4 * 0.8125**2, abs=0.01)
-    slanted, _ = painted(shape, replace(even(), profile=profile, slant=20.0))
+    slanted, _ = painted(shape, even()._replace(profile=profile, slant=20.0))
     edges = [int(np.argmax(row > 0.5)) for row in (slanted[54], slanted[65])]
     assert edges[0] - edges[1] == pytest.approx(20 * 11 / 8 / 2, abs=1.5)
 
