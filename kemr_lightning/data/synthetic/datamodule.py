@@ -14,7 +14,7 @@ from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
-from kemr_lightning.data.synthetic.scene import MetaphaseSettings
+from kemr_lightning.data.synthetic.settings import MetaphaseSettings
 
 
 class SyntheticDataModule(LightningDataModule):
@@ -28,8 +28,9 @@ class SyntheticDataModule(LightningDataModule):
         size: Sequence[int] | None = None,
         count: int | Sequence[int] | None = None,
         look: str = "mixed",
-        overlap: float = 0.35,
-        width: float | None = None,
+        overlap: float | None = None,
+        width: float | Sequence[float] | None = None,
+        scene: str = "plain",
         label_map: str | None = "single",
         augmentation: Augmentation | None = None,
         resize: Sequence[int] | None = None,
@@ -46,11 +47,12 @@ class SyntheticDataModule(LightningDataModule):
             train_images: Number of different training images.
             val_images: Number of validation images.
             test_images: Number of test images.
-            size: ``(width, height)`` of the images; None for ``resize``, or 768x576 without one.
-            count: See `MetaphaseSettings`, as for the next three.
-            look: ``"gband"``, ``"fluorescence"`` or ``"mixed"``.
+            size: ``(width, height)`` of the images; None for ``resize`` or 768x576, in clinical scenes for drawn sizes.
+            count: See `MetaphaseSettings`, as for the next four.
+            look: ``"gband"``, ``"qband"``, ``"dapi"``, ``"fluorescence"`` or ``"mixed"``.
             overlap: Fraction of the chromosomes laid across or against others.
-            width: Typical chromosome width in pixels.
+            width: Typical chromosome width in pixels, or a range.
+            scene: ``"plain"`` or ``"clinical"``.
             label_map: ``"single"`` for one class, None for 24.
             augmentation: Augmentation of training images; None trains on complete images as they are.
             resize: ``(width, height)`` that training images are fitted into.
@@ -70,9 +72,7 @@ class SyntheticDataModule(LightningDataModule):
         for split, length in (("train", train_images), ("val", val_images), ("test", test_images)):
             if length < 1:
                 raise SettingError(f"{split}_images", length, "leaves nothing to work on", "Give at least 1")
-        if size is None:
-            size = (768, 576) if resize is None else resize
-        settings = MetaphaseSettings(size, count, look, overlap, width)
+        settings = MetaphaseSettings(size or _usual_size(scene, resize), count, look, overlap, width, scene)
 
         def part(split: Split, length: int, augmentation: Augmentation | None = None) -> SyntheticDataset:
             return SyntheticDataset(length, settings, seed, split, label_map, augmentation, self.scale, cache_mb)
@@ -113,3 +113,10 @@ class SyntheticDataModule(LightningDataModule):
 
     def _in_order(self, dataset: SyntheticDataset) -> DataLoader[Sample]:
         return evaluation_loader(dataset, len(dataset), Share.under(self.trainer), self.num_workers)
+
+
+def _usual_size(scene: str, resize: Sequence[int] | None) -> Sequence[int] | None:
+    """``(width, height)`` of images whose size is not given; None if it is drawn for each."""
+    if scene == "clinical":
+        return None
+    return (768, 576) if resize is None else resize

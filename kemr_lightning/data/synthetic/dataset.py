@@ -19,7 +19,8 @@ from kemr_lightning.data.dataset import training_view
 from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.labels import SINGLE
 from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES
-from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings, metaphase
+from kemr_lightning.data.synthetic.scene import metaphase
+from kemr_lightning.data.synthetic.settings import Metaphase, MetaphaseSettings
 
 Split = Literal["train", "val", "test"]
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -63,15 +64,13 @@ class SyntheticDataset(Dataset[Sample]):
             raise SettingError("label_map", label_map, "is unknown", "Use single, or null for 24 classes")
         self.length = length
         self.settings = settings or MetaphaseSettings()
-        self.image_size = self.settings.image_size
         self.seed, self.split, self.label_map = seed, split, label_map
         self.augmentation = augmentation
         self.scale = scale or InputScale()
         self.label_names = [SINGLE] if label_map == "single" else list(CHROMOSOME_NAMES)
         self.label_ids = {name: number for number, name in enumerate(self.label_names, start=1)}
         self._cache: OrderedDict[int, tuple[npt.NDArray[np.uint8], list[Annotation], Instances]] = OrderedDict()
-        # Masks and outlines are about as large as the image itself.
-        self._cached = cache_mb * 2**20 // (2 * self.image_size[0] * self.image_size[1])
+        self._cache_left = cache_mb * 2**20
 
     def __len__(self) -> int:
         return self.length
@@ -104,7 +103,7 @@ class SyntheticDataset(Dataset[Sample]):
             if patch is not None:
                 patches.append(patch)
                 labels.append(self.label_ids[label])
-        return instances_from_patches(patches, labels, self.image_size)
+        return instances_from_patches(patches, labels, scene.image_size)
 
     def _labels(self, scene: Metaphase) -> list[str]:
         """Class name of each chromosome."""
@@ -118,8 +117,9 @@ class SyntheticDataset(Dataset[Sample]):
         scene = self.metaphase(index)
         made = scene.image, self.annotations(scene), self.instances(scene)
         self._cache[index] = made
-        while len(self._cache) > self._cached:
-            self._cache.popitem(last=False)
+        self._cache_left -= _held(scene.image)
+        while self._cache_left < 0:
+            self._cache_left += _held(self._cache.popitem(last=False)[1][0])
         return made
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
@@ -143,4 +143,10 @@ class SyntheticDataset(Dataset[Sample]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to a worker process: everything but the cached images."""
-        return {**self.__dict__, "_cache": OrderedDict()}
+        left = self._cache_left + sum(_held(made[0]) for made in self._cache.values())
+        return {**self.__dict__, "_cache": OrderedDict(), "_cache_left": left}
+
+
+def _held(image: npt.NDArray[np.uint8]) -> int:
+    """Bytes that an image takes in the cache; its masks and outlines are about as large as itself."""
+    return 2 * image.nbytes
