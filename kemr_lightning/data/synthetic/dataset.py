@@ -137,7 +137,8 @@ class SyntheticDataset(Dataset[Sample]):
         pixels, annotations, instances = self._made(index)
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
-            size = self.scale.size(self.image_size, self.scale.factor(pixels))
+            whole = (int(pixels.shape[0]), int(pixels.shape[1]))
+            size = self.scale.size(whole, self.scale.factor(pixels))
             pixels, instances = training_view(pixels, annotations, self.augmentation, size, self.label_ids, rng)
         return Sample(torch.from_numpy(pixels.copy()), self.name(index), index + 1, instances)
 
