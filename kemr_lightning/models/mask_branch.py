@@ -15,7 +15,7 @@ from kemr_lightning.models.mask_head import MaskHead
 from kemr_lightning.models.pooler import AlignedRoIPooler
 
 
-def with_masks(target: Instances, matches: Tensor) -> Tensor:
+def outlined_matches(target: Instances, matches: Tensor) -> Tensor:
     """Which of an image's matches lead to an annotation whose mask is known.
 
     Args:
@@ -105,7 +105,7 @@ class MaskBranch(nn.Module):
         """
         chosen_boxes, chosen_matches = [], []
         for box, match, target in zip(boxes, matches, targets, strict=True):
-            keep = with_masks(target, match)
+            keep = outlined_matches(target, match)
             if self.max_positives is not None and len(keep) > self.max_positives:
                 keep = keep[torch.randperm(len(keep), device=box.device)[: self.max_positives]]
             chosen_boxes.append(box[keep])
