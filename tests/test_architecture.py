@@ -120,7 +120,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def test_every_folder_is_a_room_and_every_module_lies_in_one() -> None:
-    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(FLOOR_OF)
+    assert {path.relative_to(PACKAGE).parts[0] for path in modules() if path.parent != PACKAGE} == set(FLOOR_OF)
     assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
 
 

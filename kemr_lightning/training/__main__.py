@@ -11,7 +11,7 @@ from kemr_lightning.training.checkpoint import read_checkpoint
 from kemr_lightning.training.weights_file import SUFFIX, write_weights
 
 
-def main() -> int:
+def _main() -> int:
     """Write the file.
 
     Returns:
@@ -37,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_main())
