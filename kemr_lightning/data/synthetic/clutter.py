@@ -36,7 +36,7 @@ def cloud(size: tuple[int, int], scale: float, rng: np.random.Generator) -> Floa
 
 
 def half_cloud(size: tuple[int, int], scale: float, rng: np.random.Generator) -> Float32:
-    """The same for an image of ``(H, W)``, at half its resolution: pixel ``(i, j)`` has the value ``[i // 2, j // 2]``."""
+    """The same at half the resolution of an image of ``(H, W)``; pixel ``(i, j)`` reads ``[i // 2, j // 2]``."""
     return cloud(((size[0] + 1) // 2, (size[1] + 1) // 2), scale / 2, rng)
 
 
