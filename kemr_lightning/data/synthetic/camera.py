@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kemr_lightning.data.synthetic.clutter import Float32, cloud, softened
+from kemr_lightning.data.synthetic.clutter import Float32, half_cloud, softened
 from kemr_lightning.data.synthetic.strokes import jitted
 
 _NOTHING: Float32 = np.zeros((1, 1), np.float32)
@@ -69,9 +69,9 @@ class Camera:
             ``(H, W)`` uint8.
         """
         size = (stain.shape[0], stain.shape[1])
-        grain = cloud(size, 0.2 * width, rng) if self.grain > 0 else _NOTHING
-        mottle = cloud(size, self.mottle_scale, rng) if self.mottle > 0 else _NOTHING
-        light = cloud(size, 0.8 * max(size), rng) if self.shading > 0 else _NOTHING
+        grain = half_cloud(size, 0.2 * width, rng) if self.grain > 0 else _NOTHING
+        mottle = half_cloud(size, self.mottle_scale, rng) if self.mottle > 0 else _NOTHING
+        light = half_cloud(size, 0.8 * max(size), rng) if self.shading > 0 else _NOTHING
         _illuminate(
             stain, grain, np.float32(self.grain), mottle, np.float32(self.mottle), light, np.float32(self.shading),
             np.float32(self.gain), np.float32(self.background), self.absorbs,
@@ -119,7 +119,7 @@ def _illuminate(
     background: np.float32,
     absorbs: bool,
 ) -> None:
-    """Turn stain into light in place; fields of one pixel stand for none."""
+    """Turn stain into light in place; fields, see `half_cloud`, of one pixel stand for none."""
     rows, columns = stain.shape
     granular, mottled, shaded = grain.size > 1, mottle.size > 1, light.size > 1
     decades = np.float32(-np.log(10)) * gain
@@ -127,10 +127,10 @@ def _illuminate(
         for j in range(columns):
             value = stain[i, j]
             if granular:
-                value *= np.float32(1) + grain_share * grain[i, j]
+                value *= np.float32(1) + grain_share * grain[i // 2, j // 2]
             if mottled:
-                value += mottle_share * mottle[i, j]
-            lit = np.float32(1) + shading * light[i, j] if shaded else np.float32(1)
+                value += mottle_share * mottle[i // 2, j // 2]
+            lit = np.float32(1) + shading * light[i // 2, j // 2] if shaded else np.float32(1)
             # Beer and Lambert: the optical densities of what lies on top of each other add.
             stain[i, j] = lit * background * np.exp(decades * value) if absorbs else lit * (gain * value + background)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from kemr_lightning.data.synthetic.clutter import Slide, cloud
+from kemr_lightning.data.synthetic.clutter import Slide, half_cloud
 from kemr_lightning.data.synthetic.crowd import crowd
 from kemr_lightning.data.synthetic.karyotype import ideogram, karyotype
 from kemr_lightning.data.synthetic.layout import chromosome_shape
@@ -52,7 +52,7 @@ def clinical(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase
     camera = draw_camera(look, width, rng)
     slide = Slide(image_size, width, camera.absorbs, rng)
     _litter(slide, shapes, look, rng)
-    ragged = np.float32(rng.uniform(0.02, 0.07) * width) * cloud(image_size, 0.3 * width, rng)
+    ragged = np.float32(rng.uniform(0.02, 0.07) * width) * half_cloud(image_size, 0.3 * width, rng)
     kept: list[tuple[str, Shape, Footprint]] = []
     for name, shape in zip(names, shapes, strict=True):
         half_width = float(shape.half_width.mean())

@@ -35,6 +35,11 @@ def cloud(size: tuple[int, int], scale: float, rng: np.random.Generator) -> Floa
     return np.asarray(cv2.resize(coarse, size[::-1], interpolation=how), dtype=np.float32)
 
 
+def half_cloud(size: tuple[int, int], scale: float, rng: np.random.Generator) -> Float32:
+    """The same at half the resolution of an image of ``(H, W)``; pixel ``(i, j)`` reads ``[i // 2, j // 2]``."""
+    return cloud(((size[0] + 1) // 2, (size[1] + 1) // 2), scale / 2, rng)
+
+
 class Slide:
     """Stain on the slide, in units of a chromosome's darkest (or brightest) band."""
 

@@ -62,7 +62,10 @@ class _Line(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """``(h, w)`` grids on a window: what is read (``nearest``, ``ragged``) and what is written."""
+    """Grids ``(h, w)`` on the window at ``(x0, y0)``: ``nearest``, read, and those written; and all of ``ragged``."""
+
+    x0: int
+    y0: int
 
     nearest: NDArray[np.int32]
     ragged: Float32
@@ -80,7 +83,7 @@ def stroke(
     Args:
         shape: Its outline, in pixels of the image.
         stain: What it is filled with.
-        ragged: ``(H, W)`` float32, shift of the bands along the chromosome, pixels.
+        ragged: Float32, shift of the bands along the chromosome, pixels, at half the resolution, see `half_cloud`.
         canvas: ``(H, W)`` float32, sum of all stain; changed in place.
         image_size: ``(H, W)``. Parts outside the image are cut off.
 
@@ -100,7 +103,7 @@ def stroke(
     coverage, s, t = (np.zeros((rows, columns), np.float32) for _ in range(3))
     nearest = np.full((rows, columns), -1, np.int32)
     _find_nearest(points, reach, nearest, np.full((rows, columns), _FAR, np.float32))
-    _paint(line, stain, _Window(nearest, ragged[part], canvas[part], coverage, s, t))
+    _paint(line, stain, _Window(x0, y0, nearest, ragged, canvas[part], coverage, s, t))
     return Footprint(x0, y0, coverage, s, t)
 
 
@@ -145,7 +148,7 @@ def _paint(line: _Line, stain: Stain, window: _Window) -> None:
     """Compute coverage and coordinates of each pixel, and add its stain to the canvas."""
     points, tangent, curvature, half_width, step, cap, notch = line
     profile, slant, bow, groove, groove_width, taper = stain
-    nearest, ragged, canvas, coverage, s_out, t_out = window
+    x0, y0, nearest, ragged, canvas, coverage, s_out, t_out = window
     rows, columns = nearest.shape
     length = step * (len(points) - 1)
     samples = profile.shape[1]
@@ -174,7 +177,7 @@ def _paint(line: _Line, stain: Stain, window: _Window) -> None:
                 continue
             coverage[i, j], s_out[i, j], t_out[i, j] = covered, s, t
             side = t / half
-            shifted = s + ragged[i, j] + slant * side / 2 + bow * side * side
+            shifted = s + ragged[(y0 + i) // 2, (x0 + j) // 2] + slant * side / 2 + bow * side * side
             position = min(max(shifted / length, 0.0), 1.0) * (samples - 1)
             mix = min(max(0.5 + 2.5 * side, 0.0), 1.0)
             value = (1 - mix) * _at(profile[0], position) + mix * _at(profile[1], position)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kemr_lightning.data.synthetic.clutter import Slide, cloud, softened
+from kemr_lightning.data.synthetic.clutter import Slide, cloud, half_cloud, softened
 
 SIZE = (240, 320)
 
@@ -79,3 +79,9 @@ def test_blur_keeps_the_sum_inside() -> None:
     blurred = softened(values, 3)
     assert blurred.sum() == pytest.approx(1, abs=1e-3)
     assert blurred[20, 20] == pytest.approx(1 / (2 * np.pi * 9), rel=0.03)
+
+
+def test_half_clouds_cover_images_of_odd_sizes() -> None:
+    field = half_cloud((101, 64), 8.0, np.random.default_rng(2))
+    assert field.shape == (51, 32)
+    np.testing.assert_array_equal(field, cloud((51, 32), 4.0, np.random.default_rng(2)))

@@ -74,6 +74,16 @@ def test_stain_of_crossing_chromosomes_adds() -> None:
     assert canvas[100, 60] == pytest.approx(0.7)
 
 
+def test_ragged_bands_are_shifted_where_the_field_says() -> None:
+    profile = np.tile(np.repeat([0.2, 0.8], 32), (2, 1)).astype(np.float32)
+    ragged = np.zeros((100, 100), np.float32)
+    ragged[30:] = 10.0  # from row 60 on
+    canvas = np.zeros(SIZE, np.float32)
+    stroke(rod((20, 60), (148, 60), 8), even()._replace(profile=profile), ragged, canvas, SIZE)
+    edges = [int(np.argmax(row > 0.5)) for row in (canvas[56], canvas[64])]
+    assert edges[0] - edges[1] == pytest.approx(10, abs=1)
+
+
 def test_what_the_border_cuts_and_what_lies_outside() -> None:
     shape = rod((-50, 20), (50, 20), 6)
     canvas, where = painted(shape, even())
