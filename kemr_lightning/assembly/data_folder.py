@@ -32,6 +32,7 @@ class DataFolder:
         lists: Names of each part's images; None: its folders make the parts.
         resize: What ``data.resize`` says, unchecked: ``[width, height]`` or None.
         reading: How the images are read.
+        scale: What ``data.scale`` says, unchecked.
     """
 
     root: str | None
@@ -41,6 +42,7 @@ class DataFolder:
     lists: Lists | None
     resize: Any
     reading: Reading = DEFAULT_READING
+    scale: str | None = None
 
     @classmethod
     def of(cls, config: DictConfig) -> DataFolder:
@@ -64,6 +66,7 @@ class DataFolder:
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
             reading=reading,
+            scale=data.get("scale"),
         )
 
     @property
