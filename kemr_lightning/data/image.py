@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.data.intensity import Channel, IntensityImage, RawImage, to_intensity, valid_pixels
-from kemr_lightning.data.tiff import MAGIC, UnreadableTiffError, decode, one_line, open_tiff
+from kemr_lightning.data.tiff import MAGIC, UnreadableTiffError, decode_tiff, one_line, open_tiff
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def tell_channels(counts: Mapping[str, int]) -> None:
         counts: Number of images by `IntensityImage.channel`.
     """
     for channel, count in sorted(counts.items()):
-        log.info("%d images are read from %s; data.channel chooses another", count, channel)
+        log.info("%d images are read from %s; the setting channel chooses another", count, channel)
 
 
 def read_image(
@@ -277,7 +277,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     """
     if size[0] * size[1] > max_pixels:
         shown = f"{size[1]}x{size[0]} pixels are more than max_pixels={max_pixels}"
-        raise UserError(f"{shown}. Cut the image into parts, or raise data.max_pixels.")
+        raise UserError(f"{shown}. Cut the image into parts, or raise max_pixels.")
 
 
 def _decode(data: bytes, page: int, max_pixels: int) -> _Decoded:
@@ -289,7 +289,7 @@ def _decode(data: bytes, page: int, max_pixels: int) -> _Decoded:
                 if page >= len(images):
                     raise EOFError(page)
                 _check_size(images[page].size, max_pixels)
-                return _Decoded(decode(images[page], len(data)), images[page].orientation, len(images))
+                return _Decoded(decode_tiff(images[page], len(data)), images[page].orientation, len(images))
             except UnreadableTiffError as error:
                 if error.deep or page > 0:
                     raise

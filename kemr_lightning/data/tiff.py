@@ -127,7 +127,7 @@ def count_images(path: Path) -> int:
         return 1
 
 
-def decode(image: TiffImage, length: int) -> RawImage:
+def decode_tiff(image: TiffImage, length: int) -> RawImage:
     """Decode an image of a TIFF file that is open.
 
     Args:
