@@ -170,8 +170,10 @@ class Parts:
             log.warning("%s: all images are one group by their names; they are split one by one.", where)
             groups = [record.name for record in records]
         for positions in equal_files(records):
-            # Copies under several names stay together, and with them their groups.
+            # Copies under several names stay together, and with them their groups, unless nothing else is there.
             together = {groups[position] for position in positions}
+            if together == set(groups):
+                continue
             names = " and ".join(records[position].name for position in positions[:2])
             log.warning("%s: %s are the same image: they stay on one side of the split.", where, names)
             groups = [groups[positions[0]] if group in together else group for group in groups]
