@@ -217,7 +217,7 @@ def test_boxes_among_masks_train_and_do_not_score(tmp_path: Path, caplog: pytest
     for part in ("train", "test"):
         (tmp_path / part).mkdir()
         for n in range(2):
-            Image.fromarray(np.full((40, 60), n, dtype=np.uint8)).save(tmp_path / part / f"{n}.png")
+            Image.fromarray(np.full((40, 60), n + 9 * len(part), dtype=np.uint8)).save(tmp_path / part / f"{n}.png")
         (tmp_path / part / "a.json").write_text(json.dumps(content))
     data = SegmentationDataModule(tmp_path, format="coco", augmentation=Augmentation(None), scale=None)
     data.setup("train")
