@@ -22,7 +22,7 @@ def load(
     """Load a trained model for use from Python.
 
     Args:
-        checkpoint: A ``.ckpt`` file that a training run wrote; ``"pretrained"`` is the model that comes with the package.
+        checkpoint: A ``.ckpt`` file that a training run wrote, or ``"pretrained"``: the model of the package.
         knowledge: A Neural Knowledge DNA file, which then refines the masks.
         refine: Without knowledge, the parameters of the CRF that refines the masks; None leaves the detector's own.
         views: Number of turned and mirrored views of an image that are averaged, 1 to 8: better, and slower by that
