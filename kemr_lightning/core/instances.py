@@ -64,6 +64,8 @@ class Instances:
         patches: One per instance, or None if only boxes are known (data sets with boxes only).
         disagreement: ``(N,)`` float32 in [0, 0.5], the standard deviation between the mask heads' probabilities,
             averaged over the mask grid. None for models with a single mask head and for annotations.
+        ignored: Of annotations: regions where predictions count neither as right nor as wrong (COCO's crowds), each
+            with the label that it is about; None if there are none. They are not among the instances.
     """
 
     image_size: tuple[int, int]
@@ -72,6 +74,7 @@ class Instances:
     labels: Tensor
     patches: list[Patch] | None = field(default_factory=list)
     disagreement: Tensor | None = None
+    ignored: Instances | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -101,7 +104,7 @@ class Instances:
         return torch.arange(len(self))[index]
 
     def __getitem__(self, index: Tensor | Sequence[int] | slice) -> Instances:
-        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice."""
+        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice; `ignored` stays."""
         where = self.positions(index)
         on = self.boxes.device
         return Instances(
@@ -111,6 +114,7 @@ class Instances:
             self.labels[where.to(on)],
             None if self.patches is None else [self.patches[i] for i in where.tolist()],
             None if self.disagreement is None else self.disagreement[where.to(on)],
+            self.ignored,
         )
 
     def to(self, device: torch.device | str) -> Instances:
@@ -122,6 +126,7 @@ class Instances:
             self.labels.to(device),
             None if self.patches is None else [patch.to(device) for patch in self.patches],
             None if self.disagreement is None else self.disagreement.to(device),
+            None if self.ignored is None else self.ignored.to(device),
         )
 
     def masks(self, threshold: float = 0.5) -> Tensor:
