@@ -214,7 +214,8 @@ def crowd_regions(
         label_ids: Class name to label, from 1. Crowds of other classes are left out.
         size: ``(H, W)`` of the image.
     """
-    patches, labels = [], []
+    patches: list[Patch] = []
+    labels: list[int] = []
     for crowd in annotations:
         if not crowd.crowd or (crowd.label != EVERY_CLASS and crowd.label not in label_ids):
             continue

@@ -11,14 +11,16 @@ from torch.utils.data import DataLoader
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Sample
+from kemr_lightning.data.annotation import EVERY_CLASS
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
 from kemr_lightning.data.formats import DEFAULT, format_named
-from kemr_lightning.data.labels import LabelMap, map_labels, names_of
+from kemr_lightning.data.labels import LabelMap, as_label_map, labels_of, map_labels, names_of
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.parts import Lists, Parts
 from kemr_lightning.data.record import Record
+from kemr_lightning.data.regions import IGNORE_LABELS, Regions, brush_masks, far_apart
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.split import GROUP_PATTERN
 
@@ -47,6 +49,9 @@ class SegmentationDataModule(LightningDataModule):
         epoch_samples: int | None = None,
         cache_mb: int = 512,
         seed: int = 0,
+        crowds: str = "ignore",
+        ignore_labels: Sequence[str] = IGNORE_LABELS,
+        groups: str = "join",
     ) -> None:
         """Take the settings; files are read in `setup`.
 
@@ -57,16 +62,19 @@ class SegmentationDataModule(LightningDataModule):
             resize: ``(width, height)`` that training images are fitted into, or None. Others keep their size here.
             batch_size: Training images in a batch of one process. Evaluation takes one at a time, since sizes differ.
             num_workers: Worker processes of each loader.
-            label_map: See `kemr_lightning.data.labels.LabelMap`.
+            label_map: See `kemr_lightning.data.labels.as_label_map`.
             group_pattern: See `kemr_lightning.data.split.group_of`.
             val_fraction: Share of the images to split off where there is no validation part.
             lists: Names of each part's images, see `kemr_lightning.data.parts.Lists`; they replace the folders.
             epoch_samples: Training samples in an epoch; None takes every image once.
             cache_mb: MiB of memory for decoded images, per data set and process.
             seed: Seed of the split, the order and the augmentation.
+            crowds: See `kemr_lightning.data.regions.Regions`.
+            ignore_labels: Likewise.
+            groups: Likewise.
 
         Raises:
-            SettingError: There is no such format.
+            SettingError: There is no such format, or a value is unknown.
         """
         super().__init__()
         self.root = Path(root)
@@ -75,7 +83,8 @@ class SegmentationDataModule(LightningDataModule):
         self.resize = resize
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.label_map = label_map
+        self.label_map = as_label_map(label_map)
+        self.regions = Regions(crowds, ignore_labels, groups)
         self.epoch_samples = epoch_samples
         self.cache_mb = cache_mb
         self.seed = seed
@@ -134,11 +143,34 @@ class SegmentationDataModule(LightningDataModule):
         if part not in self._renamed:
             # single, the default, is for models of one class; those of several keep the labels.
             several = len(self.label_names) > 1 and self.label_map == "single"
-            records = map_labels(self._parts.records(part, self.score_all), None if several else self.label_map)
+            label_map = None if several else self.label_map
+            records = self.regions.apply(self._parts.records(part, self.score_all), label_map)
+            self._tell_of_regions(part, records)
+            records = map_labels(records, label_map)
             if len(self.label_names) == 1:
-                records = map_labels(records, dict.fromkeys(names_of(records), self.label_names[0]))
+                records = map_labels(records, dict.fromkeys(labels_of(records), self.label_names[0]))
             self._renamed[part] = records
         return self._renamed[part]
+
+    def _tell_of_regions(self, part: str, records: Sequence[Record]) -> None:
+        """Say what is not an instance, and warn of what is probably meant otherwise."""
+        annotations = [annotation for record in records for annotation in record.annotations or ()]
+        crowds = sum(annotation.crowd for annotation in annotations)
+        if crowds:
+            log.info("%s: %d annotations are regions to ignore: nothing in them is learned or scored", part, crowds)
+        if drawn := brush_masks(annotations):
+            log.warning(
+                "%s: %d of %d annotations are crowds (iscrowd=1) but look like single chromosomes, as CVAT exports "
+                "masks drawn with its brush. If they are, data.crowds=instances keeps them",
+                *(part, drawn, len(annotations)),
+            )
+        joined = [a for a in annotations if a.group_id is not None and len(a.polygons) + len(a.patches) > 1]
+        if far := sum(far_apart(annotation) is not None for annotation in joined):
+            log.warning(
+                "%s: in %d of %d groups the shapes lie far apart. A group_id joins shapes to one chromosome; if it "
+                "stands for pairs of homologous ones, data.groups=separate takes each shape by itself",
+                *(part, far, len(joined)),
+            )
 
     def _settle_names(self, parts: Mapping[str, list[Record]]) -> None:
         """Choose the class names. If they are given already, warn of labels that are not among them."""
@@ -151,13 +183,23 @@ class SegmentationDataModule(LightningDataModule):
 
     def _need_masks(self, records: Sequence[Record], part: str) -> None:
         """Refuse to train, or to select a model, on images with nothing to learn or score."""
+        annotations = [annotation for record in records for annotation in record.annotations or ()]
         for record in records:
-            if any(annotation.box_only for annotation in record.annotations or ()):
+            if any(annotation.box_only and not annotation.crowd for annotation in record.annotations or ()):
                 raise UserError(
                     f"{record.name} has boxes without masks: masks are needed for {part}. Outline its chromosomes; "
                     "boxes can only be tested"
                 )
-        if not any(record.annotations for record in records):
+        if annotations and all(annotation.crowd for annotation in annotations):
+            problem = (
+                f"leaves no instance in the {len(records)} images for {part}: all {len(annotations)} annotations are"
+            )
+            if any(annotation.label != EVERY_CLASS for annotation in annotations):
+                cure = "If they are chromosomes, as CVAT exports masks drawn with its brush, use instances"
+                raise SettingError("crowds", self.regions.crowds, f"{problem} crowds (iscrowd=1)", cure)
+            cure = "Leave the label of the chromosomes out, or annotate some"
+            raise SettingError("ignore_labels", list(self.regions.ignore_labels), f"{problem} to be ignored", cure)
+        if not annotations:
             problem = f"has no instance in its {len(records)} images for {part}"
             raise SettingError("root", self.root, problem, "Annotate some, and check the label map")
 

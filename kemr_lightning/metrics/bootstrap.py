@@ -234,8 +234,8 @@ def _match_all(records: Sequence[ImageRecord], masks: bool, max_detections: int)
                 right.append((np.asarray(one["dtMatches"]).reshape(10, -1) > 0) & counts[-1])
         by_score = np.argsort(-np.concatenate(scores), kind="mergesort")
         annotated = np.array([sum(t.label == label for t in item.truth) for item in records], dtype=np.int64)
-        both = (np.concatenate(flags, axis=1)[:, by_score] for flags in (right, counts))
-        classes.append(_Class(np.concatenate(images)[by_score], *both, annotated))
+        matches, counting = (np.concatenate(flags, axis=1)[:, by_score] for flags in (right, counts))
+        classes.append(_Class(np.concatenate(images)[by_score], matches, counting, annotated))
     return classes
 
 

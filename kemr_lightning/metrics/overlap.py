@@ -43,7 +43,9 @@ def average_precision_by_overlap(
         ``overlapped`` and ``isolated``, each with its precision; figures of a kind that does not occur are NaN.
     """
     coded = [_coded(item) for item in records]
-    return {name: average_precision(coded, True, (code - 0.5, code + 0.5), max_detections) for name, code in _CODES.items()}
+    return {
+        name: average_precision(coded, True, (code - 0.5, code + 0.5), max_detections) for name, code in _CODES.items()
+    }
 
 
 def _coded(item: ImageRecord) -> ImageRecord:

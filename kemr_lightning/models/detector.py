@@ -27,9 +27,7 @@ class TwoStageDetector(nn.Module):
 
     max_views = len(VIEWS)
 
-    def __init__(
-        self, backbone: nn.Module, rpn: Proposals, heads: CascadeHeads, transform: BatchTransform
-    ) -> None:
+    def __init__(self, backbone: nn.Module, rpn: Proposals, heads: CascadeHeads, transform: BatchTransform) -> None:
         super().__init__()
         self.backbone = backbone
         self.rpn = rpn

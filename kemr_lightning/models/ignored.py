@@ -32,6 +32,7 @@ def on_ignored(target: Instances, boxes: Tensor) -> Tensor:
     sums = torch.zeros((height + 1, width + 1), dtype=torch.int64, device=boxes.device)
     sums[1:, 1:] = covered.to(torch.int64).cumsum(0).cumsum(1)
     limits = boxes.new_tensor([width, height, width, height])
-    x0, y0, x1, y1 = torch.minimum(boxes.detach().clamp(min=0), limits).round().to(torch.int64).unbind(1)
-    inside = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-    return inside >= COVERED * ((x1 - x0) * (y1 - y0)).clamp(min=1)
+    left, top, right, bottom = torch.minimum(boxes.detach().clamp(min=0), limits).round().to(torch.int64).unbind(1)
+    inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    found: Tensor = inside >= COVERED * ((right - left) * (bottom - top)).clamp(min=1)
+    return found

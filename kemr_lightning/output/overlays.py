@@ -17,7 +17,7 @@ KINDS = (
     *("matched", "mislabelled", "merged", "split", "missed"),
     *("merging", "splitting", "duplicate", "false"),
 )
-"""Kinds of annotations and predictions, see `kemr_lightning.metrics.matching.match`; those that do not count are not shown."""
+"""Kinds of annotations and predictions, see `kemr_lightning.metrics.matching`; uncounted ones are not shown."""
 
 SEVERAL = len(KINDS) + 1
 """The number in a label map of pixels that belong to several masks."""

@@ -102,7 +102,9 @@ def ground_truth(records: Sequence[ImageRecord], label_names: Sequence[str] = ()
         records: The images.
         label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
     """
-    highest = max((entry.label for item in records for entry in (*item.truth, *item.crowds, *item.predictions)), default=0)
+    highest = max(
+        (entry.label for item in records for entry in (*item.truth, *item.crowds, *item.predictions)), default=0
+    )
     names = dict(enumerate(label_names, 1))
     annotations: list[dict[str, Any]] = []
     for item in records:

@@ -50,6 +50,7 @@ def convert(config: DictConfig) -> None:
             directory / settings.to,
             options=settings.options(),
             label_map=data.label_map if settings.relabel else None,
+            regions=data.regions,
             progress=functools.partial(track, description="Converting"),
         )
     _tell(converted, settings.to)

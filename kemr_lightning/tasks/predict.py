@@ -105,6 +105,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         key=run_key(config, settings, checkpoint, refiner),
         data_format=data.data_format,
         label_map=data.label_map,
+        regions=data.regions,
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )
 

@@ -18,6 +18,7 @@ from kemr_lightning.assembly.build import (
     logging_closed,
 )
 from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
+from kemr_lightning.assembly.limits import found_key, tell_of_limits
 from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import shell_word
@@ -55,6 +56,7 @@ def train(config: DictConfig) -> float | None:
     data.setup("test")
     refiner = build_refiner(config)
     module = build_module(config, data.label_names, pretrained=resume is None and config.init is None)
+    tell_of_limits(config, data, module.detector.max_detections, found_key(config))
     if config.init is not None:
         init_weights(module, config.init)
     if resume is not None:

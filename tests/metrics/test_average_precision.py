@@ -125,7 +125,9 @@ def test_a_crowd_is_about_its_own_class_and_larger_than_what_lies_on_it() -> Non
     boxes = recorded([(boxes_only(of_squares(on, right)), with_crowds(boxes_only(truth), truth.ignored))])
     assert average_precision(boxes, False).at(0.5) == 100
     # Only a crowd: there is nothing to find.
-    assert np.isnan(average_precision(recorded([(of_squares(on), with_crowds(of_squares(), truth.ignored))]), True).at())
+    assert np.isnan(
+        average_precision(recorded([(of_squares(on), with_crowds(of_squares(), truth.ignored))]), True).at()
+    )
 
 
 @pytest.mark.parametrize("most", [3, 100, 150])

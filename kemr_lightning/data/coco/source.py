@@ -136,9 +136,9 @@ def _without_year(word: str) -> str:
 
 def _without_stray_boxes(records: list[Record], folder: Path) -> list[Record]:
     """Leave out annotations with a box only if others have masks: a box is not a mask."""
-    everything = [annotation for record in records for annotation in record.annotations or ()]
+    everything = [a for record in records for a in record.annotations or () if not a.crowd]
     boxes = sum(annotation.box_only for annotation in everything)
     if boxes in (0, len(everything)):
         return records
     log.warning("%s: %d of %d annotations have a box and no mask, left out", folder, boxes, len(everything))
-    return [replace(r, annotations=tuple(a for a in r.annotations or () if not a.box_only)) for r in records]
+    return [replace(r, annotations=tuple(a for a in r.annotations or () if a.crowd or not a.box_only)) for r in records]
