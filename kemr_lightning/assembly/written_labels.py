@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from antlr4 import CommonTokenStream, InputStream
+from antlr4 import CommonTokenStream, InputStream  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import create_functions
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
@@ -60,7 +60,11 @@ def as_written(value: Any, text: str) -> Any:
     written = _texts(text)
     if isinstance(value, list) and isinstance(written, list) and len(value) == len(written):
         return [_name(one, other) for one, other in zip(value, written, strict=True)]
-    if isinstance(value, Mapping) and isinstance(written, Mapping) and len(value) == len(written):
+    if isinstance(value, Mapping) and isinstance(written, Mapping):
+        if len(written) > len(value):  # Python takes 1, 1.0 and true for one key
+            return written
+        if len(written) < len(value):  # only a part of the mapping is from this override
+            return value
         pairs = zip(value.items(), written.items(), strict=True)
         return {_name(old, old_text): _name(new, new_text) for (old, new), (old_text, new_text) in pairs}
     return value

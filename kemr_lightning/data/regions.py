@@ -56,6 +56,7 @@ class Regions:
             raise SettingError(
                 "ignore_labels", self.ignore_labels, "is not a list of labels", "Give [__ignore__], or [] for none"
             )
+        object.__setattr__(self, "ignore_labels", tuple(self.ignore_labels))
 
     def apply(self, records: Sequence[Record], label_map: LabelMap = None) -> list[Record]:
         """The records with their annotations as they are meant.

@@ -68,7 +68,7 @@ def _add(where: str, path: Path, task: Mapping[str, Any], images: ImageIndex, ex
     data = task.get("data", task)
     stated = [value for value in (data.values() if isinstance(data, dict) else ()) if isinstance(value, str)]
     stated += [name] if isinstance(name := task.get("file_upload"), str) else []
-    image = next((found for name in stated if (found := images.find(name, path)) is not None), None)
+    image = next((there for name in stated if (there := images.find(name, path)) is not None), None)
     labels = {each["id"]: label for each in results if "id" in each and (label := _label(each)) is not None}
     found: list[Annotation] = []
     size = None
