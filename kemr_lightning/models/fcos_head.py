@@ -158,7 +158,7 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
         ``FCOS.compute_loss`` assigns annotations to locations and calls this; the mask loss needs the same assignment.
 
         Args:
-            targets: ``boxes (G, 4)``, ``labels (G,)`` from 0 and the annotations themselves as ``instances`` per image.
+            targets: ``boxes (G, 4)``, ``labels (G,)`` from 0 and, for all or none, the annotations as ``instances``.
                 Background locations on ignored regions do not count.
             head_outputs: `HeadOutputs.predictions`.
             anchors: ``(L, 4)`` per image.
@@ -168,11 +168,12 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
             Torchvision's scalars ``classification``, ``bbox_regression`` and ``bbox_ctrness``, and ``matches``
             ``(B, L)`` int64.
         """
-        if any(target["instances"].ignored is not None for target in targets):
+        instances = [target.get("instances") for target in targets]
+        if any(each is not None and each.ignored is not None for each in instances):
             left_out = torch.stack(
                 [
-                    (match < 0) & on_ignored(target["instances"], cell_of(anchor))
-                    for target, match, anchor in zip(targets, matched_idxs, anchors, strict=True)
+                    (match < 0) & on_ignored(each, cell_of(anchor))
+                    for each, match, anchor in zip(instances, matched_idxs, anchors, strict=True)
                 ]
             )
             # Background that is certain adds nothing to the focal loss.
