@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -159,7 +159,7 @@ def read_config(directory: Path) -> DictConfig:
 
 def _max_detections(config: DictConfig) -> int:
     """The maximum number of detections that a run was scored with; runs of earlier versions do not say."""
-    found = OmegaConf.select(config, "metric.max_detections")
+    found = (config.get("metric") or {}).get("max_detections")
     return found if isinstance(found, int) else MAX_DETECTIONS
 
 

@@ -24,9 +24,9 @@ GONE = ("callbacks.refinement.refiner", "learn.settings._target_")
 
 
 ADDED: dict[str, Any] = {
-    "data.crowds": "ignore",
-    "data.groups": "join",
-    "data.ignore_labels": ["__ignore__", "ignore", "_background_"],
+    "crowds": "ignore",
+    "groups": "join",
+    "ignore_labels": ["__ignore__", "ignore", "_background_"],
 }
 """Settings of data folders that earlier versions did not have, with today's defaults."""
 
@@ -67,8 +67,7 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in GONE:
         _taken(found, key)
     if isinstance(found.get("data"), dict) and "format" in found["data"]:
-        for key, value in ADDED.items():
-            _put(found, key, value)
+        found["data"] = {**ADDED, **found["data"]}
     return found
 
 

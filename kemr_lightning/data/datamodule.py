@@ -20,7 +20,7 @@ from kemr_lightning.data.labels import LabelMap, as_label_map, labels_of, map_la
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.parts import Lists, Parts
 from kemr_lightning.data.record import Record
-from kemr_lightning.data.regions import IGNORE_LABELS, Regions, brush_masks, far_apart
+from kemr_lightning.data.regions import IGNORE_LABELS, Regions
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.split import GROUP_PATTERN
 
@@ -33,6 +33,12 @@ class SegmentationDataModule(LightningDataModule):
     `train/` is for training, `val/` for model selection, `test/` for testing; `kemr_lightning.data.parts.Parts` says
     what replaces a missing part. With `score_all` a folder without parts is tested as a whole.
     """
+
+    score_all = False
+    """Set by a task that only scores: a folder without parts is then tested as a whole."""
+    train: SampleDataset | None = None
+    val: SampleDataset | None = None
+    test: SampleDataset | None = None
 
     def __init__(
         self,
@@ -81,23 +87,17 @@ class SegmentationDataModule(LightningDataModule):
         self.format = format
         self.augmentation = augmentation
         self.resize = resize
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.batch_size, self.num_workers = batch_size, num_workers
         self.label_map = as_label_map(label_map)
         self.regions = Regions(crowds, ignore_labels, groups)
         self.epoch_samples = epoch_samples
         self.cache_mb = cache_mb
         self.seed = seed
-        self.score_all = False
-        """Set by a task that only scores: a folder without parts is then tested as a whole."""
         self.label_names: list[str] = []
         """Names of labels 1, 2, …: known after `setup`, or set before it to those of a checkpoint."""
         self.earlier_names: list[str] = []
         """Names of a checkpoint that a training starts from. They are kept if they cover the data's, so that its
         weights for a class stay with that class even if some classes do not occur."""
-        self.train: SampleDataset | None = None
-        self.val: SampleDataset | None = None
-        self.test: SampleDataset | None = None
         self._parts = Parts(self.root, format_named(format), lists, group_pattern, val_fraction, seed)
         self._renamed: dict[str, list[Record]] = {}
 
@@ -145,32 +145,11 @@ class SegmentationDataModule(LightningDataModule):
             several = len(self.label_names) > 1 and self.label_map == "single"
             label_map = None if several else self.label_map
             records = self.regions.apply(self._parts.records(part, self.score_all), label_map)
-            self._tell_of_regions(part, records)
             records = map_labels(records, label_map)
             if len(self.label_names) == 1:
                 records = map_labels(records, dict.fromkeys(labels_of(records), self.label_names[0]))
             self._renamed[part] = records
         return self._renamed[part]
-
-    def _tell_of_regions(self, part: str, records: Sequence[Record]) -> None:
-        """Say what is not an instance, and warn of what is probably meant otherwise."""
-        annotations = [annotation for record in records for annotation in record.annotations or ()]
-        crowds = sum(annotation.crowd for annotation in annotations)
-        if crowds:
-            log.info("%s: %d annotations are regions to ignore: nothing in them is learned or scored", part, crowds)
-        if drawn := brush_masks(annotations):
-            log.warning(
-                "%s: %d of %d annotations are crowds (iscrowd=1) but look like single chromosomes, as CVAT exports "
-                "masks drawn with its brush. If they are, data.crowds=instances keeps them",
-                *(part, drawn, len(annotations)),
-            )
-        joined = [a for a in annotations if a.group_id is not None and len(a.polygons) + len(a.patches) > 1]
-        if far := sum(far_apart(annotation) is not None for annotation in joined):
-            log.warning(
-                "%s: in %d of %d groups the shapes lie far apart. A group_id joins shapes to one chromosome; if it "
-                "stands for pairs of homologous ones, data.groups=separate takes each shape by itself",
-                *(part, far, len(joined)),
-            )
 
     def _settle_names(self, parts: Mapping[str, list[Record]]) -> None:
         """Choose the class names. If they are given already, warn of labels that are not among them."""

@@ -168,8 +168,8 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
             Torchvision's scalars ``classification``, ``bbox_regression`` and ``bbox_ctrness``, and ``matches``
             ``(B, L)`` int64.
         """
-        instances = [target.get("instances") for target in targets]
-        if any(each is not None and each.ignored is not None for each in instances):
+        instances = [target["instances"] for target in targets if "instances" in target]
+        if any(each.ignored is not None for each in instances):
             left_out = torch.stack(
                 [
                     (match < 0) & on_ignored(each, cell_of(anchor))

@@ -7,8 +7,8 @@ import functools
 
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.annotation_notices import SCORED, found_key, found_limit, scored_limit
 from kemr_lightning.assembly.data_folder import DataFolder
-from kemr_lightning.assembly.limits import SCORED, found_key, found_limit, scored_limit
 from kemr_lightning.assembly.settings import plain, read_settings
 from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.run_directory import DOCTOR, DOCTOR_PAGE

@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.annotation_notices import found_key, tell_of_limits, tell_of_regions
 from kemr_lightning.assembly.build import (
     DataModule,
     build_data,
@@ -18,7 +19,6 @@ from kemr_lightning.assembly.build import (
     logging_closed,
 )
 from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
-from kemr_lightning.assembly.limits import found_key, tell_of_limits
 from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import shell_word
@@ -56,6 +56,7 @@ def train(config: DictConfig) -> float | None:
     data.setup("test")
     refiner = build_refiner(config)
     module = build_module(config, data.label_names, pretrained=resume is None and config.init is None)
+    tell_of_regions(data)
     tell_of_limits(config, data, module.detector.max_detections, found_key(config))
     if config.init is not None:
         init_weights(module, config.init)

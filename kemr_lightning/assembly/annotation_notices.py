@@ -1,4 +1,4 @@
-"""How many instances of an image count and can be found, compared with how many are annotated."""
+"""What to know about the annotations before a training or test: regions to ignore, groups, and how many count."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.data.datamodule import SegmentationDataModule
+from kemr_lightning.data.regions import brush_masks, far_apart
 
 logger = logging.getLogger(__name__)
 
@@ -66,3 +67,32 @@ def tell_of_limits(config: DictConfig, data: Any, most_found: int, key: str | No
         logger.warning(
             "%s has %d instances, and the model finds at most %d in an image. %s", name, counts[name], most_found, cure
         )
+
+
+def tell_of_regions(data: Any) -> None:
+    """Say what is annotated and no instance, and warn of what is probably meant otherwise.
+
+    Args:
+        data: The data module, set up; data that are made are not checked.
+    """
+    if not isinstance(data, SegmentationDataModule):
+        return
+    for part in ("train", "val", "test"):
+        dataset = getattr(data, part)
+        annotations = [a for record in (dataset.records if dataset else ()) for a in record.annotations or ()]
+        crowds = sum(annotation.crowd for annotation in annotations)
+        if crowds:
+            logger.info("%s: %d annotations are regions to ignore: nothing in them is learned or scored", part, crowds)
+        if drawn := brush_masks(annotations):
+            logger.warning(
+                "%s: %d of %d annotations are crowds (iscrowd=1) but look like single chromosomes, as CVAT exports "
+                "masks drawn with its brush. If they are, data.crowds=instances keeps them",
+                *(part, drawn, len(annotations)),
+            )
+        joined = [a for a in annotations if a.group_id is not None and len(a.polygons) + len(a.patches) > 1]
+        if far := sum(far_apart(annotation) is not None for annotation in joined):
+            logger.warning(
+                "%s: in %d of %d groups the shapes lie far apart. A group_id joins shapes to one chromosome; if it "
+                "stands for pairs of homologous ones, data.groups=separate takes each shape by itself",
+                *(part, far, len(joined)),
+            )
