@@ -13,7 +13,7 @@ from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.files import atomic_write
 from kemr_lightning.data.annotation import annotation_patch
 from kemr_lightning.data.annotation_format import WriteOptions, Writer
-from kemr_lightning.data.formats import WRITTEN, format_named
+from kemr_lightning.data.formats import format_named, written
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage
 from kemr_lightning.data.labels import LabelMap, labels_of, map_labels
 from kemr_lightning.data.record import Record
@@ -106,10 +106,12 @@ def convert_dataset(
         UserError: The new folder is not empty, or a file of the data set is broken.
     """
     chosen = format_named(data_format, "data_format")
+    others = " or ".join(name for name in written() if name != data_format)
     if target == data_format:
-        others = " or ".join(name for name in WRITTEN if name != data_format)
         raise SettingError("target", target, "is the format that the data have already", f"Choose {others}")
     new_format = format_named(target, "target")
+    if target not in written():
+        raise SettingError("target", target, "can be read but not written", f"Choose {others}")
     if not root.is_dir():
         raise SettingError("root", root, "is not a folder", "Give the folder that holds the data")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -121,7 +123,6 @@ def convert_dataset(
     records = [(part, record) for part in source.parts for record in map_labels(read[part], label_map)]
     writer = new_format.writer(folder, labels_of([record for _, record in records]), options or WriteOptions())
     if writer is None:
-        others = " or ".join(name for name in WRITTEN if name != data_format)
         raise SettingError("target", target, "can be read but not written", f"Choose {others}")
     return _write(records, folder, writer, progress)
 

@@ -176,7 +176,7 @@ class SegmentationDataModule(LightningDataModule):
             if any(annotation.label != EVERY_CLASS for annotation in annotations):
                 cure = "If they are chromosomes, as CVAT exports masks drawn with its brush, use instances"
                 raise SettingError("crowds", self.regions.crowds, f"{problem} crowds (iscrowd=1)", cure)
-            cure = "Leave the label of the chromosomes out, or annotate some"
+            cure = "Take the label of the chromosomes off the list, or annotate some"
             raise SettingError("ignore_labels", list(self.regions.ignore_labels), f"{problem} to be ignored", cure)
         if not annotations:
             problem = f"has no instance in its {len(records)} images for {part}"

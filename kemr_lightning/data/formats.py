@@ -25,11 +25,13 @@ FORMATS: dict[str, Format] = {
 }
 """All formats."""
 
-WRITTEN = [name for name, each in FORMATS.items() if type(each).writer is not Format.writer]
-"""Names of those that can be written."""
-
 DEFAULT = "labelme"
 """Name of the format that is meant if none is named."""
+
+
+def written() -> list[str]:
+    """The names of the formats that can be written."""
+    return [name for name, each in FORMATS.items() if type(each).writer is not Format.writer]
 
 
 def format_named(name: str, setting: str = "format") -> Format:

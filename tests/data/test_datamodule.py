@@ -209,8 +209,8 @@ def test_boxes_are_no_training_data(tmp_path: Path) -> None:
 
 
 def test_formats_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"format=voc is unknown\. Use one of coco, labelme"):
-        SegmentationDataModule(tmp_path, format="voc")
+    with pytest.raises(SettingError, match=r"format=dota is unknown\. Use one of coco, cvat"):
+        SegmentationDataModule(tmp_path, format="dota")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -305,7 +305,7 @@ def test_regions_to_ignore_and_groups_are_read_as_they_are_meant(tmp_path: Path)
 def test_nothing_but_crowds_names_the_setting(tmp_path: Path) -> None:
     for part in ("train", "val"):
         write_labelme_file(tmp_path / part, part, [shape(TRIANGLE, "ignore")])
-    with pytest.raises(SettingError, match=r"^ignore_labels=.* leaves no instance in 1 images for train: all 1"):
+    with pytest.raises(SettingError, match=r"^ignore_labels=.* leaves no instance in the 1 images for train: all 1"):
         SegmentationDataModule(tmp_path).setup("fit")
     for part in ("train", "val"):
         coco = {

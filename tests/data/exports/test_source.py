@@ -11,7 +11,7 @@ import pytest
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.convert import convert_dataset
 from kemr_lightning.data.exports.source import join_groups
-from kemr_lightning.data.formats import FORMATS, WRITTEN
+from kemr_lightning.data.formats import FORMATS, written
 from kemr_lightning.doctor import examine
 from tests.data.exports import test_cvat, test_yolo
 from tests.data.exports.helpers import SHAPES, draw
@@ -48,7 +48,7 @@ def test_the_doctor_examines_exports_and_names_what_is_wrong(tmp_path: Path) -> 
 
 
 def test_which_formats_can_be_written() -> None:
-    assert WRITTEN == ["labelme", "coco"]
+    assert written() == ["labelme", "coco"]
 
 
 def test_groups_are_joined_by_label() -> None:
