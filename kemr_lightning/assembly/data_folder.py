@@ -34,6 +34,7 @@ class DataFolder:
         group_pattern: Finds an image's group in its name.
         lists: Names of each part's images; None: its folders make the parts.
         resize: What ``data.resize`` says, unchecked: ``[width, height]`` or None.
+        scale: What ``data.scale`` says, unchecked.
         regions: Which annotations are instances.
     """
 
@@ -43,6 +44,7 @@ class DataFolder:
     group_pattern: str
     lists: Lists | None
     resize: Any
+    scale: str | None = None
     regions: Regions = field(default_factory=Regions)
 
     @classmethod
@@ -64,6 +66,7 @@ class DataFolder:
             group_pattern=str(data.get("group_pattern", GROUP_PATTERN)),
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
+            scale=data.get("scale"),
             regions=regions,
         )
 
