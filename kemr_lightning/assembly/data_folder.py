@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from kemr_lightning.assembly.settings import plain
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.data.formats import DEFAULT
-from kemr_lightning.data.labels import LabelMap
+from kemr_lightning.data.labels import LabelMap, as_label_map, text_of
 from kemr_lightning.data.parts import Lists
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.data.split import GROUP_PATTERN
+
+REGIONS = ("crowds", "ignore_labels", "groups")
+"""Settings of ``data`` that `Regions` takes."""
 
 SYNTHETIC = "synthetic"
 """What data without a folder are called."""
@@ -31,6 +35,7 @@ class DataFolder:
         lists: Names of each part's images; None: its folders make the parts.
         resize: What ``data.resize`` says, unchecked: ``[width, height]`` or None.
         scale: What ``data.scale`` says, unchecked.
+        regions: Which annotations are instances.
     """
 
     root: str | None
@@ -40,6 +45,7 @@ class DataFolder:
     lists: Lists | None
     resize: Any
     scale: str | None = None
+    regions: Regions = field(default_factory=Regions)
 
     @classmethod
     def of(cls, config: DictConfig) -> DataFolder:
@@ -50,14 +56,18 @@ class DataFolder:
         """
         data = config.data
         root = data.get("root")
+        with settings_under("data"):
+            label_map = _as_names(as_label_map(plain(data.get("label_map"))))
+            regions = Regions(**{key: value for key in REGIONS if (value := plain(data.get(key))) is not None})
         return cls(
             root=None if root is None else str(root),
             data_format=data.get("format", DEFAULT),
-            label_map=_as_names(plain(data.get("label_map"))),
+            label_map=label_map,
             group_pattern=str(data.get("group_pattern", GROUP_PATTERN)),
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
             scale=data.get("scale"),
+            regions=regions,
         )
 
     @property
@@ -79,7 +89,11 @@ class DataFolder:
         return Path(self.root)
 
 
-def _as_names(label_map: Any) -> LabelMap:
+def _as_names(label_map: LabelMap) -> LabelMap:
+    """A mapping with texts for whole numbers; old names that stand for several texts stay as they are."""
     if not isinstance(label_map, dict):
-        return None if label_map is None else str(label_map)
-    return {str(old): None if new is None else str(new) for old, new in label_map.items()}
+        return label_map
+    return {
+        old if isinstance(old, float | bool) else text_of(old): None if new is None else text_of(new)
+        for old, new in label_map.items()
+    }

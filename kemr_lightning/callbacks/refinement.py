@@ -101,7 +101,7 @@ class RefinementCallback(EvaluationCallback):
     def _details(self, name: str, records: Sequence[ImageRecord], label_names: Sequence[str]) -> dict[str, Any]:
         """The further figures of ``initial`` or ``refined`` predictions; their matchings are kept."""
         metric = self.metrics[name]
-        found = extended_figures(records, metric.ia_score, metric.ia_iou, label_names)
+        found = extended_figures(records, metric.ia_score, metric.ia_iou, label_names, metric.max_detections)
         of_masks = "mask" in found
         matching = match if of_masks else match_boxes
         self.matches[name] = [matching(item, metric.ia_score, metric.ia_iou) for item in records]

@@ -23,6 +23,7 @@ from kemr_lightning.core.run_directory import (
     PREDICTIONS_INITIAL,
     run_of_checkpoint,
 )
+from kemr_lightning.metrics.average_precision import MAX_DETECTIONS
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.timing_file import read_timing
@@ -102,7 +103,7 @@ def read_run(directory: Path) -> FinishedRun:
     initial, final = read_image_records(directory)
     for group, records in (("initial", initial), ("refined", final)):
         if group in metrics:
-            _check_figures(directory, metrics[group], records)
+            _check_figures(directory, metrics[group], records, _max_detections(config))
     checkpoint = _checkpoint_of(directory, config)
     origin = run_of_checkpoint(checkpoint)
     trained_here = origin.resolve() == directory.resolve() or not (origin / CONFIG).is_file()
@@ -156,9 +157,15 @@ def read_config(directory: Path) -> DictConfig:
     return config
 
 
-def _check_figures(directory: Path, said: Mapping[str, Any], records: list[ImageRecord]) -> None:
+def _max_detections(config: DictConfig) -> int:
+    """The maximum number of detections that a run was scored with; runs of earlier versions do not say."""
+    found = (config.get("metric") or {}).get("max_detections")
+    return found if isinstance(found, int) else MAX_DETECTIONS
+
+
+def _check_figures(directory: Path, said: Mapping[str, Any], records: list[ImageRecord], max_detections: int) -> None:
     """Refuse a run whose metrics were not computed from its predictions."""
-    found = headline(records)
+    found = headline(records, max_detections=max_detections)
     for name in ("BoxAP", "MaskAP", "AP50", "AP75"):
         value = said.get(name)
         if value is not None and not abs(value - found[name]) < 1e-6:
@@ -185,8 +192,10 @@ def read_image_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRe
     try:
         images = {int(image["id"]): image for image in truth["images"]}
         annotated: dict[int, list[Entry]] = {image_id: [] for image_id in images}
+        crowds: dict[int, list[Entry]] = {image_id: [] for image_id in images}
         for item in truth["annotations"]:
-            annotated[int(item["image_id"])].append(_entry(item, 1.0, float(item["area"])))
+            side = crowds if item.get("iscrowd") else annotated
+            side[int(item["image_id"])].append(_entry(item, 1.0, float(item["area"])))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is not a COCO data set ({error!r}). Test the model again") from error
     initial, final = (
@@ -198,6 +207,7 @@ def read_image_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRe
                 annotated[image_id],
                 found[image_id],
                 all(entry.counts is not None for entry in annotated[image_id]),
+                crowds[image_id],
             )
             for image_id in sorted(images)
         ]

@@ -23,6 +23,14 @@ GONE = ("callbacks.refinement.refiner", "learn.settings._target_")
 """Settings that said nothing which is not said elsewhere."""
 
 
+ADDED: dict[str, Any] = {
+    "crowds": "ignore",
+    "groups": "join",
+    "ignore_labels": ["__ignore__", "ignore", "_background_"],
+}
+"""Settings of data folders that earlier versions did not have, with today's defaults."""
+
+
 def read_run_config(file: Path) -> DictConfig:
     """Read the configuration of a run, in today's form whatever version wrote it.
 
@@ -58,6 +66,8 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
             _put(found, new, value)
     for key in GONE:
         _taken(found, key)
+    if isinstance(found.get("data"), dict) and "format" in found["data"]:
+        found["data"] = {**ADDED, **found["data"]}
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.data.encoding import encoding_of
 
 
 def walk(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -34,6 +35,22 @@ def walk(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 
+def read_text(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: The file cannot be opened, or is in another encoding; the message says how to convert it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot open {path}: {error.strerror or error}. Check the path.") from error
+    encoding = encoding_of(data)
+    if encoding is not None:
+        raise UserError(f"{path} is not UTF-8 but {encoding.described}. {encoding.cure(path)}")
+    return data.decode("utf-8-sig")
+
+
 def read_json(path: Path, cure: str) -> Any:
     """The content of a JSON file, with or without a byte order mark.
 
@@ -42,12 +59,11 @@ def read_json(path: Path, cure: str) -> Any:
         cure: What to do if it is not JSON, for the error.
 
     Raises:
-        UserError: The file cannot be opened or is not JSON.
+        UserError: The file cannot be opened, is in another encoding than UTF-8, or is not JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"cannot open {path}: {error.strerror or error}. Check the path.") from error
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is not valid JSON ({reason}). {cure}") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.folder import read_text
 
 GROUP_PATTERN = r"^(.*\d)[a-z]?$"
 """A file name without its suffix and without one small letter after its last digit: ``case_12a`` and ``case_12b``
@@ -98,9 +99,9 @@ def read_list(path: str | Path) -> list[str]:
         UserError: The file cannot be read or is empty.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the name list {path} ({error}). Check its path") from error
+        lines = read_text(Path(path)).splitlines()
+    except UserError as error:
+        raise UserError(f"the name list cannot be read: {error}") from error
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not names:
         raise UserError(f"the name list {path} is empty. Write one file name per line")

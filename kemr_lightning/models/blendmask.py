@@ -144,7 +144,7 @@ class BlendMask(nn.Module):
         counts: list[int],
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        expected = [{"boxes": target.boxes, "labels": target.labels - 1} for target in targets]
+        expected = [{"boxes": t.boxes, "labels": t.labels - 1, "instances": t} for t in targets]
         found = self.fcos.compute_loss(expected, outputs.predictions, [anchors] * len(targets), counts)
         matches: Tensor = found["matches"]
         locations = self._mask_locations(matches, targets)

@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from PIL import Image
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.core.run_directory import is_run_directory
-from kemr_lightning.data.annotation import Annotation, to_instances, turn_annotation
+from kemr_lightning.data.annotation import EVERY_CLASS, Annotation, to_instances, turn_annotation
 from kemr_lightning.data.folder import walk
 from kemr_lightning.data.formats import DEFAULT, format_named
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image, shows_everywhere
-from kemr_lightning.data.labels import LabelMap
+from kemr_lightning.data.labels import LabelMap, new_names
 from kemr_lightning.data.record import Record
+from kemr_lightning.data.regions import Regions
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,12 @@ class Input:
         return [[str(stat.st_size), str(stat.st_mtime_ns)] for stat in (file.stat() for file in files if file)]
 
     def truth(
-        self, label_names: Sequence[str], label_map: LabelMap, size: tuple[int, int], orientation: int = 1
+        self,
+        label_names: Sequence[str],
+        label_map: LabelMap,
+        size: tuple[int, int],
+        orientation: int = 1,
+        regions: Regions | None = None,
     ) -> Instances | None:
         """The annotations rasterised at the image's size.
 
@@ -95,26 +101,34 @@ class Input:
             label_map: New names by old ones, if it is a mapping; labels that it drops or does not name are left out.
             size: ``(H, W)`` of the upright image.
             orientation: The EXIF orientation in the image's file; annotations may refer to the pixels as stored.
+            regions: Which annotations are instances; None for the defaults.
 
         Returns:
             None without annotations, or if they are for an image of another size.
         """
         if self.annotations is None:
             return None
-        annotations: Iterable[Annotation] = self.annotations
+        annotations: Sequence[Annotation] = self.annotations
         if self.annotated_size not in (None, size):
             if orientation < 5 or self.annotated_size != size[::-1]:
                 where = "" if self.annotated_by is None else f" in {self.annotated_by}"
                 logger.warning("%s: the annotations%s are for another image size and are not used", self.name, where)
                 return None
             annotations = [turn_annotation(annotation, orientation, size) for annotation in annotations]
+        annotations = (regions or Regions()).meant(annotations, label_map)
         if isinstance(label_map, Mapping):
-            renamed = [(annotation, label_map.get(annotation.label)) for annotation in annotations]
-            annotations = [replace(annotation, label=name) for annotation, name in renamed if name is not None]
+            names = new_names((annotation.label for annotation in annotations), label_map)
+            annotations = _renamed(annotations, names)
         if len(label_names) == 1:
-            annotations = [replace(annotation, label=label_names[0]) for annotation in annotations]
+            annotations = _renamed(annotations, {annotation.label: label_names[0] for annotation in annotations})
         ids = {name: number for number, name in enumerate(label_names, start=1)}
-        return to_instances(list(annotations), ids, size)[0]
+        return to_instances(annotations, ids, size)[0]
+
+
+def _renamed(annotations: Sequence[Annotation], names: Mapping[str, str | None]) -> list[Annotation]:
+    """The annotations that get a name, and the crowds of all classes."""
+    renamed = [(one, EVERY_CLASS if one.label == EVERY_CLASS else names.get(one.label)) for one in annotations]
+    return [replace(annotation, label=name) for annotation, name in renamed if name is not None]
 
 
 def _nothing_written(_: Path) -> bool:

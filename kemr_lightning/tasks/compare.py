@@ -125,7 +125,8 @@ class FromConfigurations:
 
 def _settings(config: DictConfig) -> CompareSettings:
     metric = build_metric(config)
-    more = {"ia_score": metric.ia_score, "ia_iou": metric.ia_iou, "seed": int(config.seed)}
+    names = ("ia_score", "ia_iou", "max_detections")
+    more = {**{name: getattr(metric, name) for name in names}, "seed": int(config.seed)}
     return read_settings(config, "compare", CompareSettings, **more)
 
 

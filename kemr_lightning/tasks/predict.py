@@ -19,6 +19,7 @@ from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.prediction.result import PredictionResult
@@ -105,6 +106,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         key=run_key(config, settings, checkpoint, refiner),
         data_format=data.data_format,
         label_map=data.label_map,
+        regions=data.regions,
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )
 
@@ -130,6 +132,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         used = {name: value for name, value in (refinement or {}).items() if name in ("engine", "tolerance")}
         explicit = explicit_parameters(config)
         refinement = {"_target_": EARLIER_TARGET, "path": str(knowledge), "explicit": explicit, **used}
+    regions = DataFolder.of(config).regions
     return settings_digest(
         kemr_lightning.__version__,
         file_digest(checkpoint),
@@ -138,6 +141,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         asdict(settings),
         str(plain(config.data.get("label_map"))),  # as given, numbers included
         *([] if config.views == 1 else [config.views]),
+        *([] if regions == Regions() else [str(regions)]),
     )
 
 

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.written_labels import settle_labels
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.files import write_text
@@ -24,8 +25,9 @@ def start(config: DictConfig) -> Path:
         The run directory.
 
     Raises:
-        UserError: ``data.root`` is not given, or ``data.resize`` is not a size.
+        UserError: ``data.root`` is not given, or another setting of ``data`` is wrong.
     """
+    settle_labels(config)
     resize = DataFolder.of(config).resize
     if resize is not None and not _is_size(resize):
         raise SettingError(

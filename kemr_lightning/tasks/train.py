@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.annotation_notices import found_key, tell_of_limits, tell_of_regions
 from kemr_lightning.assembly.build import (
     DataModule,
     build_data,
@@ -65,6 +66,8 @@ def train(config: DictConfig) -> float | None:
     data.setup("test")
     refiner = build_refiner(config)
     module = build_module(config, data.label_names, pretrained=resume is None and initial is None)
+    tell_of_regions(data)
+    tell_of_limits(config, data, module.detector.max_detections, found_key(config))
     if initial is not None:
         init_weights(module, initial)
     if resume is not None:

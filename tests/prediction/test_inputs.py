@@ -322,8 +322,8 @@ def test_annotations_of_a_format_that_is_added_later(tmp_path: Path, monkeypatch
     assert truth is not None
     assert truth.boxes.tolist() == [[5, 5, 20, 15], [30, 10, 40, 35]]
     assert two.annotations is None
-    with pytest.raises(SettingError, match="format=voc is unknown"):
-        find_inputs(tmp_path, "voc")
+    with pytest.raises(SettingError, match="format=dota is unknown"):
+        find_inputs(tmp_path, "dota")
 
 
 def test_pages_have_no_annotations(tmp_path: Path) -> None:
