@@ -122,6 +122,15 @@ class RefinementCallback(EvaluationCallback):
             for name, found in prediction.layers():
                 self.metrics[name].update([found], [truth], [sample.image_id], [sample.name])
 
+    def logged(self, stage: Stage) -> set[str]:
+        """The names of the figures that an epoch of a stage logs, known before anything has run."""
+        figures = {name: set(copy.deepcopy(metric).compute()) for name, metric in self.metrics.items()}
+        final = figures.get("refined", figures["initial"])
+        rows = figures | ({"gain": final} if "refined" in figures else {})
+        names = {f"{stage}/{group}/{name}" for group, row in rows.items() for name in row}
+        names |= {f"{stage}/{name}" for name in final}
+        return names | ({f"{stage}/refinement_seconds_per_image"} if self.refiner is not None else set())
+
     def _log(self, pl_module: pl.LightningModule, stage: Stage) -> None:
         self.figures = {
             name: {figure: float(value) for figure, value in metric.compute().items()}

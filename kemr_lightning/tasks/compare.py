@@ -25,6 +25,7 @@ from kemr_lightning.assembly.build import (
 from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.schema.check import check_config
 from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.comparison.experiments import REFINING, compose_experiments, train_missing
 from kemr_lightning.comparison.fairness import check_same_test, origins_of, warnings_for
@@ -141,6 +142,8 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
 
     names = [str(name) for name in config.experiments]
     trainings = compose_experiments(names, list(hydra_config.overrides.task), compose, directory)
+    for training in trainings.values():
+        check_config(training)
     try:
         with settings_under("", directory="hydra.run.dir"):
             train_missing(trainings, train)

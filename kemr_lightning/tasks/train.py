@@ -15,6 +15,7 @@ from kemr_lightning.assembly.build import (
     build_metric,
     build_module,
     build_trainer,
+    check_monitors,
     logging_closed,
 )
 from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
@@ -61,6 +62,7 @@ def train(config: DictConfig) -> float | None:
         take_up(module, resume)
     with logging_closed():
         trainer = build_trainer(config, refiner, build_metric(config))
+        check_monitors(trainer, config)
         fit(trainer, module, data, resume)
         best = load_best(trainer, module)
         trainer.test(module, datamodule=data, verbose=False)

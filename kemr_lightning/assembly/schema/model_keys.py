@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from kemr_lightning.assembly.schema.groups import built, group, known
 from kemr_lightning.assembly.schema.kinds import (
     choice,
     count,
+    described,
     flag,
     listed,
     not_negative,
@@ -22,6 +25,8 @@ from kemr_lightning.assembly.schema.kinds import (
 _two_numbers = listed(some, "two whole numbers, 1 or more: [training,evaluation]", 2, 2)
 _numbers = listed(some, "a list of whole numbers, 1 or more each")
 _sizes = listed(positive, "a list of numbers above 0")
+
+_even = described(Annotated[int, Field(strict=True, ge=2, le=512, multiple_of=2)], "an even number from 2 to 512")
 
 _backbone = built(
     known(
@@ -72,7 +77,7 @@ _heads = group(
         "box_convs": whole(0, 64),
         "box_width": some,
         "smooth_l1_beta": not_negative | None,
-        "mask_size": whole(2, 512, words="an even one"),
+        "mask_size": _even,
         "mask_width": some,
         "mask_convs": whole(0, 64),
         "fine_channels": count,

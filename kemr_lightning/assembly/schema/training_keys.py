@@ -29,6 +29,10 @@ from kemr_lightning.assembly.schema.kinds import (
 
 _limit = described(choice(-1) | some, "a whole number, 1 or more, or -1 for no limit")
 _evaluated = described(choice(0, 0.0) | batches, "a number of batches, up to 1.0 a fraction of them, or 0 for none")
+_none_to_overfit = described(
+    choice(0, 0.0), "0; to train on a few images alone, name them: data.lists={train: FILE, val: FILE, test: FILE}"
+)
+_text_or_node = described(text | built(), "a name, or a node with a _target_")
 _devices = described(
     choice("auto", -1) | whole(1, 4096) | listed(count, "numbers"), "auto, a number of devices, or a list of their numbers"
 )
@@ -39,7 +43,7 @@ TRAINER = built(
         ("lightning.Trainer", "lightning.pytorch.Trainer"),
         {
             "accelerator": text,
-            "strategy": text | built(),
+            "strategy": _text_or_node,
             "devices": _devices,
             "num_nodes": whole(1, 100_000),
             "precision": choice(*_precisions, None),
@@ -52,7 +56,7 @@ TRAINER = built(
             "limit_train_batches": batches | None,
             "limit_val_batches": _evaluated | None,
             "limit_test_batches": _evaluated | None,
-            "overfit_batches": _evaluated,
+            "overfit_batches": _none_to_overfit,
             "val_check_interval": described(batches | duration, "a number of steps, a fraction of an epoch, or a time") | None,
             "check_val_every_n_epoch": some | None,
             "num_sanity_val_steps": whole(-1) | None,
@@ -67,9 +71,9 @@ TRAINER = built(
             "benchmark": flag | None,
             "inference_mode": flag,
             "use_distributed_sampler": flag,
-            "profiler": text | built() | None,
+            "profiler": _text_or_node | None,
             "detect_anomaly": flag,
-            "plugins": listed(built(), "a list of nodes with a _target_") | built() | None,
+            "plugins": described(listed(built(), "", least=0) | built() | None, "a list of nodes with a _target_"),
             "sync_batchnorm": flag,
             "reload_dataloaders_every_n_epochs": count,
             "default_root_dir": text | None,

@@ -76,11 +76,15 @@ def _without_missing(value: Any) -> Any:
 def _explained(error: ErrorDetails) -> Wrong:
     """An error of pydantic's in our words."""
     place, value, kind = list(error["loc"]), error["input"], error["type"]
-    key = ".".join(str(part) for part in place if not str(part).startswith(MARK))
+    # Tags stand for a `_target_`; what has brackets names an alternative of a union.
+    key = ".".join(str(part) for part in place if not str(part).startswith(MARK) and "[" not in str(part))
     if kind == WRONG:
         words = error["ctx"]["words"]
         is_whole = "whole number" in words and isinstance(value, float) and value.is_integer()
-        return Wrong(key, _short(value), "is not possible", f"Give {words}", is_whole)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        wants_number = words.startswith(("a number", "a whole number"))
+        problem = "is not a number" if wants_number and not number and value is not None else "is not possible"
+        return Wrong(key, _short(value), problem, f"Give {words}", is_whole)
     if kind == "extra_forbidden":
         return Wrong(key, _short(value), "is not a setting", _nearest(key, _keys_beside(place)))
     if kind.startswith("union_tag"):
