@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ class RefinementCallback(EvaluationCallback):
 
     def logged(self, stage: Stage) -> set[str]:
         """The names of the figures that an epoch of a stage logs, known before anything has run."""
-        figures = {name: set(copy.deepcopy(metric).compute()) for name, metric in self.metrics.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there are no images yet
+            figures = {name: set(copy.deepcopy(metric).compute()) for name, metric in self.metrics.items()}
         final = figures.get("refined", figures["initial"])
         rows = figures | ({"gain": final} if "refined" in figures else {})
         names = {f"{stage}/{group}/{name}" for group, row in rows.items() for name in row}

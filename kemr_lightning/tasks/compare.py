@@ -42,6 +42,7 @@ from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import is_one_of, key_of, shell_word
 from kemr_lightning.core.run_directory import FIGURES
+from kemr_lightning.core.targets import targets_in
 from kemr_lightning.data.split import group_of
 from kemr_lightning.metrics.segmentation import have_masks
 from kemr_lightning.output.run_summary import print_summary
@@ -70,7 +71,7 @@ def compare(config: DictConfig) -> None:
         trained = _trained(config, directory)
         if not is_first():
             return  # the trainings are every process's work, the table is one's
-        runs = [read_run(path) for path in trained]
+        runs = [read_run(path, _trusted(config)) for path in trained]
     else:
         runs = _given(config)
         directory = start(config)
@@ -153,6 +154,11 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
     return list(trainings)
 
 
+def _trusted(config: DictConfig) -> set[str]:
+    """What the command's own configuration names as ``_target_``: the user has chosen it."""
+    return targets_in(OmegaConf.to_container(config, resolve=False))
+
+
 def _given(config: DictConfig) -> list[FinishedRun]:
     """The finished runs, with their images in ``data.root``; without it they know best where their data are."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
@@ -162,7 +168,7 @@ def _given(config: DictConfig) -> list[FinishedRun]:
                 f"{override} has no effect on finished runs. Test a checkpoint with it (task=test ckpt=FILE) and name "
                 "that directory in runs"
             )
-    runs = [read_run(Path(str(path))) for path in config.runs]
+    runs = [read_run(Path(str(path)), _trusted(config)) for path in config.runs]
     if OmegaConf.is_missing(config.data, "root"):
         with open_dict(config):
             config.data = runs[0].config.data.copy()
