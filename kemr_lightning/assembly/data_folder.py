@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kemr_lightning.assembly.settings import plain
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.data.folder import READ_SUFFIXES, check_links
 from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.data.parts import Lists
@@ -29,7 +30,8 @@ class DataFolder:
         label_map: Renames the labels; old and new names are texts, also where they were given as numbers.
         group_pattern: Finds an image's group in its name.
         lists: Names of each part's images; None: its folders make the parts.
-        resize: What ``data.resize`` says, unchecked: ``[width, height]`` or None.
+        resize: What ``data.resize`` says: ``[width, height]`` or None.
+        follow_links: Whether links that lead out of the folder are followed.
     """
 
     root: str | None
@@ -38,6 +40,7 @@ class DataFolder:
     group_pattern: str
     lists: Lists | None
     resize: Any
+    follow_links: bool
 
     @classmethod
     def of(cls, config: DictConfig) -> DataFolder:
@@ -55,6 +58,7 @@ class DataFolder:
             group_pattern=str(data.get("group_pattern", GROUP_PATTERN)),
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
+            follow_links=bool(data.get("follow_links", False)),
         )
 
     @property
@@ -63,17 +67,21 @@ class DataFolder:
         return SYNTHETIC if self.root is None else self.root
 
     def needed(self, what: str) -> Path:
-        """The folder, for a task that works on nothing else.
+        """The folder, for a task that works on nothing else. Its links are checked.
 
         Args:
             what: Which task needs it and for what: ``"task=doctor looks at a folder"``.
 
         Raises:
-            UserError: There is none.
+            UserError: There is none, or a link in it leads out of it.
         """
         if self.root is None:
             raise UserError(f"{what}. Name it: data=labelme data.root=DIR")
-        return Path(self.root)
+        root = Path(self.root)
+        if root.is_dir():
+            with settings_under("data"):
+                check_links(root, self.follow_links, READ_SUFFIXES)
+        return root
 
 
 def _as_names(label_map: Any) -> LabelMap:

@@ -1,4 +1,4 @@
-"""Refuses credentials in a configuration: every run writes its configuration into files, which are copied and shared."""
+"""Refuses credentials in a configuration: every run writes it into files, which are copied and shared."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Any
 
 from kemr_lightning.core.errors import UserError
 
-_NAME = re.compile(r"api_?key|passw(or)?d|secret|(access|auth|identity|bearer)_?token(?!_file)|credential", re.IGNORECASE)
+_NAME = re.compile(
+    r"api_?key|passw(or)?d|secret|(access|auth|identity|bearer)_?token(?!_file)|credential", re.IGNORECASE
+)
 _IN_WORD = re.compile(rf"[\w.]*({_NAME.pattern})\w*(?=['\"]?\s*[:=])", re.IGNORECASE)
 _WANDB_KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])|wandb_v\d_\w{20,}")
 """A key of W&B: 40 hexadecimal digits, or one of the newer kind."""
 
 IN_ENVIRONMENT = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN")
 
-_CURE = "would be written into the files of the run. Leave it out: `wandb login` stores a key outside them, and the environment variable WANDB_API_KEY gives one"
+_CURE = (
+    "would be written into the files of the run. Leave it out: `wandb login` stores a key outside them, and the "
+    "environment variable WANDB_API_KEY gives one"
+)
 
 
 def refuse_credentials(settings: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
+from kemr_lightning.data.folder import READ_SUFFIXES, check_links
 from kemr_lightning.data.formats import DEFAULT, format_named
 from kemr_lightning.data.labels import LabelMap, map_labels, names_of
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
@@ -47,6 +48,7 @@ class SegmentationDataModule(LightningDataModule):
         epoch_samples: int | None = None,
         cache_mb: int = 512,
         seed: int = 0,
+        follow_links: bool = False,
     ) -> None:
         """Take the settings; files are read in `setup`.
 
@@ -64,6 +66,7 @@ class SegmentationDataModule(LightningDataModule):
             epoch_samples: Training samples in an epoch; None takes every image once.
             cache_mb: MiB of memory for decoded images, per data set and process.
             seed: Seed of the split, the order and the augmentation.
+            follow_links: Whether links that lead out of ``root`` are followed.
 
         Raises:
             SettingError: There is no such format.
@@ -79,6 +82,7 @@ class SegmentationDataModule(LightningDataModule):
         self.epoch_samples = epoch_samples
         self.cache_mb = cache_mb
         self.seed = seed
+        self.follow_links = follow_links
         self.score_all = False
         """Set by a task that only scores: a folder without parts is then tested as a whole."""
         self.label_names: list[str] = []
@@ -99,10 +103,12 @@ class SegmentationDataModule(LightningDataModule):
             stage: ``"fit"``, ``"validate"`` or ``"test"``; None for all three.
 
         Raises:
-            UserError: The folder is missing or empty, or a file in it is broken.
+            UserError: The folder is missing or empty, a link leads out of it, or a file in it is broken.
         """
         if not self.root.is_dir():
             raise SettingError("root", self.root, "is not a folder", "Give the folder that holds the images")
+        if not self._parts.known:
+            check_links(self.root, self.follow_links, READ_SUFFIXES)
         fit, test = stage in ("fit", "validate", None), stage in ("test", None)
         wanted = (["train", "val"] if fit else []) + (["test"] if test else [])
         parts = {part: self._records(part) for part in wanted}

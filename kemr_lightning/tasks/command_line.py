@@ -132,7 +132,8 @@ def _refuse_several(parsed: Override) -> None:
     word = str(parsed.input_line)
     key, _, value = word.partition("=")
     raise UserError(
-        f"{word} reads as several values. Write {shell_word(key, value)} if it is one, or add -m to run a sweep over them"
+        f"{word} reads as several values. Write {shell_word(key, value)} if it is one, or add -m to run a sweep over "
+        "them"
     )
 
 

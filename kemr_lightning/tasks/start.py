@@ -34,4 +34,3 @@ def start(config: DictConfig) -> Path:
     if is_first():
         write_text(directory / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     return directory
-

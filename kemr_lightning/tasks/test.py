@@ -27,8 +27,8 @@ def test(config: DictConfig) -> float | None:
     """
     directory = start(config)
     checkpoint = needed_checkpoint(config)
-    module = trained_module(config, checkpoint)
     refiner = build_refiner(config, checkpoint)
+    module = trained_module(config, checkpoint)
     data = build_data(config, "test", module.label_names)
     with logging_closed():
         trainer = build_trainer(config, refiner, build_metric(config))

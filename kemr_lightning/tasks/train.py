@@ -50,11 +50,11 @@ def train(config: DictConfig) -> float | None:
         resume = find_checkpoint(config)
     if resume is not None and config.init is not None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
+    refiner = build_refiner(config)
     known = config.init if resume is None else resume
     earlier = {} if known is None else read_checkpoint(known)["hyper_parameters"]
     data = build_data(config, "fit", earlier_names=earlier.get("label_names", ()))
     data.setup("test")
-    refiner = build_refiner(config)
     module = build_module(config, data.label_names, pretrained=resume is None and config.init is None)
     if config.init is not None:
         init_weights(module, config.init)

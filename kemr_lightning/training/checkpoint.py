@@ -2,8 +2,8 @@
 
 A checkpoint is Lightning's file. Under ``hyper_parameters`` it has plain values only: ``model`` (the resolved
 ``conf/model`` node, with its ``_target_``s), ``label_names``, ``input_size`` and ``intensity``. Files are read with
-``weights_only=True``, and only networks of `kemr_lightning.models`, and functions that return them, are ever called to build a model, so
-that an untrusted file can spoil a prediction but cannot run code.
+``weights_only=True``, and only networks of `kemr_lightning.models`, and functions that return them, are ever called to
+build a model, so that an untrusted file can spoil a prediction but cannot run code.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ def check_targets(config: object, file: str | Path) -> None:
     try:
         refuse_foreign(config, _is_ours, f"checkpoint {file}", "Do not use it", "model")
     except RecursionError as error:
-        raise UserError(f"checkpoint {file} describes a model that cannot be built (too deep). Do not use it") from error
+        raise UserError(
+            f"checkpoint {file} describes a model that cannot be built (too deep). Do not use it"
+        ) from error
 
 
 def _is_ours(target: str) -> bool:
-    """Whether a ``_target_`` is a network that a module of `kemr_lightning.models` defines, or a function that says it
-    returns one.
+    """Whether a ``_target_`` is a network of `kemr_lightning.models`, or a function of it that returns one.
 
     The name alone proves nothing: ``kemr_lightning.models.weights.os.system`` begins with the right package.
     """

@@ -84,11 +84,15 @@ _folder = known(
 )
 
 _count = described(
-    whole(0) | listed(whole(0), "[lowest,highest]", 1, 2, ordered=True) | None, "a whole number, [lowest,highest] or null"
+    whole(0) | listed(whole(0), "[lowest,highest]", 1, 2, ordered=True) | None,
+    "a whole number, [lowest,highest] or null",
 )
 
 _synthetic = known(
-    ("kemr_lightning.data.synthetic.SyntheticDataModule", "kemr_lightning.data.synthetic.datamodule.SyntheticDataModule"),
+    (
+        "kemr_lightning.data.synthetic.SyntheticDataModule",
+        "kemr_lightning.data.synthetic.datamodule.SyntheticDataModule",
+    ),
     {
         **_loading,
         "train_images": some,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union
 
-from pydantic import ConfigDict, Discriminator, Tag
+from pydantic import ConfigDict, Discriminator, Tag, with_config
 from typing_extensions import TypedDict
 
 from kemr_lightning.assembly.schema.kinds import choice, flag, text
@@ -31,9 +31,8 @@ def group(keys: Mapping[str, Any], more: bool = False) -> Any:
         keys: Key -> kind of value.
         more: Whether other keys are allowed as well.
     """
-    made: Any = TypedDict("group", dict(keys), total=False)  # type: ignore[misc,operator]
-    made.__pydantic_config__ = ConfigDict(strict=True, extra="allow" if more else "forbid")
-    return made
+    made = TypedDict("made", dict(keys), total=False)  # type: ignore[misc]  # noqa: UP013
+    return with_config(ConfigDict(strict=True, extra="allow" if more else "forbid"))(made)
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,9 @@ def built(*nodes: Known) -> Any:
         target = value.get(TARGET) if isinstance(value, Mapping) else None
         return names.get(target, MARK) if isinstance(target, str) and target else None
 
-    kinds = [
-        Annotated[group({**HYDRA_KEYS, **node.keys}, node.more), Tag(f"{MARK}{node.target[0]}")] for node in nodes
-    ]
+    kinds = [Annotated[group({**HYDRA_KEYS, **node.keys}, node.more), Tag(f"{MARK}{node.target[0]}")] for node in nodes]
     foreign = Annotated[dict[Any, Any], Tag(MARK)]
-    return Annotated[Union[tuple([*kinds, foreign])], Discriminator(tag)]  # noqa: UP007
+    return Annotated[Union[(*kinds, foreign)], Discriminator(tag)]
 
 
 def named(kind: Any) -> Any:

@@ -157,7 +157,9 @@ factors = listed(positive, "[lowest,highest], both above 0", 2, 2, ordered=True)
 duration = described(
     Annotated[str, Field(strict=True, pattern=r"^\d+:\d{1,2}:\d{1,2}:\d{1,2}$")], '"DD:HH:MM:SS", such as "00:01:00:00"'
 )
-batches = described(whole(1) | Annotated[float, Field(strict=True, gt=0, le=1)], "a number of batches or, up to 1.0, a fraction")
+batches = described(
+    whole(1) | Annotated[float, Field(strict=True, gt=0, le=1)], "a number of batches or, up to 1.0, a fraction"
+)
 """A whole number of batches, or a fraction of them all."""
 anything = Any
 """What is checked by whoever reads it."""
@@ -166,5 +168,3 @@ anything = Any
 def yes_no_or(*values: Any) -> Any:
     """True, false or one of some texts."""
     return choice(True, False, *values)
-
-

@@ -31,17 +31,13 @@ REFINE = built(
     known(
         ("kemr_lightning.refinement.Refiner.from_values", "kemr_lightning.refinement.refiner.Refiner.from_values"),
         {
-            "sigma_alpha": number(above=0, words="usually 1 to 10 (pixels)"),
-            "sigma_beta": number(above=0, words="usually 3 to 60 (grey levels)"),
-            "sigma_gamma": number(above=0, words="usually 1 to 6 (pixels)"),
-            "w1": number(0, words="usually 1 to 16"),
-            "w2": number(0, words="usually 0 to 6"),
-            "temperature": number(above=0, words="usually 0.3 to 4"),
-            "iterations": whole(0, 10_000, words="usually 5 to 20"),
+            # CRFParams knows their ranges, and which values are useful.
+            **{key: number() for key in ("sigma_alpha", "sigma_beta", "sigma_gamma", "w1", "w2", "temperature")},
+            "iterations": whole(),
             "engine": text,
-            "margin": whole(0, 10_000, words="in pixels"),
-            "tolerance": number(above=0, below=1),
-            "outside": number(0, below=0.5),
+            "margin": whole(),
+            "tolerance": number(),
+            "outside": number(),
         },
     )
 )
@@ -69,6 +65,6 @@ ROOT_KEYS: dict[str, Any] = {
     "experiments": listed(text, "a list of experiments, [kemr_tiny,mask_rcnn_tiny]") | None,
     "runs": _paths,
     # The settings of a task check themselves, when the task reads them: see assembly/settings.py.
-    **{key: anything for key in ("predict", "learn", "tune", "compare", "convert", "doctor", "search")},
+    **dict.fromkeys(("predict", "learn", "tune", "compare", "convert", "doctor", "search"), anything),
 }
 """The keys of ``conf/config.yaml`` and of the tasks."""

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from kemr_lightning.assembly.schema.groups import built, known, named
 from kemr_lightning.assembly.schema.kinds import (
-
     batches,
     choice,
     count,
@@ -34,9 +33,24 @@ _none_to_overfit = described(
 )
 _text_or_node = described(text | built(), "a name, or a node with a _target_")
 _devices = described(
-    choice("auto", -1) | whole(1, 4096) | listed(count, "numbers"), "auto, a number of devices, or a list of their numbers"
+    choice("auto", -1) | whole(1, 4096) | listed(count, "numbers"),
+    "auto, a number of devices, or a list of their numbers",
 )
-_precisions = (64, 32, 16, "64", "32", "16", "bf16", "64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed")
+_precisions = (
+    64,
+    32,
+    16,
+    "64",
+    "32",
+    "16",
+    "bf16",
+    "64-true",
+    "32-true",
+    "16-true",
+    "bf16-true",
+    "16-mixed",
+    "bf16-mixed",
+)
 
 TRAINER = built(
     known(
@@ -47,7 +61,9 @@ TRAINER = built(
             "devices": _devices,
             "num_nodes": whole(1, 100_000),
             "precision": choice(*_precisions, None),
-            "fast_dev_run": described(Annotated[bool, Field(strict=True)] | count, "true, false or a number of batches"),
+            "fast_dev_run": described(
+                Annotated[bool, Field(strict=True)] | count, "true, false or a number of batches"
+            ),
             "max_epochs": _limit | None,
             "min_epochs": some | None,
             "max_steps": _limit,
@@ -57,7 +73,8 @@ TRAINER = built(
             "limit_val_batches": _evaluated | None,
             "limit_test_batches": _evaluated | None,
             "overfit_batches": _none_to_overfit,
-            "val_check_interval": described(batches | duration, "a number of steps, a fraction of an epoch, or a time") | None,
+            "val_check_interval": described(batches | duration, "a number of steps, a fraction of an epoch, or a time")
+            | None,
             "check_val_every_n_epoch": some | None,
             "num_sanity_val_steps": whole(-1) | None,
             "log_every_n_steps": some,
@@ -91,7 +108,12 @@ _adam: dict[str, Any] = {
     "differentiable": flag,
     "fused": flag | None,
 }
-_momentum: dict[str, Any] = {"momentum": not_negative, "dampening": not_negative, "nesterov": flag, "fused": flag | None}
+_momentum: dict[str, Any] = {
+    "momentum": not_negative,
+    "dampening": not_negative,
+    "nesterov": flag,
+    "fused": flag | None,
+}
 
 OPTIMIZER = built(
     known("torch.optim.Adam", {**_adam, "decoupled_weight_decay": flag}),
@@ -106,7 +128,11 @@ SCHEDULER = built(
     ),
     known(
         ("kemr_lightning.training.schedule.multistep", "kemr_lightning.schedule.multistep"),
-        {"milestones": listed(some, "a list of steps, 1 or more", ordered=True), "gamma": positive, "warmup_steps": count},
+        {
+            "milestones": listed(some, "a list of steps, 1 or more", ordered=True),
+            "gamma": positive,
+            "warmup_steps": count,
+        },
     ),
 )
 
@@ -174,8 +200,8 @@ _logger = built(
     known(
         "kemr_lightning.output.wandb_run.RunLogger",
         {
-            **{key: text | None for key in ("project", "name", "job_type", "entity", "group", "notes", "id", "dir")},
-            **{key: text | None for key in ("version", "prefix", "checkpoint_name", "resume")},
+            **dict.fromkeys(("project", "name", "job_type", "entity", "group", "notes", "id", "dir"), text | None),
+            **dict.fromkeys(("version", "prefix", "checkpoint_name", "resume"), text | None),
             "save_dir": text,
             "tags": texts | None,
             "offline": flag | None,

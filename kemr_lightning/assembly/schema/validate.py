@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, get_args
 
-from omegaconf import OmegaConf
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import is_typeddict
@@ -112,7 +111,7 @@ def _keys_beside(place: Sequence[Any]) -> list[str]:
         else:
             path.append(str(part))
             node = _inside(node, str(part))
-    found = [each for each in _groups(node)][:1]
+    found = list(_groups(node))[:1]
     return [".".join([*path, name]) for each in found for name in each.__annotations__]
 
 
