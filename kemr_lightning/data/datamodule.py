@@ -76,11 +76,9 @@ class SegmentationDataModule(LightningDataModule):
         self.format = format
         self.augmentation = augmentation
         self.resize = resize
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.batch_size, self.num_workers = batch_size, num_workers
         self.label_map = label_map
-        self.epoch_samples = epoch_samples
-        self.cache_mb = cache_mb
+        self.epoch_samples, self.cache_mb = epoch_samples, cache_mb
         self.seed = seed
         self.follow_links = follow_links
         self.score_all = False

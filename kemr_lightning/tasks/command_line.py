@@ -118,8 +118,8 @@ def _parsed(word: str) -> Override:
             raise UserError(f"{word}: neither the shell nor Hydra knows “~” here. Write {home}") from error
         if "=" in value and "," not in value and not value.startswith(("'", '"')):
             raise UserError(
-                f"{word}: Hydra reads no value with “=” in it as it stands. Write {shell_word(key, value)}, "
-                "or rename the file"
+                f"{word}: Hydra reads no value with “=” in it as it stands. Rename the file, or write "
+                + shell_word(key, value)
             ) from error
         raise UserError(
             f"{word} cannot be read ({str(error).splitlines()[0]}). Put quotes around what has special characters: "
@@ -132,8 +132,8 @@ def _refuse_several(parsed: Override) -> None:
     word = str(parsed.input_line)
     key, _, value = word.partition("=")
     raise UserError(
-        f"{word} reads as several values. Write {shell_word(key, value)} if it is one, or add -m to run a sweep over "
-        "them"
+        f"{word} reads as several values. Add -m to run a sweep over them; if it is one value, write "
+        + shell_word(key, value)
     )
 
 
