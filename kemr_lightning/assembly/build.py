@@ -25,9 +25,9 @@ from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.errors import SettingError, UserError, cause_of, settings_under
 from kemr_lightning.data.datamodule import SegmentationDataModule
-from kemr_lightning.data.dataset import SampleDataset
+from kemr_lightning.data.input_scale import InputScale
+from kemr_lightning.data.mixture import Chain, MixtureDataModule, WeightedMixture
 from kemr_lightning.data.synthetic import SyntheticDataModule
-from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
@@ -37,7 +37,7 @@ from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
-DataModule = SegmentationDataModule | SyntheticDataModule
+DataModule = SegmentationDataModule | SyntheticDataModule | MixtureDataModule
 
 
 def build_data(
@@ -95,7 +95,9 @@ def whole_samples(data: DataModule, source: str) -> Samples:
     Raises:
         UserError: There are none.
     """
-    part: SampleDataset | SyntheticDataset | None = {"train": data.train, "val": data.val, "test": data.test}[source]
+    part = {"train": data.train, "val": data.val, "test": data.test}[source]
+    if isinstance(part, WeightedMixture):
+        part = Chain(part.parts)
     if part is None or len(part) == 0:
         raise UserError(f"there are no {source} images to work on. Check data.root")
     return part.plain()
@@ -121,13 +123,14 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     description = {str(key): value for key, value in resolved.items()} | {"num_classes": len(label_names)}
     with settings_under("model"), _together("model"):
         detector = hydra.utils.instantiate(description if pretrained else without_weights(description), _convert_="all")
+    folder = DataFolder.of(config)
     module = SegmentationModule(
         detector,
         hydra.utils.instantiate(config.optimizer),
         hydra.utils.instantiate(config.scheduler),
         description,
         label_names,
-        DataFolder.of(config).resize,
+        InputScale.of(folder.resize, folder.scale),
     )
     module.look_in(config.views)
     return module

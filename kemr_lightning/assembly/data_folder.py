@@ -31,6 +31,7 @@ class DataFolder:
         group_pattern: Finds an image's group in its name.
         lists: Names of each part's images; None: its folders make the parts.
         resize: What ``data.resize`` says: ``[width, height]`` or None.
+        scale: What ``data.scale`` says.
         follow_links: Whether links that lead out of the folder are followed.
     """
 
@@ -40,7 +41,8 @@ class DataFolder:
     group_pattern: str
     lists: Lists | None
     resize: Any
-    follow_links: bool
+    scale: str | None = None
+    follow_links: bool = False
 
     @classmethod
     def of(cls, config: DictConfig) -> DataFolder:
@@ -58,6 +60,7 @@ class DataFolder:
             group_pattern=str(data.get("group_pattern", GROUP_PATTERN)),
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
+            scale=data.get("scale"),
             follow_links=bool(data.get("follow_links", False)),
         )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
@@ -95,3 +96,10 @@ def _whole(value: Any, kind: str) -> Any:
     """A number such as 1e4, which YAML reads as a float, as the whole number that its field expects."""
     whole = isinstance(value, float) and value.is_integer() and "int" in kind and "float" not in kind
     return int(value) if whole else value
+
+
+def given_overrides() -> Sequence[str]:
+    """What was given on the command line (or by a sweep); nothing when not started through Hydra."""
+    if not HydraConfig.initialized():
+        return ()
+    return list(HydraConfig.get().overrides.task)

@@ -14,6 +14,7 @@ RUN_TARGETS = frozenset(
     {
         "kemr_lightning.data.augment.Augmentation",
         "kemr_lightning.data.datamodule.SegmentationDataModule",
+        "kemr_lightning.data.mixture.MixtureDataModule",
         "kemr_lightning.data.paste.CopyPaste",
         "kemr_lightning.data.synthetic.SyntheticDataModule",
         "kemr_lightning.data.synthetic.datamodule.SyntheticDataModule",

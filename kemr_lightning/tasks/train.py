@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from omegaconf import DictConfig
@@ -18,14 +20,17 @@ from kemr_lightning.assembly.build import (
     check_monitors,
     logging_closed,
 )
-from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
+from kemr_lightning.assembly.checkpoints import find_checkpoint, initial_weights, requeued_checkpoint
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.settings import given_overrides
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.core.overrides import key_of, shell_word
+from kemr_lightning.data.input_scale import AUTO
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
 from kemr_lightning.training.module import DivergedError, SegmentationModule
+from kemr_lightning.training.weights_file import SHIPPED
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +55,19 @@ def train(config: DictConfig) -> float | None:
         resume = find_checkpoint(config)
     if resume is not None and config.init is not None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
+    if resume == SHIPPED:
+        raise UserError("ckpt=pretrained cannot be resumed, as it has no training state. Use init=pretrained")
     refiner = build_refiner(config)
-    known = config.init if resume is None else resume
+    initial = initial_weights(config)
+    known = initial if resume is None else resume
     earlier = {} if known is None else read_checkpoint(known)["hyper_parameters"]
+    if initial is not None:
+        _take_scale(config, earlier)
     data = build_data(config, "fit", earlier_names=earlier.get("label_names", ()))
     data.setup("test")
-    module = build_module(config, data.label_names, pretrained=resume is None and config.init is None)
-    if config.init is not None:
-        init_weights(module, config.init)
+    module = build_module(config, data.label_names, pretrained=resume is None and initial is None)
+    if initial is not None:
+        init_weights(module, initial)
     if resume is not None:
         take_up(module, resume)
     with logging_closed():
@@ -68,6 +78,16 @@ def train(config: DictConfig) -> float | None:
         trainer.test(module, datamodule=data, verbose=False)
     report(config, directory, best)
     return _best_score(trainer)
+
+
+def _take_scale(config: DictConfig, earlier: Mapping[str, Any]) -> None:
+    """Scale images as they were for the weights that a training starts from, unless the command line says how."""
+    given = {key_of(word) for word in given_overrides()}
+    if earlier.get("input_width") is None or given & {"data.scale", "data.resize"} or config.data.scale is not None:
+        return
+    logger.info("data.scale=auto: the weights of init=%s are for chromosomes of one width", config.init)
+    config.data.scale = AUTO
+    config.data.resize = None
 
 
 def take_up(module: SegmentationModule, resume: Path) -> None:

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from kemr_lightning.core.errors import UserError, cause_of
 from kemr_lightning.core.targets import refuse_foreign
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.weights_file import SUFFIX, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint file on the CPU.
 
     Args:
-        path: The ``.ckpt`` file.
+        path: The ``.ckpt`` file, or a file of `kemr_lightning.training.weights_file`.
 
     Returns:
         Its content, with at least ``state_dict`` and ``hyper_parameters`` (which holds ``model`` and ``label_names``).
@@ -46,6 +48,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"checkpoint {file} does not exist. Give the .ckpt file of a finished training")
+    if file.suffix == SUFFIX:
+        content: dict[str, Any] = read_weights(file)
+        return _checked(content, file)
     if not zipfile.is_zipfile(file):
         raise UserError(f"checkpoint {file} is damaged or not a PyTorch file. Copy it again, or use another one")
     try:
@@ -55,6 +60,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"checkpoint {file} cannot be read ({reason[:120]}). Copy it again, or use another one"
         ) from error
+    return _checked(content, file)
+
+
+def _checked(content: Any, file: Path) -> dict[str, Any]:
+    """The content of a checkpoint, if it is one of this project."""
     if not isinstance(content, dict) or any(not isinstance(content.get(key), Mapping) for key in NEEDED):
         raise UserError(f"{file} is not a checkpoint of a training run. Use a file from a run's checkpoints/ folder")
     hyper = content["hyper_parameters"]
@@ -147,11 +157,12 @@ def load_module(path: str | Path) -> SegmentationModule:
     """
     content = read_checkpoint(path)
     hyper = content["hyper_parameters"]
+    frame = hyper.get("input_size")
     module = SegmentationModule(
         build_detector(hyper["model"], path),
         config=hyper["model"],
         label_names=hyper["label_names"],
-        input_size=hyper.get("input_size"),
+        scale=InputScale(None if frame is None else (int(frame[0]), int(frame[1])), hyper.get("input_width")),
     )
     load_weights(module, content["state_dict"], path)
     return module.eval()

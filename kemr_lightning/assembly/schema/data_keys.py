@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kemr_lightning.assembly.schema.groups import built, group, known
+from kemr_lightning.assembly.schema.groups import built, group, known, named
 from kemr_lightning.assembly.schema.kinds import (
     choice,
     count,
@@ -55,6 +55,7 @@ _augmentation = built(
 _loading: dict[str, Any] = {
     "augmentation": _augmentation | None,
     "resize": size("[width,height]", 1) | None,
+    "scale": choice("auto", None),
     "batch_size": whole(1, 4096),
     "num_workers": whole(0, 256),
     "epoch_samples": some | None,
@@ -88,6 +89,11 @@ _count = described(
     "a whole number, [lowest,highest] or null",
 )
 
+_width = described(
+    number(4) | listed(number(4), "", 2, 2, ordered=True) | None,
+    "a number of pixels, 4 or more, [lowest,highest] or null",
+)
+
 _synthetic = known(
     (
         "kemr_lightning.data.synthetic.SyntheticDataModule",
@@ -100,11 +106,24 @@ _synthetic = known(
         "test_images": some,
         "size": size("[width,height]", 64) | None,
         "count": _count,
-        "look": choice("gband", "fluorescence", "mixed"),
-        "overlap": fraction,
-        "width": number(4, words="in pixels") | None,
+        "scene": choice("plain", "clinical"),
+        "look": choice("gband", "fluorescence", "mixed", "qband", "dapi"),
+        "overlap": fraction | None,
+        "width": _width,
         "label_map": choice("single", None),
     },
 )
 
-DATA = built(_folder, _synthetic)
+_source = built(_folder, _synthetic)
+
+_mixture = known(
+    "kemr_lightning.data.mixture.MixtureDataModule",
+    {
+        **_loading,
+        "sources": named(_source | None),
+        "weights": named(number(0)) | None,
+        "validate": texts | None,
+    },
+)
+
+DATA = built(_folder, _synthetic, _mixture)

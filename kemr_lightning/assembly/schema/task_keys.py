@@ -65,6 +65,6 @@ ROOT_KEYS: dict[str, Any] = {
     "experiments": listed(text, "a list of experiments, [kemr_tiny,mask_rcnn_tiny]") | None,
     "runs": _paths,
     # The settings of a task check themselves, when the task reads them: see assembly/settings.py.
-    **dict.fromkeys(("predict", "learn", "tune", "compare", "convert", "doctor", "search"), anything),
+    **dict.fromkeys(("predict", "learn", "tune", "compare", "convert", "doctor", "outline", "search"), anything),
 }
 """The keys of ``conf/config.yaml`` and of the tasks."""

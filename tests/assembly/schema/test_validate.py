@@ -44,7 +44,7 @@ def numbers(node: Any, place: str = "") -> Iterator[str]:
             yield f"{place}{key}"
 
 
-OWN = ("predict", "learn", "tune", "compare", "convert", "doctor", "search")
+OWN = ("predict", "learn", "tune", "compare", "convert", "doctor", "outline", "search")
 """Settings that the tasks check themselves."""
 
 
