@@ -3,6 +3,8 @@
 #   TORCH_INDEX_URL=URL          index to install torch from, e.g. PyTorch's CPU wheels; default: pip's configuration
 #   PYTEST_ARGS="-k labelme"     passed on to pytest
 # make pretrained DATA=DIR OUT=DIR: the model that comes with the package, in steps that go on where they stopped
+# make audit | lock | test-minimal: advisories about the locked packages; lock the newest packages that the ranges allow;
+#   the tests with the oldest ones (a virtual environment of its own, several GB)
 # make refinement-evidence CKPT=FILE ROOT=DIR OUT=DIR [OTHER=DIR]: every figure on masks in docs/refinement.md
 
 SHELL := /bin/sh
@@ -14,15 +16,25 @@ WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+LOCK := requirements.lock
+TOOLS := .venv-tools
+MINIMAL := .venv-minimal
 
-.PHONY: env demo test test-full lint types format clean refinement-evidence pretrained
+.PHONY: env demo test test-full test-minimal lint types format clean audit lock refinement-evidence pretrained
 
 env: $(READY)
 
-$(READY): pyproject.toml
+# The locked packages, each checked by its hash. Where they cannot be had (another platform, an index without them, or
+# torch from an index of its own), the ranges of pyproject.toml count; but never after a wrong hash.
+$(READY): pyproject.toml $(LOCK)
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or give it: make PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX_URL),$(PY) -m pip install --quiet torch torchvision --index-url $(TORCH_INDEX_URL))
+	@$(if $(TORCH_INDEX_URL),echo "note: with TORCH_INDEX_URL the ranges of pyproject.toml are installed, not $(LOCK)", \
+		echo "installing $(LOCK)"; $(PY) -m pip install --quiet --require-hashes -r $(LOCK) >$(VENV)/lock.log 2>&1 \
+		|| { ! grep -q 'DO NOT MATCH THE HASHES' $(VENV)/lock.log || { cat $(VENV)/lock.log; \
+			echo "error: a package is not the one that was locked. Do not use this index"; exit 2; }; \
+		echo "note: $(LOCK) could not be installed (see $(VENV)/lock.log): the ranges of pyproject.toml are installed"; })
 	$(PY) -m pip install --quiet -e '.[dev]'
 	@$(PY) -m pip install --quiet -e '.[pydensecrf]' >$(VENV)/pydensecrf.log 2>&1 \
 		|| echo "note: pydensecrf was not built (see $(VENV)/pydensecrf.log); everything but refine.engine=pydensecrf works without it"
@@ -41,6 +53,25 @@ test: $(READY)
 
 test-full: $(READY)
 	$(PY) -m pytest -m full $(PYTEST_ARGS)
+
+$(TOOLS)/.ready: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet 'uv==0.13.*' 'pip-audit==2.10.*'
+	@touch $@
+
+audit: $(LOCK)
+	@$(MAKE) --no-print-directory $(TOOLS)/.ready || echo "audit: NOT RUN (pip-audit cannot be installed here)"
+	@test ! -f $(TOOLS)/.ready || $(TOOLS)/bin/python .ci/audit.py $(TOOLS)/bin/pip-audit
+
+lock: $(TOOLS)/.ready
+	$(TOOLS)/bin/uv pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.11 --extra dev \
+		--custom-compile-command "make lock" $(LOCK_ARGS) --output-file $(LOCK) pyproject.toml
+
+# The oldest packages that pyproject.toml allows; PYTEST_ARGS chooses some of the tests.
+test-minimal: $(TOOLS)/.ready
+	$(TOOLS)/bin/uv venv --quiet --allow-existing --python $(PYTHON) $(MINIMAL)
+	$(TOOLS)/bin/uv pip install --quiet --resolution lowest-direct --python $(MINIMAL)/bin/python -e '.[dev]'
+	OMP_NUM_THREADS=1 $(MINIMAL)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .
@@ -93,4 +124,4 @@ kemr_lightning/pretrained/chromosomes.safetensors: $(OUT)/second/metrics.json
 	$(PY) -m kemr_lightning.training $(OUT)/second/checkpoints/best.ckpt $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TOOLS) $(MINIMAL) .mypy_cache .ruff_cache .pytest_cache

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from kemr_lightning.core.config_migration import read_run_config
 from kemr_lightning.core.errors import UserError
@@ -79,7 +81,11 @@ def _same_data(earlier: Path, config: DictConfig) -> bool:
     """Whether an earlier run's configuration names the same kind of data in the same folder."""
     if not earlier.is_file():
         return False
-    before = read_run_config(earlier)
+    try:
+        before = read_run_config(earlier)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        logger.warning("%s cannot be read (%s): its run is passed over", earlier, " ".join(str(error).split())[:120])
+        return False
     roots = [str(OmegaConf.select(each, "data.root", throw_on_missing=False)) for each in (before, config)]
     return (
         Path(roots[0]).resolve() == Path(roots[1]).resolve()

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.assembly.settings import plain
 from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.data.folder import READ_SUFFIXES, check_links
 from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.labels import LabelMap, as_label_map, text_of
 from kemr_lightning.data.parts import Lists
@@ -33,9 +34,10 @@ class DataFolder:
         label_map: Renames the labels; old and new names are texts, also where they were given as numbers.
         group_pattern: Finds an image's group in its name.
         lists: Names of each part's images; None: its folders make the parts.
-        resize: What ``data.resize`` says, unchecked: ``[width, height]`` or None.
-        scale: What ``data.scale`` says, unchecked.
+        resize: What ``data.resize`` says: ``[width, height]`` or None.
+        scale: What ``data.scale`` says.
         regions: Which annotations are instances.
+        follow_links: Whether links that lead out of the folder are followed.
     """
 
     root: str | None
@@ -46,6 +48,7 @@ class DataFolder:
     resize: Any
     scale: str | None = None
     regions: Regions = field(default_factory=Regions)
+    follow_links: bool = False
 
     @classmethod
     def of(cls, config: DictConfig) -> DataFolder:
@@ -68,6 +71,7 @@ class DataFolder:
             resize=plain(data.get("resize")),
             scale=data.get("scale"),
             regions=regions,
+            follow_links=bool(data.get("follow_links", False)),
         )
 
     @property
@@ -76,17 +80,21 @@ class DataFolder:
         return SYNTHETIC if self.root is None else self.root
 
     def needed(self, what: str) -> Path:
-        """The folder, for a task that works on nothing else.
+        """The folder, for a task that works on nothing else. Its links are checked.
 
         Args:
             what: Which task needs it and for what: ``"task=doctor looks at a folder"``.
 
         Raises:
-            UserError: There is none.
+            UserError: There is none, or a link in it leads out of it.
         """
         if self.root is None:
             raise UserError(f"{what}. Name it: data=labelme data.root=DIR")
-        return Path(self.root)
+        root = Path(self.root)
+        if root.is_dir():
+            with settings_under("data"):
+                check_links(root, self.follow_links, READ_SUFFIXES)
+        return root
 
 
 def _as_names(label_map: LabelMap) -> LabelMap:

@@ -16,6 +16,7 @@ from kemr_lightning.data.annotation import EVERY_CLASS
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
+from kemr_lightning.data.folder import READ_SUFFIXES, check_links
 from kemr_lightning.data.formats import DEFAULT, format_named
 from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.labels import LabelMap, as_label_map, labels_of, map_labels, names_of
@@ -61,6 +62,7 @@ class SegmentationDataModule(LightningDataModule):
         crowds: str = "ignore",
         ignore_labels: Sequence[str] = IGNORE_LABELS,
         groups: str = "join",
+        follow_links: bool = False,
     ) -> None:
         """Take the settings; files are read in `setup`.
 
@@ -82,6 +84,7 @@ class SegmentationDataModule(LightningDataModule):
             crowds: See `kemr_lightning.data.regions.Regions`.
             ignore_labels: Likewise.
             groups: Likewise.
+            follow_links: Whether links that lead out of ``root`` are followed.
 
         Raises:
             SettingError: There is no such format, or a value is unknown.
@@ -94,9 +97,11 @@ class SegmentationDataModule(LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.label_map = as_label_map(label_map)
         self.regions = Regions(crowds, ignore_labels, groups)
-        self.epoch_samples = epoch_samples
-        self.cache_mb = cache_mb
+        self.epoch_samples, self.cache_mb = epoch_samples, cache_mb
         self.seed = seed
+        self.follow_links = follow_links
+        self.score_all = False
+        """Set by a task that only scores: a folder without parts is then tested as a whole."""
         self.label_names: list[str] = []
         """Names of labels 1, 2, …: known after `setup`, or set before it to those of a checkpoint."""
         self.earlier_names: list[str] = []
@@ -113,10 +118,12 @@ class SegmentationDataModule(LightningDataModule):
                 None for all.
 
         Raises:
-            UserError: The folder is missing or empty, or a file in it is broken.
+            UserError: The folder is missing or empty, a link leads out of it, or a file in it is broken.
         """
         if not self.root.is_dir():
             raise SettingError("root", self.root, "is not a folder", "Give the folder that holds the images")
+        if not self._parts.known:
+            check_links(self.root, self.follow_links, READ_SUFFIXES)
         fit, test = stage in ("fit", "validate", None), stage in ("test", None)
         train = stage in ("fit", "train", None)
         wanted = ["train"] * train + ["val"] * fit + ["test"] * test

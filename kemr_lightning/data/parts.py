@@ -71,6 +71,11 @@ class Parts:
         self._read: dict[str, list[Record]] = {}
         self._told: set[str] = set()
 
+    @property
+    def known(self) -> bool:
+        """Whether the folder has been looked into."""
+        return self._source is not None
+
     def records(self, part: str, whole: bool = False) -> list[Record]:
         """The records of one part, or of the part that replaces it.
 

@@ -10,7 +10,8 @@ from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RPNHead
 
-from kemr_lightning.core.errors import settings_under
+from kemr_lightning.core.errors import SettingError, settings_under
+from kemr_lightning.models.backbone import check_fine_channels
 from kemr_lightning.models.box_head import BoxStage, ConvBoxHead
 from kemr_lightning.models.cascade import CascadeHeads, CascadeVariant, variant_of
 from kemr_lightning.models.detector import TwoStageDetector
@@ -257,6 +258,10 @@ def two_stage(
     """
     channels = int(backbone.out_channels)  # type: ignore[arg-type]
     strides = list(backbone.strides)  # type: ignore[arg-type]
+    if len(anchor_sizes) != len(strides):
+        cure = f"Give {len(strides)} lists of sizes"
+        raise SettingError("anchor_sizes", list(anchor_sizes), "is not one list per level of the backbone", cure)
+    check_fine_channels(backbone, (heads or {}).get("fine_channels", 0), "heads.fine_channels")
     with settings_under("proposals"):
         rpn = region_proposals(channels, anchor_sizes, aspect_ratios, proposals)
     # The coarsest level of a ResNet's pyramid is for proposals only (Lin et al. 2017): `pooled_strides` leaves it out.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.core.run_directory import is_run_directory
 from kemr_lightning.data.annotation import EVERY_CLASS, Annotation, to_instances, turn_annotation
-from kemr_lightning.data.folder import walk
+from kemr_lightning.data.folder import folders_below, walk
 from kemr_lightning.data.formats import DEFAULT, format_named
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image, shows_everywhere
 from kemr_lightning.data.labels import LabelMap, new_names
@@ -207,16 +206,12 @@ def _with_annotations(item: Input, record: Record) -> Input:
 
 def _runs(root: Path, apart: Sequence[Path]) -> list[Path]:
     """The run directories below a folder: images in them are outputs."""
-    found = []
-    for place, folders, files in os.walk(root):
-        folder = Path(place)
-        is_run = is_run_directory({*files, *folders})
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _within(folder / name, apart))
-        if folder == root:
+    found: list[Path] = []
+    for folder in folders_below(root):
+        if folder == root or _within(folder, apart) or any(folder.is_relative_to(run) for run in found):
             continue
-        if is_run:
+        if is_run_directory({path.name for path in folder.iterdir()}):
             found.append(folder)
-            folders.clear()
     names = [folder.relative_to(root).as_posix() for folder in found]
     _pass_over(names, "run directories", "Give the folder inside one if that is to be predicted")
     return found
@@ -224,15 +219,12 @@ def _runs(root: Path, apart: Sequence[Path]) -> list[Path]:
 
 def _tell_left_out(root: Path, apart: Sequence[Path]) -> None:
     """Warn of files that look like something to predict and are passed over."""
-    links, others = [], []
-    for path in sorted(root.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(root).parts) or _within(path, apart):
-            continue
-        if path.is_symlink() and path.is_dir():
-            links.append(path.relative_to(root).as_posix())
-        elif path.suffix.lower() in _OTHER_IMAGES:
-            others.append(path.relative_to(root).as_posix())
-    _pass_over(links, "links to folders", "Give such a folder itself to predict it")
+    others = [
+        path.relative_to(root).as_posix()
+        for folder in folders_below(root)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in _OTHER_IMAGES and not path.name.startswith(".") and not _within(path, apart)
+    ]
     _pass_over(others, "images of other formats", f"Convert them to one of {' '.join(IMAGE_SUFFIXES)}")
 
 
@@ -250,7 +242,7 @@ def page_count(path: Path) -> int:
     except Exception:  # the parser raises all kinds of errors on damaged files
         logger.debug("pages of %s", path, exc_info=True)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["TIFF"]) as image:
             return int(getattr(image, "n_frames", 1))
     except Exception:  # as above; reading the image will say what is wrong
         return 1

@@ -12,11 +12,15 @@ import hydra
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from kemr_lightning.assembly.schema.check import check_config
 from kemr_lightning.core.distributed import quieten_others
 from kemr_lightning.core.errors import cause_of
 from kemr_lightning.sweep import jobs
 
 logger = logging.getLogger(__name__)
+
+MOST = 400
+"""Letters of a message of Lightning's that are printed."""
 
 
 def run(config: DictConfig) -> float | None:
@@ -51,6 +55,7 @@ def run(config: DictConfig) -> float | None:
 
 
 def _call(config: DictConfig) -> float | None:
+    check_config(config)
     task = cast(Callable[[DictConfig], float | None], hydra.utils.get_method(config.task.function))
     return task(config)
 
@@ -69,11 +74,15 @@ def user_message(error: BaseException) -> str | None:
     """The one line to print for an error that a user can fix, or None for a fault of the program.
 
     A `UserError` from a constructor comes wrapped by Hydra, so the chain of causes is searched. A wrong value in the
-    configuration itself (a missing key, a bad interpolation) is the user's as well.
+    configuration itself (a missing key, a bad interpolation) is the user's as well, and so is what Lightning refuses.
     """
     cause = cause_of(error)
     if cause is not None:
         return " ".join(str(cause).split())
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: it takes seconds
+
+    if isinstance(error, MisconfigurationException):
+        return f"trainer: {' '.join(str(error).split())[:MOST]}"
     if isinstance(error, OmegaConfBaseException):
         return f"configuration: {str(error).splitlines()[0]}"
     return None

@@ -54,6 +54,7 @@ def predict(config: DictConfig) -> None:
     """
     directory = start(config)
     DataFolder.of(config).needed("task=predict works on a folder of images")
+    read_settings(config, "predict", PredictSettings)  # a wrong one is said before a model is looked for
     checkpoint = needed_checkpoint(config)
     run = build_run(config, checkpoint, directory)
     with settings_under("data"):

@@ -28,8 +28,8 @@ def test(config: DictConfig) -> float | None:
     """
     directory = start(config)
     checkpoint = needed_checkpoint(config)
-    module = trained_module(config, checkpoint)
     refiner = build_refiner(config, checkpoint)
+    module = trained_module(config, checkpoint)
     data = build_data(config, "test", module.label_names)
     tell_of_regions(data)
     tell_of_limits(config, data, module.detector.max_detections)

@@ -18,6 +18,7 @@ from kemr_lightning.assembly.build import (
     build_metric,
     build_module,
     build_trainer,
+    check_monitors,
     logging_closed,
 )
 from kemr_lightning.assembly.checkpoints import find_checkpoint, initial_weights, requeued_checkpoint
@@ -57,6 +58,7 @@ def train(config: DictConfig) -> float | None:
         raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
     if resume == SHIPPED:
         raise UserError("ckpt=pretrained cannot be resumed, as it has no training state. Use init=pretrained")
+    refiner = build_refiner(config)
     initial = initial_weights(config)
     known = initial if resume is None else resume
     earlier = {} if known is None else read_checkpoint(known)["hyper_parameters"]
@@ -64,7 +66,6 @@ def train(config: DictConfig) -> float | None:
         _take_scale(config, earlier)
     data = build_data(config, "fit", earlier_names=earlier.get("label_names", ()))
     data.setup("test")
-    refiner = build_refiner(config)
     module = build_module(config, data.label_names, pretrained=resume is None and initial is None)
     tell_of_regions(data)
     tell_of_limits(config, data, module.detector.max_detections, found_key(config))
@@ -74,6 +75,7 @@ def train(config: DictConfig) -> float | None:
         take_up(module, resume)
     with logging_closed():
         trainer = build_trainer(config, refiner, build_metric(config))
+        check_monitors(trainer, config)
         fit(trainer, module, data, resume)
         best = load_best(trainer, module)
         trainer.test(module, datamodule=data, verbose=False)

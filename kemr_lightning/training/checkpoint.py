@@ -2,8 +2,8 @@
 
 A checkpoint is Lightning's file. Under ``hyper_parameters`` it has plain values only: ``model`` (the resolved
 ``conf/model`` node, with its ``_target_``s), ``label_names``, ``input_size`` and ``intensity``. Files are read with
-``weights_only=True``, and only classes and functions of `kemr_lightning.models` are ever called to build a model, so
-that an untrusted file can spoil a prediction but cannot run code.
+``weights_only=True``, and only networks of `kemr_lightning.models`, and functions that return them, are ever called to
+build a model, so that an untrusted file can spoil a prediction but cannot run code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra
 import torch
@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kemr_lightning.core.errors import UserError, cause_of
+from kemr_lightning.core.targets import refuse_foreign
 from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.weights_file import SUFFIX, read_weights
@@ -84,37 +85,35 @@ def check_targets(config: object, file: str | Path) -> None:
     Raises:
         UserError: A ``_target_`` lies outside `kemr_lightning.models`, or a value is an interpolation.
     """
-    if isinstance(config, Mapping):
-        if "_target_" in config and not _is_ours(config["_target_"]):
-            raise UserError(
-                f"checkpoint {file} names {config['_target_']!r}, which is not a model of this package. Do not use it"
-            )
-        for value in config.values():
-            check_targets(value, file)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            check_targets(value, file)
-    elif isinstance(config, str) and "${" in config:
-        raise UserError(f"checkpoint {file} has an unresolved value {config!r} in its model. Do not use it")
+    try:
+        refuse_foreign(config, _is_ours, f"checkpoint {file}", "Do not use it", "model")
+    except RecursionError as error:
+        raise UserError(
+            f"checkpoint {file} describes a model that cannot be built (too deep). Do not use it"
+        ) from error
 
 
-def _is_ours(target: object) -> bool:
-    """Whether a ``_target_`` is a class or function that a module of `kemr_lightning.models` defines.
+def _is_ours(target: str) -> bool:
+    """Whether a ``_target_`` is a network of `kemr_lightning.models`, or a function of it that returns one.
 
     The name alone proves nothing: ``kemr_lightning.models.weights.os.system`` begins with the right package.
     """
-    if not isinstance(target, str) or not target.startswith(TRUSTED):
+    if not target.startswith(TRUSTED):
         return False
     try:
         found = hydra.utils.get_object(target)
     except Exception:  # whatever the lookup raises, the answer is no
         return False
-    return (inspect.isclass(found) or inspect.isfunction(found)) and found.__module__.startswith(TRUSTED)
+    if not str(getattr(found, "__module__", "")).startswith(TRUSTED):
+        return False
+    made = get_type_hints(found).get("return") if inspect.isfunction(found) else found
+    return inspect.isclass(made) and issubclass(made, nn.Module)
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     """A model's description that loads no pretrained weights; all else, such as frozen layers, stays as it was."""
-    return {**config, "weights": "none"} if "weights" in config else dict(config)
+    inner = {key: without_weights(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    return {**inner, "weights": "none"} if "weights" in config else inner
 
 
 def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
