@@ -66,9 +66,13 @@ _loading: dict[str, Any] = {
 _list = described(text | texts | None, "a file of names, one per line, or a list of names")
 
 _label_map = described(
-    Annotated[str, Field(strict=True, min_length=1)] | dict[str | int, str | int | None] | None,
-    "single, null, or a mapping old -> new",
+    Annotated[str, Field(strict=True, min_length=1)]
+    | dict[str | int | float | bool, str | int | float | bool | None]
+    | None,
+    "single, null, a mapping old -> new, or a YAML file that holds one",
 )
+
+_names = described(list[str | int | float | bool], "a list of labels")
 
 _folder = known(
     ("kemr_lightning.data.datamodule.SegmentationDataModule",),
@@ -81,6 +85,9 @@ _folder = known(
         "val_fraction": number(above=0, below=1),
         "lists": group({"train": _list, "val": _list, "test": _list}) | None,
         "follow_links": flag,
+        "crowds": choice("ignore", "instances"),
+        "ignore_labels": _names,
+        "groups": choice("join", "separate"),
     },
 )
 

@@ -22,7 +22,7 @@ from kemr_lightning.assembly.schema.training_keys import CALLBACKS, LOGGER, OPTI
 METRIC = built(
     known(
         "kemr_lightning.metrics.segmentation.InstanceSegmentationMetric",
-        {"ia_score": fraction, "ia_iou": share, "threshold": share},
+        {"ia_score": fraction, "ia_iou": share, "threshold": share, "max_detections": whole(1)},
     )
 )
 
