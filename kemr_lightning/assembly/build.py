@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.resuming import deciding_settings
 from kemr_lightning.assembly.settings import plain
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.contracts import MaskRefiner, Samples
@@ -31,6 +32,7 @@ from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
 from kemr_lightning.training.checkpoint import load_module, without_weights
+from kemr_lightning.training.checkpoint_files import CheckpointFiles
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore
 
@@ -129,6 +131,8 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
         DataFolder.of(config).resize,
     )
     module.look_in(config.views)
+    module.seed = config.seed
+    module.settings = deciding_settings(config)
     return module
 
 
@@ -193,8 +197,11 @@ def build_trainer(
         settings.val_check_interval = steps
     callbacks = build_callbacks(config, refiner, metric)
     loggers = build_loggers(config)
+    plugins = [*(hydra.utils.instantiate(node) for node in settings.pop("plugins", None) or ()), CheckpointFiles()]
     try:
-        trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=callbacks, logger=loggers or False)
+        trainer: pl.Trainer = hydra.utils.instantiate(
+            settings, callbacks=callbacks, logger=loggers or False, plugins=plugins
+        )
     except InstantiationException as error:
         if isinstance(error.__cause__, MisconfigurationException):
             raise UserError(f"trainer: {error.__cause__} trainer.accelerator=auto takes what there is") from error
