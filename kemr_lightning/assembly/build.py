@@ -197,7 +197,7 @@ def build_trainer(
         settings.val_check_interval = steps
     callbacks = build_callbacks(config, refiner, metric)
     loggers = build_loggers(config)
-    plugins = [*(hydra.utils.instantiate(node) for node in settings.pop("plugins", None) or ()), CheckpointFiles()]
+    plugins = [*(hydra.utils.instantiate(node) for node in settings.get("plugins") or ()), CheckpointFiles()]
     try:
         trainer: pl.Trainer = hydra.utils.instantiate(
             settings, callbacks=callbacks, logger=loggers or False, plugins=plugins

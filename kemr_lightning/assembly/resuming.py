@@ -115,7 +115,9 @@ def state_to_resume(config: DictConfig) -> State | None:
         raise SettingError("resume", config.resume, "is unknown", "Use auto, or null")
     requeued = _is_requeued(config)
     if config.resume is not None and config.ckpt is not None and not requeued:
-        raise UserError("resume and ckpt are both given. resume=auto finds the checkpoint itself; leave one of them out")
+        raise UserError(
+            "resume and ckpt are both given. resume=auto finds the checkpoint itself; leave one of them out"
+        )
     if config.resume is not None or requeued:
         state = _newest_whole(Path(config.paths.run_dir) / LAST)
         if state is None:

@@ -78,8 +78,8 @@ def take_up(module: SegmentationModule, state: State) -> None:
     names = list(state.content["hyper_parameters"]["label_names"])
     if names != module.label_names:
         raise UserError(
-            f"ckpt={state.path} knows the classes {names}, the data have {module.label_names}. Use the data it was trained "
-            "on, or init=FILE to start a new training from its weights"
+            f"ckpt={state.path} knows the classes {names}, the data have {module.label_names}. Use the data it was "
+            "trained on, or init=FILE to start a new training from its weights"
         )
     load_weights(module, state.content["state_dict"], state.path)
 
