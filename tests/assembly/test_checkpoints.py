@@ -83,12 +83,3 @@ def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
 def test_other_tasks_need_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task=predict needs a trained model\. Give it: ckpt=FILE"):
         checkpoints.needed_checkpoint(config_of(tmp_path, "task=predict"))
-
-
-@pytest.mark.parametrize(("attempt", "saved", "found"), [("0", True, False), ("1", False, False), ("1", True, True)])
-def test_a_requeued_job_resumes_from_what_it_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str, saved: bool, found: bool
-) -> None:
-    monkeypatch.setenv("SLURM_RESTART_COUNT", attempt)
-    last = checkpoint(tmp_path / "run", 1, "last") if saved else None
-    assert checkpoints.requeued_checkpoint(config_of(tmp_path)) == (last if found else None)

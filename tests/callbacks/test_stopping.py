@@ -76,7 +76,9 @@ def train(directory: Path, images: int, module: Walk, resume: Path | None = None
         callbacks=[
             EMACallback(0.9),
             StoppingCallback(checkpoints),
-            CheckpointCallback(checkpoints, "best", monitor="figure", mode="max", save_last=True),
+            CheckpointCallback(
+                checkpoints, "best", monitor="figure", mode="max", save_last=True, enable_version_counter=False
+            ),
         ],
         logger=ContinuedCSVLogger(directory),
         plugins=[CheckpointFiles()],
