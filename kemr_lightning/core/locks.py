@@ -167,8 +167,8 @@ def _refuse_others(path: Path, owner: dict[str, Any]) -> None:
 def _works_there(path: Path, owner: dict[str, Any]) -> str:
     what = f"process {owner.get('pid', '?')} on {owner.get('host', 'this host')}"
     if owner.get("host") in (None, socket.gethostname()):
-        return f"{path.parent} is in use by {what}. Wait for its end, or choose another run directory (hydra.run.dir)"
+        return f"{path.parent} is in use by {what}. Wait for its end, or choose another run directory"
     return (
         f"{path.parent} is in use by {what}, or was when that host stopped. If it does not run there any more, delete "
-        f"{path}; otherwise choose another run directory (hydra.run.dir)"
+        f"{path}; otherwise choose another run directory"
     )

@@ -12,7 +12,6 @@ import io
 import os
 import pickle
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,9 @@ def _check_bytes(file: Path) -> bool:
                 return True
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a library stumbles over in a damaged archive
         raise UserError(f"checkpoint {file} is damaged ({str(error)[:120]}). {_ADVICE}") from error
     if damaged is not None:
         raise UserError(f"checkpoint {file} is damaged: {damaged} in it has changed. {_ADVICE}")

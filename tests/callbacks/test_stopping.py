@@ -1,4 +1,4 @@
-"""A signal in any step: the training is saved behind that step, ends with its code, and goes on without a difference."""
+"""A signal in any step: the training is saved behind it, ends with its code, and goes on without a difference."""
 
 from __future__ import annotations
 

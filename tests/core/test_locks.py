@@ -116,7 +116,7 @@ def hold(directory: Path) -> subprocess.Popen[str]:
 def test_one_process_in_a_directory_and_a_dead_one_is_succeeded(tmp_path: Path) -> None:
     with hold(tmp_path / "run") as process:
         with (
-            pytest.raises(UserError, match=rf"in use by process {process.pid} on .*hydra\.run\.dir"),
+            pytest.raises(UserError, match=rf"in use by process {process.pid} on "),
             alone_in(tmp_path / "run"),
         ):
             pass
