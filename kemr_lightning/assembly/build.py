@@ -18,16 +18,15 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.assembly.data_folder import DataFolder
-from kemr_lightning.assembly.resuming import deciding_settings
 from kemr_lightning.assembly.settings import plain
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.data.datamodule import SegmentationDataModule
-from kemr_lightning.data.dataset import SampleDataset
+from kemr_lightning.data.input_scale import InputScale
+from kemr_lightning.data.mixture import Chain, MixtureDataModule, WeightedMixture
 from kemr_lightning.data.synthetic import SyntheticDataModule
-from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
@@ -38,7 +37,7 @@ from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
-DataModule = SegmentationDataModule | SyntheticDataModule
+DataModule = SegmentationDataModule | SyntheticDataModule | MixtureDataModule
 
 
 def build_data(
@@ -96,7 +95,9 @@ def whole_samples(data: DataModule, source: str) -> Samples:
     Raises:
         UserError: There are none.
     """
-    part: SampleDataset | SyntheticDataset | None = {"train": data.train, "val": data.val, "test": data.test}[source]
+    part = {"train": data.train, "val": data.val, "test": data.test}[source]
+    if isinstance(part, WeightedMixture):
+        part = Chain(part.parts)
     if part is None or len(part) == 0:
         raise UserError(f"there are no {source} images to work on. Check data.root")
     return part.plain()
@@ -122,17 +123,17 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     description = {str(key): value for key, value in resolved.items()} | {"num_classes": len(label_names)}
     with settings_under("model"):
         detector = hydra.utils.instantiate(description if pretrained else without_weights(description), _convert_="all")
+    folder = DataFolder.of(config)
     module = SegmentationModule(
         detector,
         hydra.utils.instantiate(config.optimizer),
         hydra.utils.instantiate(config.scheduler),
         description,
         label_names,
-        DataFolder.of(config).resize,
+        InputScale.of(folder.resize, folder.scale),
     )
     module.look_in(config.views)
     module.seed = config.seed
-    module.settings = deciding_settings(config)
     return module
 
 

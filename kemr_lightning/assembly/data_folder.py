@@ -30,6 +30,7 @@ class DataFolder:
         group_pattern: Finds an image's group in its name.
         lists: Names of each part's images; None: its folders make the parts.
         resize: What ``data.resize`` says, unchecked: ``[width, height]`` or None.
+        scale: What ``data.scale`` says, unchecked.
     """
 
     root: str | None
@@ -38,6 +39,7 @@ class DataFolder:
     group_pattern: str
     lists: Lists | None
     resize: Any
+    scale: str | None = None
 
     @classmethod
     def of(cls, config: DictConfig) -> DataFolder:
@@ -55,6 +57,7 @@ class DataFolder:
             group_pattern=str(data.get("group_pattern", GROUP_PATTERN)),
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
+            scale=data.get("scale"),
         )
 
     @property

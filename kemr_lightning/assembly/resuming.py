@@ -19,6 +19,7 @@ from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.overrides import is_one_of
 from kemr_lightning.core.run_directory import CHECKPOINTS, CONFIG, LAST, run_of_checkpoint
 from kemr_lightning.training.checkpoint import read_checkpoint
+from kemr_lightning.training.weights_file import PRETRAINED, SHIPPED
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def deciding_settings(config: DictConfig) -> dict[str, Any]:
     for key in DECIDING:
         found |= flat_settings(config, key)
     for key in PATHS:
-        if key in found:
+        if key in found and found[key] != PRETRAINED:
             found[key] = str(Path(str(found[key])).resolve())
     if found.get("data.seed") == found.get("seed"):
         found.pop("data.seed", None)  # it follows the seed
@@ -128,6 +129,8 @@ def state_to_resume(config: DictConfig) -> State | None:
         file = find_checkpoint(config)
         if file is None:
             return None
+        if file == SHIPPED:
+            raise UserError("ckpt=pretrained cannot be resumed, as it has no training state. Use init=pretrained")
         state = _named(file, by_name=config.ckpt in BY_NAME)
     if state is not None:
         _check_same_training(config, state)

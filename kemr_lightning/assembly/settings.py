@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from kemr_lightning.core.errors import SettingError, settings_under
@@ -62,3 +63,10 @@ def _whole(value: Any, kind: str) -> Any:
     """A number such as 1e4, which YAML reads as a float, as the whole number that its field expects."""
     whole = isinstance(value, float) and value.is_integer() and "int" in kind and "float" not in kind
     return int(value) if whole else value
+
+
+def given_overrides() -> Sequence[str]:
+    """What was given on the command line (or by a sweep); nothing when not started through Hydra."""
+    if not HydraConfig.initialized():
+        return ()
+    return list(HydraConfig.get().overrides.task)

@@ -64,6 +64,8 @@ class Instances:
         patches: One per instance, or None if only boxes are known (data sets with boxes only).
         disagreement: ``(N,)`` float32 in [0, 0.5], the standard deviation between the mask heads' probabilities,
             averaged over the mask grid. None for models with a single mask head and for annotations.
+        outlined: ``(N,)`` bool, of training annotations: whether the patch is the instance's mask. Where it is False
+            only the box is known, which the patch fills. None: all are masks.
     """
 
     image_size: tuple[int, int]
@@ -72,12 +74,13 @@ class Instances:
     labels: Tensor
     patches: list[Patch] | None = field(default_factory=list)
     disagreement: Tensor | None = None
+    outlined: Tensor | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
         lengths = [len(self.scores), len(self.labels)]
         lengths += [] if self.patches is None else [len(self.patches)]
-        lengths += [] if self.disagreement is None else [len(self.disagreement)]
+        lengths += [len(values) for values in (self.disagreement, self.outlined) if values is not None]
         if any(length != count for length in lengths):
             raise ValueError(f"instances disagree on their number: {count} boxes, others {lengths}")
 
@@ -111,6 +114,7 @@ class Instances:
             self.labels[where.to(on)],
             None if self.patches is None else [self.patches[i] for i in where.tolist()],
             None if self.disagreement is None else self.disagreement[where.to(on)],
+            None if self.outlined is None else self.outlined[where.to(on)],
         )
 
     def to(self, device: torch.device | str) -> Instances:
@@ -122,6 +126,7 @@ class Instances:
             self.labels.to(device),
             None if self.patches is None else [patch.to(device) for patch in self.patches],
             None if self.disagreement is None else self.disagreement.to(device),
+            None if self.outlined is None else self.outlined.to(device),
         )
 
     def masks(self, threshold: float = 0.5) -> Tensor:

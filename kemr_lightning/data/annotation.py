@@ -71,6 +71,12 @@ class Annotation:
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
+def box_outline(box: Sequence[float]) -> Polygon:
+    """The four corners of a box ``(x0, y0, x1, y1)``."""
+    x0, y0, x1, y1 = box
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], dtype=np.float64)
+
+
 def polygon_area(polygon: Polygon) -> float:
     """Area of a polygon in square pixels, by the shoelace formula."""
     x, y = polygon[:, 0], polygon[:, 1]

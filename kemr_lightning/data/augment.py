@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from kemr_lightning.core.errors import settings_under
 from kemr_lightning.core.instances import Instances
-from kemr_lightning.data.annotation import Annotation, instances_from_patches, polygon_area, rasterise, unite
+from kemr_lightning.data.annotation import (
+    Annotation,
+    box_outline,
+    instances_from_patches,
+    polygon_area,
+    rasterise,
+    unite,
+)
 from kemr_lightning.data.checks import check_factors, check_fraction, check_not_negative, check_size
 from kemr_lightning.data.paste import CopyPaste
 from kemr_lightning.data.warp import (
@@ -135,7 +143,9 @@ class Augmentation:
         linear = np.eye(2)
         exact = rng.random() >= self.resample_p
         if not exact:
-            angle = math.radians(rng.uniform(-self.rotate, self.rotate))
+            # A turned box is not the box of the turned chromosome.
+            most = 0.0 if any(annotation.box_only for annotation in annotations) else self.rotate
+            angle = math.radians(rng.uniform(-most, most))
             cosine, sine = math.cos(angle), math.sin(angle)
             linear = _log_uniform(self.scale, rng) * np.array([[cosine, -sine], [sine, cosine]])
         if self.turns:
@@ -170,13 +180,17 @@ class Augmentation:
             size: ``(H, W)`` of the image. Outlines are cut at its border first.
 
         Returns:
-            The instances that are visible by `min_visible` and `min_area`.
+            The instances that are visible by `min_visible` and `min_area`. Those that have only a box fill it, and are
+            not `outlined`.
         """
         height, width = self.result_size(size)
         growth = abs(float(np.linalg.det(affine[:, :2])))
-        patches, labels = [], []
+        patches, labels, outlined = [], [], []
         for annotation in annotations:
-            polygons = [warp_polygon(clip_polygon(polygon, size), affine) for polygon in annotation.polygons]
+            outlines = (
+                annotation.polygons if annotation.box is None else (*annotation.polygons, box_outline(annotation.box))
+            )
+            polygons = [warp_polygon(clip_polygon(polygon, size), affine) for polygon in outlines]
             polygons = [polygon for polygon in polygons if len(polygon) >= 3]
             near = [p for p in polygons if (p.max(axis=0) > 0).all() and (p.min(axis=0) < (width, height)).all()]
             seen = rasterise(near, (height, width)) if near else None
@@ -191,7 +205,9 @@ class Augmentation:
                 continue
             patches.append(seen)
             labels.append(label_ids[annotation.label])
-        return instances_from_patches(patches, labels, (height, width))
+            outlined.append(not annotation.box_only)
+        instances = instances_from_patches(patches, labels, (height, width))
+        return instances if all(outlined) else replace(instances, outlined=torch.tensor(outlined))
 
     def change_light(self, image: Image, rng: np.random.Generator) -> Image:
         """Change the light of a sample.

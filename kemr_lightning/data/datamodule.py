@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning import LightningDataModule
@@ -15,6 +16,7 @@ from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
 from kemr_lightning.data.formats import DEFAULT, format_named
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.labels import LabelMap, map_labels, names_of
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.parts import Lists, Parts
@@ -38,6 +40,7 @@ class SegmentationDataModule(LightningDataModule):
         format: str = DEFAULT,
         augmentation: Augmentation | None = None,
         resize: Sequence[int] | None = None,
+        scale: str | None = None,
         batch_size: int = 2,
         num_workers: int = 0,
         label_map: LabelMap = "single",
@@ -55,6 +58,7 @@ class SegmentationDataModule(LightningDataModule):
             format: Name of the annotation format, see `kemr_lightning.data.formats.FORMATS`.
             augmentation: For training images; None trains on whole images as they are.
             resize: ``(width, height)`` that training images are fitted into, or None. Others keep their size here.
+            scale: See `InputScale.of`.
             batch_size: Training images in a batch of one process. Evaluation takes one at a time, since sizes differ.
             num_workers: Worker processes of each loader.
             label_map: See `kemr_lightning.data.labels.LabelMap`.
@@ -72,7 +76,7 @@ class SegmentationDataModule(LightningDataModule):
         self.root = Path(root)
         self.format = format
         self.augmentation = augmentation
-        self.resize = resize
+        self.scale = InputScale.of(resize, scale)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.label_map = label_map
@@ -96,7 +100,8 @@ class SegmentationDataModule(LightningDataModule):
         """Read what a stage needs.
 
         Args:
-            stage: ``"fit"``, ``"validate"`` or ``"test"``; None for all three.
+            stage: ``"fit"`` (training and validation), ``"train"`` (training alone), ``"validate"`` or ``"test"``;
+                None for all.
 
         Raises:
             UserError: The folder is missing or empty, or a file in it is broken.
@@ -104,15 +109,17 @@ class SegmentationDataModule(LightningDataModule):
         if not self.root.is_dir():
             raise SettingError("root", self.root, "is not a folder", "Give the folder that holds the images")
         fit, test = stage in ("fit", "validate", None), stage in ("test", None)
-        wanted = (["train", "val"] if fit else []) + (["test"] if test else [])
+        train = stage in ("fit", "train", None)
+        wanted = ["train"] * train + ["val"] * fit + ["test"] * test
         parts = {part: self._records(part) for part in wanted}
         self._settle_names(parts)
         for part, records in parts.items():
             if not records:
                 raise SettingError("root", self.root, f"has no annotated images for {part}", "Add some")
         if stage in ("fit", None):
-            for part in ("train", "val"):
-                self._need_masks(parts[part], part)
+            self._need_masks(parts["val"], "val")
+        if train:
+            self._need_masks(parts["train"], "train")
             self.train = self.train or self._dataset(parts["train"], training=True)
         if fit:
             self.val = self.val or self._dataset(parts["val"])
@@ -123,8 +130,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def _dataset(self, records: Sequence[Record], training: bool = False) -> SampleDataset:
         augmentation = self.augmentation if training else None
-        resize = self.resize if training else None
-        dataset = SampleDataset(records, self.label_names, augmentation, resize, self.seed, self.cache_mb)
+        dataset = SampleDataset(records, self.label_names, augmentation, self.scale, self.seed, self.cache_mb)
         # A damaged image should stop a run before its first step, not hours later.
         raise_faults(dataset.preload(), self.root)
         return dataset
@@ -137,7 +143,7 @@ class SegmentationDataModule(LightningDataModule):
             records = map_labels(self._parts.records(part, self.score_all), None if several else self.label_map)
             if len(self.label_names) == 1:
                 records = map_labels(records, dict.fromkeys(names_of(records), self.label_names[0]))
-            self._renamed[part] = records
+            self._renamed[part] = records if part == "train" else _without_stray_boxes(records, self.root, part)
         return self._renamed[part]
 
     def _settle_names(self, parts: Mapping[str, list[Record]]) -> None:
@@ -151,8 +157,13 @@ class SegmentationDataModule(LightningDataModule):
 
     def _need_masks(self, records: Sequence[Record], part: str) -> None:
         """Refuse to train, or to select a model, on images with nothing to learn or score."""
+        everything = [annotation for record in records for annotation in record.annotations or ()]
+        boxes = sum(annotation.box_only for annotation in everything)
+        mixed = part == "train" and boxes < len(everything)
+        if boxes and mixed:
+            log.info("%s: %d of %d instances for training have a box and no mask", self.root, boxes, len(everything))
         for record in records:
-            if any(annotation.box_only for annotation in record.annotations or ()):
+            if any(annotation.box_only for annotation in record.annotations or ()) and not mixed:
                 raise UserError(
                     f"{record.name} has boxes without masks: masks are needed for {part}. Outline its chromosomes; "
                     "boxes can only be tested"
@@ -183,3 +194,15 @@ def _prepared(dataset: SampleDataset | None, part: str) -> SampleDataset:
     if dataset is None:
         raise RuntimeError(f"setup() has not prepared the {part} data")
     return dataset
+
+
+def _without_stray_boxes(records: list[Record], folder: Path, part: str) -> list[Record]:
+    """Leave out annotations with a box only if others have masks: a box is not a mask."""
+    everything = [annotation for record in records for annotation in record.annotations or ()]
+    boxes = sum(annotation.box_only for annotation in everything)
+    if boxes in (0, len(everything)):
+        return records
+    log.warning(
+        "%s: %d of %d annotations for %s have a box and no mask, left out", folder, boxes, len(everything), part
+    )
+    return [replace(r, annotations=tuple(a for a in r.annotations or () if not a.box_only)) for r in records]

@@ -18,6 +18,7 @@ from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.models.bases import BasisDecoder, SemanticHead, semantic_loss
 from kemr_lightning.models.blender import Blender
 from kemr_lightning.models.fcos_head import AttentionFCOSHead, HeadOutputs
+from kemr_lightning.models.mask_branch import outlined_matches
 from kemr_lightning.models.settings import FlatSettings
 from kemr_lightning.models.suppression import Suppression
 from kemr_lightning.models.transform import BatchTransform
@@ -165,7 +166,8 @@ class BlendMask(nn.Module):
         """The locations ``(K_i,)`` of each image that masks are trained on."""
         locations = []
         for match, target in zip(matches, targets, strict=True):
-            where = torch.nonzero(match >= 0)[:, 0] if target.patches is not None else match.new_zeros(0)
+            where = torch.nonzero(match >= 0)[:, 0]
+            where = where[outlined_matches(target, match[where])]
             if self.max_mask_positives is not None and len(where) > self.max_mask_positives:
                 where = where[torch.randperm(len(where), device=where.device)[: self.max_mask_positives]]
             locations.append(where)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from omegaconf import DictConfig
@@ -17,10 +19,13 @@ from kemr_lightning.assembly.build import (
     build_trainer,
     logging_closed,
 )
+from kemr_lightning.assembly.checkpoints import initial_weights
 from kemr_lightning.assembly.refiner import build_refiner
-from kemr_lightning.assembly.resuming import State, state_to_resume
+from kemr_lightning.assembly.resuming import State, deciding_settings, state_to_resume
+from kemr_lightning.assembly.settings import given_overrides
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.core.overrides import key_of, shell_word
+from kemr_lightning.data.input_scale import AUTO
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
@@ -44,18 +49,23 @@ def train(config: DictConfig) -> float | None:
     """
     state = state_to_resume(config)  # first: a state that does not fit leaves the directory as it was
     directory = start(config)
+    initial = initial_weights(config)
     if state is not None:
         earlier = state.content["hyper_parameters"]
     else:
-        earlier = {} if config.init is None else read_checkpoint(config.init)["hyper_parameters"]
+        earlier = {} if initial is None else read_checkpoint(initial)["hyper_parameters"]
+    settings = deciding_settings(config)  # as given: the scale is taken from the weights each time
+    if config.init is not None:
+        _take_scale(config, earlier)
     data = build_data(config, "fit", earlier_names=earlier.get("label_names", ()))
     data.setup("test")
     refiner = build_refiner(config)
-    module = build_module(config, data.label_names, pretrained=state is None and config.init is None)
+    module = build_module(config, data.label_names, pretrained=state is None and initial is None)
+    module.settings = settings
     if state is not None:
         take_up(module, state)
-    elif config.init is not None:
-        init_weights(module, config.init)
+    elif initial is not None:
+        init_weights(module, initial)
     with logging_closed():
         trainer = build_trainer(config, refiner, build_metric(config))
         fit(trainer, module, data, None if state is None else state.path, automatic=config.resume is not None)
@@ -63,6 +73,16 @@ def train(config: DictConfig) -> float | None:
         trainer.test(module, datamodule=data, verbose=False)
     report(config, directory, best)
     return _best_score(trainer)
+
+
+def _take_scale(config: DictConfig, earlier: Mapping[str, Any]) -> None:
+    """Scale images as they were for the weights that a training starts from, unless the command line says how."""
+    given = {key_of(word) for word in given_overrides()}
+    if earlier.get("input_width") is None or given & {"data.scale", "data.resize"} or config.data.scale is not None:
+        return
+    logger.info("data.scale=auto: the weights of init=%s are for chromosomes of one width", config.init)
+    config.data.scale = AUTO
+    config.data.resize = None
 
 
 def take_up(module: SegmentationModule, state: State) -> None:

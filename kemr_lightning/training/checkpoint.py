@@ -20,8 +20,10 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kemr_lightning.core.errors import UserError, cause_of
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.training.checkpoint_files import load_whole
 from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.weights_file import SUFFIX, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint file on the CPU.
 
     Args:
-        path: The ``.ckpt`` file.
+        path: The ``.ckpt`` file, or a file of `kemr_lightning.training.weights_file`.
 
     Returns:
         Its content, with at least ``state_dict`` and ``hyper_parameters`` (which holds ``model`` and ``label_names``).
@@ -42,7 +44,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: The file is missing, damaged, not a checkpoint of this project, or holds weights that are not finite.
     """
     file = Path(path)
-    content = load_whole(file)
+    if file.suffix == SUFFIX and file.is_file():
+        return _checked(read_weights(file), file)
+    return _checked(load_whole(file), file)
+
+
+def _checked(content: Any, file: Path) -> dict[str, Any]:
+    """The content of a checkpoint, if it is one of this project."""
     if not isinstance(content, dict) or any(not isinstance(content.get(key), Mapping) for key in NEEDED):
         raise UserError(f"{file} is not a checkpoint of a training run. Use a file from a run's checkpoints/ folder")
     hyper = content["hyper_parameters"]
@@ -137,11 +145,12 @@ def load_module(path: str | Path) -> SegmentationModule:
     """
     content = read_checkpoint(path)
     hyper = content["hyper_parameters"]
+    frame = hyper.get("input_size")
     module = SegmentationModule(
         build_detector(hyper["model"], path),
         config=hyper["model"],
         label_names=hyper["label_names"],
-        input_size=hyper.get("input_size"),
+        scale=InputScale(None if frame is None else (int(frame[0]), int(frame[1])), hyper.get("input_width")),
     )
     load_weights(module, content["state_dict"], path)
     return module.eval()

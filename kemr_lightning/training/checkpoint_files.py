@@ -79,7 +79,7 @@ def load_whole(path: str | Path) -> Any:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"checkpoint {file} does not exist. Give the .ckpt file of a finished training")
-    if not zipfile.is_zipfile(file):
+    if not _is_archive(file):
         what = "is empty" if file.stat().st_size == 0 else "is damaged or not a PyTorch file"
         raise UserError(f"checkpoint {file} {what}. {_ADVICE}")
     has_checksum = _check_bytes(file)
@@ -93,6 +93,13 @@ def load_whole(path: str | Path) -> Any:
             raise UserError(f"checkpoint {file} is damaged: its checksum is missing. {_ADVICE}")
         _check_weights(content, file)
     return content
+
+
+def _is_archive(file: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # raised, instead of False, if the archive claims to have several parts
+        return False
 
 
 def _check_bytes(file: Path) -> bool:

@@ -171,7 +171,7 @@ def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
         "version": VERSION,
         "checkpoint": remembered_digest(checkpoint),
         "model": module.config,
-        "input_size": module.input_size,
+        **module.scale.plain(),
         "label_names": module.label_names,
         "views": module.views,
         "code": code_digest(module),

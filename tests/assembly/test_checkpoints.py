@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.assembly import checkpoints
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.training.weights_file import SHIPPED
 from tests.conftest import compose
 
 
@@ -80,6 +81,15 @@ def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
         found("mask_rcnn_tiny", "train")
 
 
-def test_other_tasks_need_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"task=predict needs a trained model\. Give it: ckpt=FILE"):
+def test_other_tasks_use_the_shipped_model_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checkpoints.needed_checkpoint(config_of(tmp_path, "task=predict")) == SHIPPED
+    assert checkpoints.needed_checkpoint(config_of(tmp_path, "task=predict", "ckpt=pretrained")) == SHIPPED
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "lost.safetensors")
+    with pytest.raises(UserError, match=r"lost\.safetensors is missing from this installation.*ckpt=FILE"):
         checkpoints.needed_checkpoint(config_of(tmp_path, "task=predict"))
+
+
+def test_a_training_starts_from_a_file_or_the_shipped_model(tmp_path: Path) -> None:
+    assert checkpoints.initial_weights(config_of(tmp_path)) is None
+    assert checkpoints.initial_weights(config_of(tmp_path, "init=pretrained")) == SHIPPED
+    assert checkpoints.initial_weights(config_of(tmp_path, "init=a.ckpt")) == Path("a.ckpt")

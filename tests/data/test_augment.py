@@ -252,3 +252,20 @@ def test_wrong_settings_name_themselves(options: dict[str, Any], setting: str) -
     with pytest.raises(SettingError) as raised:
         Augmentation(**options)
     assert raised.value.setting == f"augmentation.{setting}"
+
+
+def test_boxes_without_masks_stay_boxes() -> None:
+    """They are not turned freely, fill their patch and are marked; the others keep their masks."""
+    image = np.full((120, 160), 200, dtype=np.uint8)
+    outlined = Annotation("a", polygons=(np.array([[20.0, 20.0], [60.0, 20.0], [60.0, 32.0], [20.0, 32.0]]),))
+    boxed = Annotation("a", box=(80.0, 40.0, 130.0, 60.0))
+    turning = Augmentation(crop_size=None, rotate=180, resample_p=1.0, scale=(1.0, 1.0), turns=False)
+    for seed in range(4):
+        _, found = turning(image, [outlined, boxed], {"a": 1}, np.random.default_rng(seed))
+        assert found.outlined is not None
+        assert found.outlined.tolist() == [True, False]
+        assert found.boxes[1].tolist() == [80, 40, 130, 60]
+        assert found.patches is not None
+        assert bool(found.patches[1].values.all())
+    _, found = turning(image, [outlined], {"a": 1}, np.random.default_rng(0))
+    assert found.outlined is None

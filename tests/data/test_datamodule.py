@@ -208,6 +208,29 @@ def test_boxes_are_no_training_data(tmp_path: Path) -> None:
     assert sample.instances.boxes.tolist() == [[1, 2, 11, 12]]
 
 
+def test_boxes_among_masks_train_and_do_not_score(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = [{"id": n, "file_name": f"{n}.png", "height": 40, "width": 60} for n in range(2)]
+    annotations = [{"id": n, "image_id": n // 2, "category_id": 1, "bbox": [1, 2, 10, 10]} for n in range(4)]
+    for annotation in annotations[::2]:
+        annotation["segmentation"] = [[20, 20, 40, 20, 40, 30, 20, 30]]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "chr"}]}
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        for n in range(2):
+            Image.fromarray(np.full((40, 60), n, dtype=np.uint8)).save(tmp_path / part / f"{n}.png")
+        (tmp_path / part / "a.json").write_text(json.dumps(content))
+    data = SegmentationDataModule(tmp_path, format="coco", augmentation=Augmentation(None), scale=None)
+    data.setup("train")
+    data.setup("test")
+    assert data.val is None
+    assert data.train is not None
+    assert data.test is not None
+    outlined = data.train[0].instances.outlined
+    assert sorted(outlined.tolist()) == [False, True]
+    assert len(data.test[0].instances) == 1
+    assert "2 of 4 annotations for test have a box and no mask, left out" in caplog.text
+
+
 def test_formats_are_checked(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"format=voc is unknown\. Use one of coco, labelme"):
         SegmentationDataModule(tmp_path, format="voc")

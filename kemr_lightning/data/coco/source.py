@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from kemr_lightning.core.errors import UserError
@@ -60,7 +59,7 @@ class CocoSource:
         warn_of_skipped(folder, "annotations", skipped)
         records.sort(key=lambda record: record.name)
         refuse_twins(records, "listed twice in the COCO files. Keep one of the entries.")
-        return _without_stray_boxes(records, folder)
+        return records
 
     def readable(self, part: str) -> tuple[list[Record], list[str]]:
         """The records of one part as far as they can be read, and what is wrong with the others, one message each."""
@@ -75,7 +74,7 @@ class CocoSource:
                 continue
             records += contents.records
             faults += [fault.message for fault in contents.faults]
-        return _without_stray_boxes(records, folder), faults
+        return records, faults
 
 
 def _files_of_parts(root: Path) -> dict[str, tuple[list[Path], Path]]:
@@ -132,13 +131,3 @@ def _part_in_name(name: str) -> str | None:
 
 def _without_year(word: str) -> str:
     return word.rstrip("0123456789")
-
-
-def _without_stray_boxes(records: list[Record], folder: Path) -> list[Record]:
-    """Leave out annotations with a box only if others have masks: a box is not a mask."""
-    everything = [annotation for record in records for annotation in record.annotations or ()]
-    boxes = sum(annotation.box_only for annotation in everything)
-    if boxes in (0, len(everything)):
-        return records
-    log.warning("%s: %d of %d annotations have a box and no mask, left out", folder, boxes, len(everything))
-    return [replace(r, annotations=tuple(a for a in r.annotations or () if not a.box_only)) for r in records]
