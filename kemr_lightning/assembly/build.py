@@ -32,6 +32,7 @@ from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
 from kemr_lightning.training.checkpoint import load_module, without_weights
+from kemr_lightning.training.checkpoint_files import CheckpointFiles
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore
 
@@ -133,6 +134,7 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
         InputScale.of(folder.resize, folder.scale),
     )
     module.look_in(config.views)
+    module.seed = config.seed
     return module
 
 
@@ -197,8 +199,11 @@ def build_trainer(
         settings.val_check_interval = steps
     callbacks = build_callbacks(config, refiner, metric)
     loggers = build_loggers(config)
+    plugins = [*(hydra.utils.instantiate(node) for node in settings.get("plugins") or ()), CheckpointFiles()]
     with _together("trainer"):
-        trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=callbacks, logger=loggers or False)
+        trainer: pl.Trainer = hydra.utils.instantiate(
+            settings, callbacks=callbacks, logger=loggers or False, plugins=plugins
+        )
     return trainer
 
 

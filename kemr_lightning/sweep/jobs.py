@@ -110,7 +110,7 @@ def run(
     Args:
         job: The job.
         config: The job's configuration, which is changed: its run directory, if the usual one has another job's
-            results; ``ckpt``, to the file it means; ``ckpt`` and ``init``, to resume a training that was begun.
+            results; ``ckpt``, to the file it means; ``resume``, where a training was begun.
         task: Does the work.
         explain: For an error that a user can fix, one line that says how; None for others.
         find: The file that ``ckpt`` means.
@@ -135,7 +135,7 @@ def run(
             config.ckpt = str(checkpoint)
         if config.get("ckpt") is None and _trains(config) and (directory / LAST).is_file():
             logger.info("job %d (%s) was interrupted: it resumes from %s", record.number, what, directory / LAST)
-            config.ckpt, config.init = str(directory / LAST), None
+            config.resume = "auto"
     if not is_first():
         return task(config)
     return _run_recorded(job, record, lambda: task(config), explain)

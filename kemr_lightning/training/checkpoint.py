@@ -3,27 +3,26 @@
 A checkpoint is Lightning's file. Under ``hyper_parameters`` it has plain values only: ``model`` (the resolved
 ``conf/model`` node, with its ``_target_``s), ``label_names``, ``input_size`` and ``intensity``. Files are read with
 ``weights_only=True``, and only networks of `kemr_lightning.models`, and functions that return them, are ever called to
-build a model, so that an untrusted file can spoil a prediction but cannot run code.
+build a model, so that an untrusted file can spoil a prediction but cannot run code. How a file is written, and that it
+is undamaged when it is read, is the business of `kemr_lightning.training.checkpoint_files`.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import hydra
-import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kemr_lightning.core.errors import UserError, cause_of
 from kemr_lightning.core.targets import refuse_foreign
 from kemr_lightning.data.input_scale import InputScale
+from kemr_lightning.training.checkpoint_files import load_whole
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.weights_file import SUFFIX, read_weights
 
@@ -43,24 +42,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         Its content, with at least ``state_dict`` and ``hyper_parameters`` (which holds ``model`` and ``label_names``).
 
     Raises:
-        UserError: The file is missing, unreadable, or not a checkpoint of this project.
+        UserError: The file is missing, damaged, not a checkpoint of this project, or holds weights that are not finite.
     """
     file = Path(path)
-    if not file.is_file():
-        raise UserError(f"checkpoint {file} does not exist. Give the .ckpt file of a finished training")
-    if file.suffix == SUFFIX:
-        content: dict[str, Any] = read_weights(file)
-        return _checked(content, file)
-    if not zipfile.is_zipfile(file):
-        raise UserError(f"checkpoint {file} is damaged or not a PyTorch file. Copy it again, or use another one")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"checkpoint {file} cannot be read ({reason[:120]}). Copy it again, or use another one"
-        ) from error
-    return _checked(content, file)
+    if file.suffix == SUFFIX and file.is_file():
+        return _checked(read_weights(file), file)
+    return _checked(load_whole(file), file)
 
 
 def _checked(content: Any, file: Path) -> dict[str, Any]:

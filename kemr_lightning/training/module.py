@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -77,8 +78,19 @@ class SegmentationModule(pl.LightningModule):
         self.limit_reached = False
         self.views = 1
         """How many rotated and mirrored views of an image a prediction averages; set by `look_in`."""
+        self.seed: int | None = None
+        """Seeds each step's draws, together with the step's number: a resumed training draws what it would have drawn
+        without the interruption, whatever was drawn in between."""
+        self.settings: dict[str, Any] = {}
+        """What decides the course of the training, dotted keys and plain values; kept in checkpoints."""
         self.store: DetectionStore | None = None
         """Keeps detections for later runs. Only for weights that do not change, those of a checkpoint."""
+
+    def on_train_batch_start(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
+        """Seed the draws of boxes and masks of this step; samples have generators of their own."""
+        if self.seed is not None:
+            key = [self.seed, self.global_step, batch_idx, self.global_rank]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Sum the detector's losses. Each is logged as ``train/loss_*``, the sum as ``train/loss``.
@@ -235,3 +247,5 @@ class SegmentationModule(pl.LightningModule):
             **self.scale.plain(),
             "intensity": INTENSITY_RULE,
         }
+        if self.settings:
+            checkpoint["settings"] = self.settings
