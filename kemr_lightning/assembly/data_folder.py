@@ -12,6 +12,7 @@ from kemr_lightning.assembly.settings import plain
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.data.folder import READ_SUFFIXES, check_links
 from kemr_lightning.data.formats import DEFAULT
+from kemr_lightning.data.image import DEFAULT_READING, MAX_PIXELS, Reading
 from kemr_lightning.data.labels import LabelMap, as_label_map, text_of
 from kemr_lightning.data.parts import Lists
 from kemr_lightning.data.regions import Regions
@@ -38,6 +39,7 @@ class DataFolder:
         scale: What ``data.scale`` says.
         regions: Which annotations are instances.
         follow_links: Whether links that lead out of the folder are followed.
+        reading: How the images are read.
     """
 
     root: str | None
@@ -46,6 +48,7 @@ class DataFolder:
     group_pattern: str
     lists: Lists | None
     resize: Any
+    reading: Reading = DEFAULT_READING
     scale: str | None = None
     regions: Regions = field(default_factory=Regions)
     follow_links: bool = False
@@ -56,12 +59,16 @@ class DataFolder:
 
         Args:
             config: The composed configuration: its ``data``.
+
+        Raises:
+            SettingError: A setting of how images are read makes no sense.
         """
         data = config.data
         root = data.get("root")
         with settings_under("data"):
             label_map = _as_names(as_label_map(plain(data.get("label_map"))))
             regions = Regions(**{key: value for key in REGIONS if (value := plain(data.get(key))) is not None})
+            reading = Reading(data.get("channel"), data.get("max_pixels", MAX_PIXELS))
         return cls(
             root=None if root is None else str(root),
             data_format=data.get("format", DEFAULT),
@@ -69,6 +76,7 @@ class DataFolder:
             group_pattern=str(data.get("group_pattern", GROUP_PATTERN)),
             lists=plain(data.get("lists")),
             resize=plain(data.get("resize")),
+            reading=reading,
             scale=data.get("scale"),
             regions=regions,
             follow_links=bool(data.get("follow_links", False)),

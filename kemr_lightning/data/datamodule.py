@@ -18,7 +18,9 @@ from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
 from kemr_lightning.data.folder import READ_SUFFIXES, check_links
 from kemr_lightning.data.formats import DEFAULT, format_named
+from kemr_lightning.data.image import MAX_PIXELS, Reading, tell_channels
 from kemr_lightning.data.input_scale import InputScale
+from kemr_lightning.data.intensity import Channel
 from kemr_lightning.data.labels import LabelMap, as_label_map, labels_of, map_labels, names_of
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.parts import Lists, Parts
@@ -63,6 +65,8 @@ class SegmentationDataModule(LightningDataModule):
         ignore_labels: Sequence[str] = IGNORE_LABELS,
         groups: str = "join",
         follow_links: bool = False,
+        channel: Channel = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Take the settings; files are read in `setup`.
 
@@ -85,9 +89,11 @@ class SegmentationDataModule(LightningDataModule):
             ignore_labels: Likewise.
             groups: Likewise.
             follow_links: Whether links that lead out of ``root`` are followed.
+            channel: See `kemr_lightning.data.image.Reading`.
+            max_pixels: See `kemr_lightning.data.image.Reading`.
 
         Raises:
-            SettingError: There is no such format, or a value is unknown.
+            SettingError: There is no such format, or a setting makes no sense.
         """
         super().__init__()
         self.root = Path(root)
@@ -107,7 +113,8 @@ class SegmentationDataModule(LightningDataModule):
         self.earlier_names: list[str] = []
         """Names of a checkpoint that a training starts from. They are kept if they cover the data's, so that its
         weights for a class stay with that class even if some classes do not occur."""
-        self._parts = Parts(self.root, format_named(format), lists, group_pattern, val_fraction, seed)
+        reading = Reading(channel, max_pixels)
+        self._parts = Parts(self.root, format_named(format), lists, group_pattern, val_fraction, seed, reading)
         self._renamed: dict[str, list[Record]] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -149,6 +156,7 @@ class SegmentationDataModule(LightningDataModule):
         dataset = SampleDataset(records, self.label_names, augmentation, self.scale, self.seed, self.cache_mb)
         # A damaged image should stop a run before its first step, not hours later.
         raise_faults(dataset.preload(), self.root)
+        tell_channels(dataset.channels)
         return dataset
 
     def _records(self, part: str) -> list[Record]:

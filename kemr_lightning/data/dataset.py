@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +17,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, scale_annotation, to_instances
 from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.image import IntensityImage
 from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.warp import resize_pixels
@@ -27,10 +28,10 @@ _THREADS = 4
 """Images decoded at once when a data set is checked."""
 
 
-def _try_load(record: Record) -> npt.NDArray[np.uint8] | str:
-    """A record's pixels, or what is wrong with its image."""
+def _try_load(record: Record) -> IntensityImage | str:
+    """A record's image, or what is wrong with it."""
     try:
-        return record.load().pixels
+        return record.load()
     except UserError as error:
         return str(error)
 
@@ -69,6 +70,8 @@ class SampleDataset(Dataset[Sample]):
         self.augmentation = augmentation
         self.scale = scale or InputScale()
         self.seed = seed
+        self.channels: Counter[str] = Counter()
+        """Number of images by the channel that they were read from, of those with a choice; known after `preload`."""
         self._cache: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
         self._cache_left = cache_mb * 2**20
         self._reported: set[int] = set()
@@ -123,9 +126,12 @@ class SampleDataset(Dataset[Sample]):
                 for index, result in zip(indices, pool.map(_try_load, self.records[start : indices.stop]), strict=True):
                     if isinstance(result, str):
                         faults.append(result)
-                    elif result.nbytes <= self._cache_left:
-                        self._cache[index] = result
-                        self._cache_left -= result.nbytes
+                        continue
+                    if result.channel is not None:
+                        self.channels[result.channel] += 1
+                    if result.pixels.nbytes <= self._cache_left:
+                        self._cache[index] = result.pixels
+                        self._cache_left -= result.pixels.nbytes
         return faults
 
     def _pixels(self, index: int) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from kemr_lightning.core.geometry import fitted_size
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Annotation, annotation_patch, to_instances, with_outline
 from kemr_lightning.data.formats import DEFAULT
-from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.image import DEFAULT_READING, IntensityImage, Reading
 from kemr_lightning.data.labels import LabelMap, label_order, new_names
 from kemr_lightning.data.parts import Lists
 from kemr_lightning.data.regions import Regions
@@ -64,6 +64,7 @@ class Options:
         max_detections: Maximum number of detections per image and class that AP counts; None if there is none.
         detections: Maximum number of detections per image of the model; None if it is not known.
         names: What findings call the settings.
+        reading: How the images are read.
     """
 
     label_map: LabelMap = "single"
@@ -79,6 +80,7 @@ class Options:
     max_detections: int | None = None
     detections: int | None = None
     names: SettingNames = field(default_factory=SettingNames)
+    reading: Reading = DEFAULT_READING
 
 
 @dataclass
@@ -146,7 +148,8 @@ def examine(
     """
     options = options or Options()
     gathered = gather(
-        *(root, data_format, options.group_pattern, options.lists, options.names, options.regions, options.label_map)
+        *(root, data_format, options.group_pattern, options.lists, options.names),
+        *(options.regions, options.label_map, options.reading),
     )
     findings = [*gathered.findings, *region_findings(gathered.entries)]
     findings += limit_findings(gathered.entries, options.max_detections, options.detections)
@@ -319,6 +322,8 @@ def _load(entry: ImageToExamine, findings: list[Finding]) -> IntensityImage | No
         return entry.load_raw() if finding.kind == "size_mismatch" and entry.load_raw is not None else None
     if loaded.orientation != 1:
         findings.append(Finding("exif", entry.name, f"EXIF orientation {loaded.orientation}"))
+    if loaded.channel is not None:
+        findings.append(Finding("channel", entry.name, f"read from {loaded.channel}"))
     if loaded.pages > 1:
         findings.append(Finding("pages", entry.name, f"{loaded.pages} pages"))
     return loaded

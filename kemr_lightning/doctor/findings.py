@@ -42,6 +42,7 @@ class SettingNames:
     label_map: str = "label_map"
     group_pattern: str = "group_pattern"
     lists: str = "lists"
+    channel: str = "channel"
     resize: str = "resize"
     anchor_sizes: str = "anchor_sizes"
     aspect_ratios: str = "aspect_ratios"
@@ -61,6 +62,7 @@ KINDS: dict[str, Kind] = {
     "broken_image": Kind(ERROR, "image cannot be decoded", "Replace the damaged file."),
     "size_mismatch": Kind(ERROR, "image has another size than its annotations", "Use the image that was annotated."),
     "lists": Kind(ERROR, "{lists} does not fit the folder", "Correct the list."),
+    "parts": Kind(ERROR, "folders that may be parts", "Name the parts train/, val/ and test/, one folder each."),
     "two_files": Kind(ERROR, "image annotated by two files", "Keep one of them."),
     "nothing": Kind(
         ERROR,
@@ -161,7 +163,15 @@ KINDS: dict[str, Kind] = {
     "ignored": Kind(
         NOTE, "shapes with a label of {ignore_labels}", "Nothing in them is learned or scored; change the list if not."
     ),
+    "unused_part": Kind(
+        WARNING, "folder that looks like a part and is not used", "Rename it to train/, val/ or test/, or move it away."
+    ),
     "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which is optimistic. Add test/."),
+    "channel": Kind(
+        NOTE,
+        "image of several channels, of which one is read",
+        "Nothing, if it shows the chromosomes; {channel}=NAME or a number from 1 reads another.",
+    ),
     "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
     "other_json": Kind(NOTE, "JSON that is not an annotation file", "Nothing; it is skipped."),
     "unannotated": Kind(NOTE, "image without annotations", "It is not used for training. Annotate it, or leave it."),

@@ -11,7 +11,7 @@ from pathlib import Path
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.formats import format_named
-from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.image import DEFAULT_READING, IntensityImage, Reading, with_reading
 from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.data.parts import Lists, names_listed
 from kemr_lightning.data.record import MissingImageError
@@ -71,6 +71,7 @@ def gather(
     names: SettingNames | None = None,
     regions: Regions | None = None,
     label_map: LabelMap = None,
+    reading: Reading = DEFAULT_READING,
 ) -> Gathered:
     """Read the annotations of a data folder.
 
@@ -82,6 +83,7 @@ def gather(
         names: What findings call the settings; None for the names of the arguments.
         regions: Which annotations are instances; None for the defaults.
         label_map: What renames the labels, which are not ignored if it names them.
+        reading: How the images are read.
 
     Raises:
         SettingError: The folder is missing, the format is unknown, or a list is for an unknown part.
@@ -90,8 +92,8 @@ def gather(
         raise SettingError("root", root, "is not a folder", "Give the folder that holds the data")
     survey = format_named(data_format).diagnose(root)
     meant = functools.partial((regions or Regions()).meant, label_map=label_map)
-    entries = [_entry(image, survey.parts, group_pattern, meant) for image in survey.images]
-    bare = [_entry(image, survey.parts, group_pattern, meant) for image in survey.bare]
+    entries = [_entry(image, survey.parts, group_pattern, meant, reading) for image in survey.images]
+    bare = [_entry(image, survey.parts, group_pattern, meant, reading) for image in survey.bare]
     entries.sort(key=lambda entry: entry.name)
     gathered = Gathered(entries, [_finding(fault) for fault in survey.faults], survey.parts, bare)
     listed = names_listed(lists or {})
@@ -103,12 +105,14 @@ def _entry(
     parts: Sequence[str],
     pattern: str,
     meant: Callable[[Sequence[Annotation]], tuple[Annotation, ...]],
+    reading: Reading,
 ) -> ImageToExamine:
-    record = image.record
+    record = image.record.read_as(reading)
+    decode = None if image.decode is None else with_reading(image.decode, reading)
     group = record.group or group_of(split_name(record.name, parts)[1], pattern)
     load = None if image.decode is None else record.load
     annotations = meant(record.annotations or ())
-    return ImageToExamine(record.name, image.part, group, annotations, load, image.decode, record.stated_size)
+    return ImageToExamine(record.name, image.part, group, annotations, load, decode, record.stated_size)
 
 
 def _finding(fault: Fault) -> Finding:

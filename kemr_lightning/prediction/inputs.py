@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tifffile
-from PIL import Image
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Instances
@@ -23,10 +21,19 @@ from kemr_lightning.core.run_directory import is_run_directory
 from kemr_lightning.data.annotation import EVERY_CLASS, Annotation, to_instances, turn_annotation
 from kemr_lightning.data.folder import folders_below, walk
 from kemr_lightning.data.formats import DEFAULT, format_named
-from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image, shows_everywhere
+from kemr_lightning.data.image import (
+    DEFAULT_READING,
+    IMAGE_SUFFIXES,
+    IntensityImage,
+    Reading,
+    read_image,
+    shows_everywhere,
+    with_reading,
+)
 from kemr_lightning.data.labels import LabelMap, new_names
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.regions import Regions
+from kemr_lightning.data.tiff import count_images
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +60,7 @@ class Input:
     name: str
     stem: str
     path: Path
-    load: Callable[[], IntensityImage]
+    load: Callable[..., IntensityImage]
     page: int | None = None
     annotations: tuple[Annotation, ...] | None = None
     annotated_by: Path | None = None
@@ -140,6 +147,7 @@ def find_inputs(
     without: Sequence[Path] = (),
     written: Callable[[Path], bool] = _nothing_written,
     stems: Mapping[tuple[str, int | None], str] | None = None,
+    reading: Reading = DEFAULT_READING,
 ) -> list[Input]:
     """Everything to predict in a folder and its subfolders, sorted by name. Run directories in it are passed over.
 
@@ -150,6 +158,7 @@ def find_inputs(
         written: Whether the run that is resumed has written a file and nobody has changed it since: such a file is
             neither an image nor an annotation.
         stems: Stems that inputs had before, by `Input.source`; they keep them.
+        reading: How the images are read.
 
     Raises:
         SettingError: The format is unknown, or the folder is missing or has no images.
@@ -165,12 +174,13 @@ def find_inputs(
     if not found:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise SettingError("root", root, f"has no images ({suffixes})", "Give the folder that holds the images")
+    found = [replace(item, load=with_reading(item.load, reading)) for item in found]
     return _name(sorted(found, key=lambda item: (item.name, item.page or 0)), stems or {})
 
 
 def _pages(root: Path, files: Sequence[Path]) -> list[Input]:
     """Every image file, and every page of those with several, without annotations."""
-    counts = {path: page_count(path) for path in files if path.suffix.lower() in _TIFF}
+    counts = {path: count_images(path) for path in files if path.suffix.lower() in _TIFF}
     return [
         Input(path.relative_to(root).as_posix(), "", path, functools.partial(read_image, path, page or 0), page)
         for path in files
@@ -232,20 +242,6 @@ def _pass_over(names: Sequence[str], what: str, cure: str) -> None:
     if names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         logger.warning("passed over: %d %s: %s. %s.", len(names), what, shown, cure)
-
-
-def page_count(path: Path) -> int:
-    """Number of pages of a TIFF file, from its directories alone; 1 if they cannot be read."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            return max(len(file.pages), 1)
-    except Exception:  # the parser raises all kinds of errors on damaged files
-        logger.debug("pages of %s", path, exc_info=True)
-    try:
-        with Image.open(path, formats=["TIFF"]) as image:
-            return int(getattr(image, "n_frames", 1))
-    except Exception:  # as above; reading the image will say what is wrong
-        return 1
 
 
 def _within(path: Path, folders: Sequence[Path]) -> bool:

@@ -51,6 +51,7 @@ def convert(config: DictConfig) -> None:
             options=settings.options(),
             label_map=data.label_map if settings.relabel else None,
             regions=data.regions,
+            reading=data.reading,
             progress=functools.partial(track, description="Converting"),
         )
     _tell(converted, settings.to)

@@ -25,6 +25,7 @@ NAMES = SettingNames(
     label_map="data.label_map",
     group_pattern="data.group_pattern",
     lists="data.lists",
+    channel="data.channel",
     resize="data.resize",
     anchor_sizes="model.anchor_sizes",
     aspect_ratios="model.aspect_ratios",
@@ -84,4 +85,5 @@ def options_of(config: DictConfig, settings: DoctorSettings) -> Options:
         max_detections=scored_limit(config),
         detections=found_limit(config),
         names=dataclasses.replace(NAMES, detections=found_key(config)),
+        reading=data.reading,
     )

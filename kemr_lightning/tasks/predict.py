@@ -108,6 +108,7 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         data_format=data.data_format,
         label_map=data.label_map,
         regions=data.regions,
+        reading=data.reading,
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )
 
@@ -143,6 +144,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         str(plain(config.data.get("label_map"))),  # as given, numbers included
         *([] if config.views == 1 else [config.views]),
         *([] if regions == Regions() else [str(regions)]),
+        *([] if config.data.get("channel") is None else [{"channel": str(config.data.channel)}]),
     )
 
 

@@ -207,3 +207,17 @@ def write_box_file(folder: Path, stem: str, boxes: list[list[float]] | None = No
     path = folder / f"{stem}.box"
     path.write_text(json.dumps({"boxes": [[5, 5, 20, 15], [30, 10, 40, 35]] if boxes is None else boxes}))
     return path
+
+
+def expected_intensity(array: np.ndarray, colour: bool = False, channel: int = 0) -> np.ndarray:
+    """The 8-bit intensity of ``(H, W)`` or ``(H, W, C)`` pixels: of one channel, or the luma of the first three."""
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    eight = array.dtype == np.uint8
+    grey = array[:, :, :3].astype(np.float64) @ [0.299, 0.587, 0.114] if colour else array[:, :, channel]
+    grey = grey.astype(np.float64)
+    if eight:
+        return np.rint(grey)
+    low, high = np.percentile(grey[np.isfinite(grey)], (0.1, 99.9))
+    return np.rint(((np.nan_to_num(grey, nan=low) - low) / (high - low) * 255).clip(0, 255))

@@ -88,6 +88,8 @@ _folder = known(
         "crowds": choice("ignore", "instances"),
         "ignore_labels": _names,
         "groups": choice("join", "separate"),
+        "channel": described(whole(1) | text | None, "a channel's name, its number from 1, or null"),
+        "max_pixels": some,
     },
 )
 

@@ -18,6 +18,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.annotation import FARTHEST, Annotation, polygon_area
 from kemr_lightning.data.folder import read_json
 from kemr_lightning.data.image import image_size, read_image
+from kemr_lightning.data.names import AmbiguousNameError, find_alike
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.survey import FaultKind
 
@@ -45,11 +46,14 @@ class CocoContents:
         records: Its images, as far as they can be read, in the file's order.
         faults: What is wrong with images and annotations.
         skipped: How many annotations of each kind (``"degenerate"``) did not become instances.
+        skipped: How many annotations of each kind, ``"crowd"`` or ``"degenerate"``, did not become instances.
+        notices: What is unusual about the names of images, one sentence each.
     """
 
     records: list[Record]
     faults: list[CocoFault]
     skipped: Mapping[str, int]
+    notices: tuple[str, ...] = ()
 
 
 def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
@@ -85,11 +89,13 @@ def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
             skipped[parsed] += 1
         else:
             by_image[raw["image_id"]].append(parsed)
+    notices: list[str] = []
     for image in document["images"]:
         found = _image(path, image, sizes[image["id"]], root, folder)
         if isinstance(found, CocoFault):
             faults.append(found)
             continue
+        notices += [] if found.notice is None else [found.notice]
         case = image.get("case")
         record = Record(
             name=found.path.relative_to(root).as_posix(),
@@ -100,7 +106,7 @@ def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
             stated_size=sizes[image["id"]],
         )
         records.append(record)
-    return CocoContents(records, faults, skipped)
+    return CocoContents(records, faults, skipped, tuple(notices))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -189,10 +195,11 @@ def _shape(where: str, raw: Mapping[str, Any], label: str, stated: tuple[int, in
 
 @dataclass(frozen=True)
 class _Image:
-    """An image file, and whether its EXIF orientation is applied."""
+    """An image file, whether its EXIF orientation is applied, and what is unusual about its name."""
 
     path: Path
     orient: bool
+    notice: str | None
 
 
 def _image(
@@ -210,15 +217,21 @@ def _image(
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
         return CocoFault("broken_shape", f"{path}: image {image.get('id')!r} has no file_name. Export it again.")
-    found = _find(name.replace("\\", "/"), path, root, folder)
+    notice = None
+    try:
+        found, exact = _find(name.replace("\\", "/"), path, root, folder)
+    except AmbiguousNameError as error:
+        return CocoFault("missing_image", f"{path}: image {error}")
+    if found is not None and not exact:
+        notice = f"{path}: image {name!r} is taken to be {found.relative_to(root).as_posix()}."
     if found is None:
         cure = "Put it beside the JSON or into images/."
         return CocoFault("missing_image", f"{path}: image {name!r} is not there. {cure}")
     try:
         if stated is None or stated == (size := image_size(found)):
-            return _Image(found, True)
-        if read_image(found, orient=False).pixels.shape == stated:
-            return _Image(found, False)
+            return _Image(found, True, notice)
+        if image_size(found, orient=False) == stated:
+            return _Image(found, False, notice)
     except UserError as error:
         return CocoFault("broken_image", str(error), found)
     message = (
@@ -228,14 +241,27 @@ def _image(
     return CocoFault("size_mismatch", message, found)
 
 
-def _find(name: str, path: Path, root: Path, folder: Path) -> Path | None:
-    """The image of a name, as written or else by its last part, in the places where COCO folders keep images."""
-    places = [path.parent, path.parent / "images", folder, folder / "images", root, root / "images", path.parent.parent]
+def _find(name: str, path: Path, root: Path, folder: Path) -> tuple[Path | None, bool]:
+    """The image of a name, as written or else by its last part, in the places where COCO folders keep images.
+
+    Returns:
+        The image, and whether it has exactly this name.
+
+    Raises:
+        AmbiguousNameError: Only other spellings of the name are there, and more than one.
+    """
+    subset = path.stem.removeprefix("instances_")  # CVAT keeps the images of instances_SUBSET.json in images/SUBSET/
+    places = [path.parent, root / "images" / subset, path.parent / "images", folder, folder / "images"]
+    places += [root, root / "images", path.parent.parent]
     limit = os.path.normpath(root.absolute())
-    for candidate in (name, Path(name).name):
+    names = list(dict.fromkeys((name, Path(name).name)))
+    for candidate in names:
         for place in places:
             there = Path(os.path.normpath(place.absolute() / candidate))
             # `os.path.isfile` is False for names that no file system accepts; `Path.is_file` raises.
             if there.is_relative_to(limit) and os.path.isfile(there):  # noqa: PTH113
-                return root / there.relative_to(limit)
-    return None
+                return root / there.relative_to(limit), True
+    for candidate in names:
+        if (alike := find_alike(candidate, places, root)) is not None:
+            return alike, False
+    return None, False
