@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from kemr_lightning.assembly.checkpoints import BY_NAME, find_checkpoint
 from kemr_lightning.comparison.fairness import flat_settings

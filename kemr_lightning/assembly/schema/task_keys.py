@@ -49,6 +49,8 @@ ROOT_KEYS: dict[str, Any] = {
     "seed": seed,
     "ckpt": text | None,
     "init": text | None,
+    "resume": choice("auto", None),
+    "resume_anyway": flag,
     "views": whole(1, 8),
     "knowledge": text | None,
     "task": group({"name": text, "function": text}),

@@ -176,6 +176,7 @@ _callback = built(
     known("kemr_lightning.callbacks.tables.TablesCallback", {**_directory, "images": count, "val_images": count}),
     known("kemr_lightning.callbacks.keep_knowledge.KnowledgeCallback", _directory),
     known("kemr_lightning.callbacks.requeue.RequeueCallback", _directory),
+    known("kemr_lightning.callbacks.stopping.StoppingCallback", _directory),
 )
 
 CALLBACKS = named(_callback | None)
