@@ -160,7 +160,33 @@ def read_json(path: Path, cure: str) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        document = json.loads(text)
+        where = _lone_surrogate(document) if "\\u" in text else None
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} is not valid JSON ({reason}). {cure}") from error
+    if where is not None:
+        raise UserError(f"{path}: {where} has half a character (\\ud800 to \\udfff), which no file can hold. {cure}")
+    return document
+
+
+def _lone_surrogate(value: Any, where: str = "") -> str | None:
+    """Where in a JSON document a string cannot be written as UTF-8, as in ``shapes[2].label``; None if nowhere."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return where or "its text"
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            if _lone_surrogate(key) is not None:
+                return f"a key in {where}" if where else "a key"
+            found = _lone_surrogate(part, f"{where}.{key}" if where else key)
+            if found is not None:
+                return found
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            found = _lone_surrogate(part, f"{where}[{number}]")
+            if found is not None:
+                return found
+    return None

@@ -128,7 +128,14 @@ class Input:
         if len(label_names) == 1:
             annotations = _renamed(annotations, {annotation.label: label_names[0] for annotation in annotations})
         ids = {name: number for number, name in enumerate(label_names, start=1)}
-        return to_instances(annotations, ids, size)[0]
+        known = [annotation for annotation in annotations if annotation.label in ids or annotation.crowd]
+        instances, positions = to_instances(known, ids, size)
+        if len(positions) < len(known):
+            lost = len(known) - len(positions)
+            logger.warning(
+                "%s: %d of %d annotations cover no pixel of the image, left out", self.name, lost, len(known)
+            )
+        return instances
 
 
 def _renamed(annotations: Sequence[Annotation], names: Mapping[str, str | None]) -> list[Annotation]:

@@ -130,7 +130,7 @@ def fit(
         with settings_under("", **{name: f"data.{name}" for name in names}):
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except DivergedError as error:
-        raise UserError(f"{error} (optimizer.lr, scheduler.warmup_fraction)") from error
+        raise UserError(f"{error} (optimizer.lr, scheduler.warmup_fraction, callbacks.finite_loss.skip)") from error
     except (KeyboardInterrupt, SystemExit):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
         again = "The same command" if automatic else f"The same command with {shell_word('ckpt', last)}"

@@ -29,6 +29,9 @@ from kemr_lightning.training.weights_file import SUFFIX, read_weights
 logger = logging.getLogger(__name__)
 
 TRUSTED = "kemr_lightning.models."
+LONGEST_SIDE = 100_000
+"""Longest plausible side of a model's input, in pixels."""
+
 NEEDED = ("state_dict", "hyper_parameters")
 
 
@@ -59,7 +62,33 @@ def _checked(content: Any, file: Path) -> dict[str, Any]:
         raise UserError(
             f"{file} was not written by kemr_lightning: it does not contain its model. Use another checkpoint"
         )
+    wrong = _wrong_value(content["state_dict"], hyper)
+    if wrong:
+        raise UserError(f"checkpoint {file} cannot be used: {wrong}. Copy it again, or use another one")
     return content
+
+
+def _wrong_value(weights: Mapping[Any, Any], hyper: Mapping[str, Any]) -> str:
+    """What is not as a training writes it among a checkpoint's values; empty if all is well."""
+    named = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
+    if not named:
+        return "its state_dict is not weights by name"
+    names = hyper["label_names"]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.strip() for name in names):
+        return f"its label_names {names!r:.80} are not names of classes"
+    if len(set(names)) < len(names):
+        return f"its label_names {names!r:.80} are not distinct"
+    size = hyper.get("input_size")
+    if size is not None and not _is_size(size):
+        return f"its input_size {size!r:.80} is not a width and a height"
+    return ""
+
+
+def _is_size(value: object) -> bool:
+    """Whether a value is a plausible ``(width, height)`` in pixels."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    return all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= LONGEST_SIDE for side in value)
 
 
 def check_targets(config: object, file: str | Path) -> None:

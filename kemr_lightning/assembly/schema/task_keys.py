@@ -8,6 +8,8 @@ from kemr_lightning.assembly.schema.data_keys import DATA
 from kemr_lightning.assembly.schema.groups import built, group, known
 from kemr_lightning.assembly.schema.kinds import (
     anything,
+    choice,
+    flag,
     fraction,
     listed,
     number,

@@ -177,6 +177,7 @@ _callback = built(
     known("kemr_lightning.callbacks.keep_knowledge.KnowledgeCallback", _directory),
     known("kemr_lightning.callbacks.requeue.RequeueCallback", _directory),
     known("kemr_lightning.callbacks.stopping.StoppingCallback", _directory),
+    known("kemr_lightning.callbacks.finite_loss.FiniteLossCallback", {**_directory, "skip": count}),
 )
 
 CALLBACKS = named(_callback | None)

@@ -107,12 +107,13 @@ def parse_document(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
     return interpret(path, document), document
 
 
-def interpret(path: Path, document: Mapping[str, Any]) -> LabelmeFile:
+def interpret(path: Path, document: Mapping[str, Any], first: int = 1) -> LabelmeFile:
     """Interpret the JSON object of a Labelme file.
 
     Args:
         path: The file, for messages.
         document: As `read_document` returns it: with a list of shapes.
+        first: Number of the first shape, for messages.
 
     Raises:
         UserError: It is not what Labelme writes.
@@ -122,7 +123,7 @@ def interpret(path: Path, document: Mapping[str, Any]) -> LabelmeFile:
     groups: dict[tuple[str, Any], list[_Shape]] = {}
     skipped: Counter[str] = Counter()
     others: list[Mapping[str, Any]] = []
-    for number, raw in enumerate(document["shapes"], start=1):
+    for number, raw in enumerate(document["shapes"], start=first):
         shape = _parse_shape(f"{path}: shape {number}", raw)
         part = _geometry(f"{path}: shape {number}", shape, size)
         if isinstance(part, str):
@@ -231,7 +232,7 @@ def _mask_patch(where: str, shape: _Shape, size: tuple[int, int] | None) -> Patc
     if not isinstance(coded, str) or len(shape.points) == 0:
         raise UserError(f"{where} is a mask without its PNG or its corners. Draw it again in Labelme.")
     try:
-        values = decode_mask(base64.b64decode(coded))
+        values = decode_mask(base64.b64decode(coded), size)
     except (UserError, binascii.Error, ValueError) as error:
         raise UserError(f"{where} has a mask that is not a base64 PNG. Draw it again in Labelme.") from error
     if not values.any():
