@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from kemr_lightning.core.config_migration import read_run_config
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.run_directory import BEST_NAME, CHECKPOINTS, CONFIG, LAST, LAST_NAME, run_of_checkpoint
+from kemr_lightning.core.run_directory import BEST_NAME, CHECKPOINTS, CONFIG, LAST_NAME, run_of_checkpoint
 from kemr_lightning.training.weights_file import PRETRAINED, SHIPPED
 
 logger = logging.getLogger(__name__)
@@ -79,28 +80,16 @@ def _same_data(earlier: Path, config: DictConfig) -> bool:
     """Whether an earlier run's configuration names the same kind of data in the same folder."""
     if not earlier.is_file():
         return False
-    before = read_run_config(earlier)
+    try:
+        before = read_run_config(earlier)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        logger.warning("%s cannot be read (%s): its run is passed over", earlier, " ".join(str(error).split())[:120])
+        return False
     roots = [str(OmegaConf.select(each, "data.root", throw_on_missing=False)) for each in (before, config)]
     return (
         Path(roots[0]).resolve() == Path(roots[1]).resolve()
         and OmegaConf.select(before, "data._target_") == config.data._target_
     )
-
-
-def requeued_checkpoint(config: DictConfig) -> Path | None:
-    """The checkpoint that a training resumes from when Slurm has requeued its job in the same run directory.
-
-    Args:
-        config: The composed configuration.
-
-    Returns:
-        ``checkpoints/last.ckpt``; None in a job's first attempt, or where nothing was saved.
-    """
-    last = Path(config.paths.run_dir) / LAST
-    if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) or not last.is_file():
-        return None
-    logger.info("the job was requeued: resuming from %s", last)
-    return last
 
 
 def needed_checkpoint(config: DictConfig) -> Path:

@@ -1,9 +1,9 @@
-"""Training in several processes: which of them writes, and batch normalisation over the batches of all."""
+"""Training in several processes: which of them writes, what all agree on, batch normalisation over all batches."""
 
 from __future__ import annotations
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,29 @@ def quieten_others() -> None:
     """Let all processes but the first log errors only, because they would repeat everything else."""
     if not is_first():
         logging.getLogger().setLevel(logging.ERROR)
+
+
+def everywhere(condition: bool, device: torch.device | str = "cpu") -> bool:
+    """Whether a condition holds in every process. All processes must call this together.
+
+    Args:
+        condition: Whether it holds in this process.
+        device: Where the processes exchange tensors.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return condition
+    flag = torch.tensor([condition], dtype=torch.int32, device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+    return bool(flag.item())
+
+
+def from_all(value: str) -> list[str]:
+    """The texts of all processes, in the order of their ranks. All processes must call this together."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [value]
+    texts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(texts, value)
+    return texts
 
 
 class BatchNormOverProcesses(nn.BatchNorm2d):

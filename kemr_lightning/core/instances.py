@@ -66,6 +66,8 @@ class Instances:
             averaged over the mask grid. None for models with a single mask head and for annotations.
         outlined: ``(N,)`` bool, of training annotations: whether the patch is the instance's mask. Where it is False
             only the box is known, which the patch fills. None: all are masks.
+        ignored: Of annotations: regions where predictions count neither as right nor as wrong (COCO's crowds), each
+            with the label that it is about; None if there are none. They are not among the instances.
     """
 
     image_size: tuple[int, int]
@@ -75,6 +77,7 @@ class Instances:
     patches: list[Patch] | None = field(default_factory=list)
     disagreement: Tensor | None = None
     outlined: Tensor | None = None
+    ignored: Instances | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -104,7 +107,7 @@ class Instances:
         return torch.arange(len(self))[index]
 
     def __getitem__(self, index: Tensor | Sequence[int] | slice) -> Instances:
-        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice."""
+        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice; `ignored` stays."""
         where = self.positions(index)
         on = self.boxes.device
         return Instances(
@@ -115,6 +118,7 @@ class Instances:
             None if self.patches is None else [self.patches[i] for i in where.tolist()],
             None if self.disagreement is None else self.disagreement[where.to(on)],
             None if self.outlined is None else self.outlined[where.to(on)],
+            self.ignored,
         )
 
     def to(self, device: torch.device | str) -> Instances:
@@ -127,6 +131,7 @@ class Instances:
             None if self.patches is None else [patch.to(device) for patch in self.patches],
             None if self.disagreement is None else self.disagreement.to(device),
             None if self.outlined is None else self.outlined.to(device),
+            None if self.ignored is None else self.ignored.to(device),
         )
 
     def masks(self, threshold: float = 0.5) -> Tensor:

@@ -13,6 +13,7 @@ BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 BEST, LAST = f"{CHECKPOINTS}/{BEST_NAME}", f"{CHECKPOINTS}/{LAST_NAME}"
 TRAINING_TABLE = "metrics.csv"
 TIMING = "timing.json"
+NON_FINITE = "non_finite"
 WANDB, OFFLINE_RUNS = "wandb", "offline-run-*"
 
 # A test.
@@ -68,6 +69,7 @@ CONTENTS = {
     BEST: "the model, chosen on validation",
     LAST: "the end of the training, to resume from",
     TRAINING_TABLE: "losses and validation figures over steps",
+    NON_FINITE: "steps whose loss was not finite, to replay",
     KNOWLEDGE: "what refined the masks, for use by other runs",
     WANDB: "the W&B run",
     LABELME: "annotations to open and correct in Labelme",

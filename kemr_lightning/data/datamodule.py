@@ -12,17 +12,20 @@ from torch.utils.data import DataLoader
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Sample
+from kemr_lightning.data.annotation import EVERY_CLASS
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
+from kemr_lightning.data.folder import READ_SUFFIXES, check_links
 from kemr_lightning.data.formats import DEFAULT, format_named
 from kemr_lightning.data.image import MAX_PIXELS, Reading, tell_channels
 from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.intensity import Channel
-from kemr_lightning.data.labels import LabelMap, map_labels, names_of
+from kemr_lightning.data.labels import LabelMap, as_label_map, labels_of, map_labels, names_of
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.parts import Lists, Parts
 from kemr_lightning.data.record import Record
+from kemr_lightning.data.regions import IGNORE_LABELS, Regions
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.split import GROUP_PATTERN
 
@@ -35,6 +38,12 @@ class SegmentationDataModule(LightningDataModule):
     `train/` is for training, `val/` for model selection, `test/` for testing; `kemr_lightning.data.parts.Parts` says
     what replaces a missing part. With `score_all` a folder without parts is tested as a whole.
     """
+
+    score_all = False
+    """Set by a task that only scores: a folder without parts is then tested as a whole."""
+    train: SampleDataset | None = None
+    val: SampleDataset | None = None
+    test: SampleDataset | None = None
 
     def __init__(
         self,
@@ -52,6 +61,10 @@ class SegmentationDataModule(LightningDataModule):
         epoch_samples: int | None = None,
         cache_mb: int = 512,
         seed: int = 0,
+        crowds: str = "ignore",
+        ignore_labels: Sequence[str] = IGNORE_LABELS,
+        groups: str = "join",
+        follow_links: bool = False,
         channel: Channel = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
@@ -65,13 +78,17 @@ class SegmentationDataModule(LightningDataModule):
             scale: See `InputScale.of`.
             batch_size: Training images in a batch of one process. Evaluation takes one at a time, since sizes differ.
             num_workers: Worker processes of each loader.
-            label_map: See `kemr_lightning.data.labels.LabelMap`.
+            label_map: See `kemr_lightning.data.labels.as_label_map`.
             group_pattern: See `kemr_lightning.data.split.group_of`.
             val_fraction: Share of the images to split off where there is no validation part.
             lists: Names of each part's images, see `kemr_lightning.data.parts.Lists`; they replace the folders.
             epoch_samples: Training samples in an epoch; None takes every image once.
             cache_mb: MiB of memory for decoded images, per data set and process.
             seed: Seed of the split, the order and the augmentation.
+            crowds: See `kemr_lightning.data.regions.Regions`.
+            ignore_labels: Likewise.
+            groups: Likewise.
+            follow_links: Whether links that lead out of ``root`` are followed.
             channel: See `kemr_lightning.data.image.Reading`.
             max_pixels: See `kemr_lightning.data.image.Reading`.
 
@@ -83,12 +100,12 @@ class SegmentationDataModule(LightningDataModule):
         self.format = format
         self.augmentation = augmentation
         self.scale = InputScale.of(resize, scale)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.label_map = label_map
-        self.epoch_samples = epoch_samples
-        self.cache_mb = cache_mb
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.label_map = as_label_map(label_map)
+        self.regions = Regions(crowds, ignore_labels, groups)
+        self.epoch_samples, self.cache_mb = epoch_samples, cache_mb
         self.seed = seed
+        self.follow_links = follow_links
         self.score_all = False
         """Set by a task that only scores: a folder without parts is then tested as a whole."""
         self.label_names: list[str] = []
@@ -96,9 +113,6 @@ class SegmentationDataModule(LightningDataModule):
         self.earlier_names: list[str] = []
         """Names of a checkpoint that a training starts from. They are kept if they cover the data's, so that its
         weights for a class stay with that class even if some classes do not occur."""
-        self.train: SampleDataset | None = None
-        self.val: SampleDataset | None = None
-        self.test: SampleDataset | None = None
         reading = Reading(channel, max_pixels)
         self._parts = Parts(self.root, format_named(format), lists, group_pattern, val_fraction, seed, reading)
         self._renamed: dict[str, list[Record]] = {}
@@ -111,10 +125,12 @@ class SegmentationDataModule(LightningDataModule):
                 None for all.
 
         Raises:
-            UserError: The folder is missing or empty, or a file in it is broken.
+            UserError: The folder is missing or empty, a link leads out of it, or a file in it is broken.
         """
         if not self.root.is_dir():
             raise SettingError("root", self.root, "is not a folder", "Give the folder that holds the images")
+        if not self._parts.known:
+            check_links(self.root, self.follow_links, READ_SUFFIXES)
         fit, test = stage in ("fit", "validate", None), stage in ("test", None)
         train = stage in ("fit", "train", None)
         wanted = ["train"] * train + ["val"] * fit + ["test"] * test
@@ -148,9 +164,11 @@ class SegmentationDataModule(LightningDataModule):
         if part not in self._renamed:
             # single, the default, is for models of one class; those of several keep the labels.
             several = len(self.label_names) > 1 and self.label_map == "single"
-            records = map_labels(self._parts.records(part, self.score_all), None if several else self.label_map)
+            label_map = None if several else self.label_map
+            records = self.regions.apply(self._parts.records(part, self.score_all), label_map)
+            records = map_labels(records, label_map)
             if len(self.label_names) == 1:
-                records = map_labels(records, dict.fromkeys(names_of(records), self.label_names[0]))
+                records = map_labels(records, dict.fromkeys(labels_of(records), self.label_names[0]))
             self._renamed[part] = records if part == "train" else _without_stray_boxes(records, self.root, part)
         return self._renamed[part]
 
@@ -165,18 +183,28 @@ class SegmentationDataModule(LightningDataModule):
 
     def _need_masks(self, records: Sequence[Record], part: str) -> None:
         """Refuse to train, or to select a model, on images with nothing to learn or score."""
-        everything = [annotation for record in records for annotation in record.annotations or ()]
+        annotations = [annotation for record in records for annotation in record.annotations or ()]
+        everything = [annotation for annotation in annotations if not annotation.crowd]
         boxes = sum(annotation.box_only for annotation in everything)
         mixed = part == "train" and boxes < len(everything)
         if boxes and mixed:
             log.info("%s: %d of %d instances for training have a box and no mask", self.root, boxes, len(everything))
         for record in records:
-            if any(annotation.box_only for annotation in record.annotations or ()) and not mixed:
+            if any(a.box_only and not a.crowd for a in record.annotations or ()) and not mixed:
                 raise UserError(
                     f"{record.name} has boxes without masks: masks are needed for {part}. Outline its chromosomes; "
                     "boxes can only be tested"
                 )
-        if not any(record.annotations for record in records):
+        if annotations and all(annotation.crowd for annotation in annotations):
+            problem = (
+                f"leaves no instance in the {len(records)} images for {part}: all {len(annotations)} annotations are"
+            )
+            if any(annotation.label != EVERY_CLASS for annotation in annotations):
+                cure = "If they are chromosomes, as CVAT exports masks drawn with its brush, use instances"
+                raise SettingError("crowds", self.regions.crowds, f"{problem} crowds (iscrowd=1)", cure)
+            cure = "Take the label of the chromosomes off the list, or annotate some"
+            raise SettingError("ignore_labels", list(self.regions.ignore_labels), f"{problem} to be ignored", cure)
+        if not annotations:
             problem = f"has no instance in its {len(records)} images for {part}"
             raise SettingError("root", self.root, problem, "Annotate some, and check the label map")
 
@@ -206,11 +234,11 @@ def _prepared(dataset: SampleDataset | None, part: str) -> SampleDataset:
 
 def _without_stray_boxes(records: list[Record], folder: Path, part: str) -> list[Record]:
     """Leave out annotations with a box only if others have masks: a box is not a mask."""
-    everything = [annotation for record in records for annotation in record.annotations or ()]
+    everything = [a for record in records for a in record.annotations or () if not a.crowd]
     boxes = sum(annotation.box_only for annotation in everything)
     if boxes in (0, len(everything)):
         return records
     log.warning(
         "%s: %d of %d annotations for %s have a box and no mask, left out", folder, boxes, len(everything), part
     )
-    return [replace(r, annotations=tuple(a for a in r.annotations or () if not a.box_only)) for r in records]
+    return [replace(r, annotations=tuple(a for a in r.annotations or () if a.crowd or not a.box_only)) for r in records]

@@ -101,7 +101,7 @@ class SampleDataset(Dataset[Sample]):
             )
         elif annotations is not None:
             instances, positions = to_instances(annotations, self.label_ids, size)
-            lost = sum(annotation.label in self.label_ids for annotation in annotations) - len(positions)
+            lost = sum(a.label in self.label_ids and not a.crowd for a in annotations) - len(positions)
             if lost and index not in self._reported:
                 self._reported.add(index)
                 log.warning("%s: %d annotations cover no pixel of the image, left out", record.name, lost)

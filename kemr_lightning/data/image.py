@@ -52,6 +52,9 @@ MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP", "JPEG2000", "PPM")
 """Pillow's names of the formats that are read, whatever a file is called. Some others would start programs."""
 
+LARGEST_MASK = 100_000_000
+"""Pixels that the mask of one instance may have where the size of its image is not known."""
+
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's limit is lower, and can only be set for the whole process.
 
 _EXIF_ORIENTATION = 0x0112
@@ -173,7 +176,7 @@ def read_image_bytes(
         raise UserError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not a readable image. Convert it to PNG, JPEG, BMP or TIFF.") from error
-    except (OSError, ValueError, SyntaxError, MemoryError, cv2.error, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise all kinds of errors on damaged files
         raise UserError(f"{name} cannot be decoded ({one_line(error)}). Replace the damaged file.") from error
     try:
         image = decoded.raw.intensity(reading.channel)
@@ -247,21 +250,25 @@ def shows_everywhere(path: str | Path) -> bool:
     return mode in ("1", "L", "LA", "RGB", "RGBA") or (mode in ("P", "PA") and name == "PNG")
 
 
-def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
+def decode_mask(data: bytes, largest: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
     """Decode a mask from the bytes of an image file.
 
     Args:
         data: The bytes of a black and white image; a palette image is read by its indices.
+        largest: ``(H, W)`` that the mask may have, those of its image; a larger one is refused before it is decoded.
+            None allows `LARGEST_MASK` pixels.
 
     Returns:
         ``(H, W)`` bool, True where the stored value is not 0.
 
     Raises:
-        UserError: The bytes are not an image, or it is too large.
+        UserError: The bytes are not an image, or the mask is too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image.size[::-1], MAX_PIXELS)
+            width, height = image.size
+            if width * height > LARGEST_MASK or (largest and (height > largest[0] or width > largest[1])):
+                raise UserError(f"a mask of {width}x{height} pixels is larger than its image. Draw it again.")
             stored = np.asarray(image if image.mode in ("1", "L", "P", "I") else image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"a mask cannot be decoded ({one_line(error)}). Save it again.") from error

@@ -77,6 +77,11 @@ class Parts:
         self._told: set[str] = set()
         self._compared = False
 
+    @property
+    def known(self) -> bool:
+        """Whether the folder has been looked into."""
+        return self._source is not None
+
     def records(self, part: str, whole: bool = False) -> list[Record]:
         """The records of one part, or of the part that replaces it.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.folder import read_text
 from kemr_lightning.data.names import same_name
 
 log = logging.getLogger(__name__)
@@ -128,9 +129,9 @@ def read_list(path: str | Path) -> list[str]:
         UserError: The file cannot be read or is empty.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the name list {path} ({error}). Check its path") from error
+        lines = read_text(Path(path)).splitlines()
+    except UserError as error:
+        raise UserError(f"the name list cannot be read: {error}") from error
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not names:
         raise UserError(f"the name list {path} is empty. Write one file name per line")

@@ -46,6 +46,11 @@ class SettingNames:
     resize: str = "resize"
     anchor_sizes: str = "anchor_sizes"
     aspect_ratios: str = "aspect_ratios"
+    crowds: str = "crowds"
+    groups: str = "groups"
+    ignore_labels: str = "ignore_labels"
+    max_detections: str = "max_detections"
+    detections: str = "detections"
 
 
 KINDS: dict[str, Kind] = {
@@ -122,6 +127,24 @@ KINDS: dict[str, Kind] = {
     "degenerate": Kind(WARNING, "shape that encloses nothing", "Delete it or draw it again."),
     "skipped": Kind(WARNING, "shape that is not an instance", "Outline it as a polygon, or delete it."),
     "outside": Kind(WARNING, "outline beyond the image", "Draw it inside: what lies beyond is cut off."),
+    "brush_masks": Kind(
+        WARNING,
+        "crowds (iscrowd=1) that look like single chromosomes, as CVAT exports masks drawn with its brush",
+        "They are neither trained on nor scored. If they are chromosomes: {crowds}=instances.",
+    ),
+    "far_group": Kind(
+        WARNING,
+        "shapes of one group_id far apart: together they are one instance",
+        "If groups are pairs of homologous chromosomes: {groups}=separate. Otherwise correct the group_id.",
+    ),
+    "over_scored": Kind(
+        WARNING,
+        "more instances in an image than count in AP",
+        "Perfect predictions would not score 100: set {max_detections} to the largest number.",
+    ),
+    "over_detected": Kind(
+        WARNING, "more instances in an image than the model finds", "Set {detections} well above the largest number."
+    ),
     "boxes": Kind(WARNING, "annotations with a box and no mask", "Masks are needed to train; boxes are scored only."),
     "label_noise": Kind(WARNING, "labels that look alike or are rare", "Rename them in Labelme or by {label_map}."),
     "label_merged": Kind(
@@ -134,6 +157,12 @@ KINDS: dict[str, Kind] = {
         WARNING, "chromosomes that the model's anchors do not fit", "Set {anchor_sizes} and aspect_ratios."
     ),
     "small": Kind(WARNING, "chromosomes too small for the model", "Enlarge the images: {resize}=[width, height]."),
+    "crowds": Kind(
+        NOTE, "crowds (iscrowd=1)", "Nothing in them is learned or scored. {crowds}=instances makes instances of them."
+    ),
+    "ignored": Kind(
+        NOTE, "shapes with a label of {ignore_labels}", "Nothing in them is learned or scored; change the list if not."
+    ),
     "unused_part": Kind(
         WARNING, "folder that looks like a part and is not used", "Rename it to train/, val/ or test/, or move it away."
     ),

@@ -15,6 +15,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from kemr_lightning.core.errors import SettingError, settings_under
 from kemr_lightning.core.instances import Detections, Instances
+from kemr_lightning.models.backbone import check_fine_channels
 from kemr_lightning.models.bases import BasisDecoder, SemanticHead, semantic_loss
 from kemr_lightning.models.blender import Blender
 from kemr_lightning.models.fcos_head import AttentionFCOSHead, HeadOutputs
@@ -144,7 +145,7 @@ class BlendMask(nn.Module):
         counts: list[int],
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        expected = [{"boxes": target.boxes, "labels": target.labels - 1} for target in targets]
+        expected = [{"boxes": t.boxes, "labels": t.labels - 1, "instances": t} for t in targets]
         found = self.fcos.compute_loss(expected, outputs.predictions, [anchors] * len(targets), counts)
         matches: Tensor = found["matches"]
         locations = self._mask_locations(matches, targets)
@@ -316,6 +317,7 @@ def blendmask(
     flat.refuse_rest()
     channels = int(backbone.out_channels)  # type: ignore[arg-type]
     strides = [int(stride) for stride in backbone.strides]  # type: ignore[union-attr]
+    check_fine_channels(backbone, (decoder or {}).get("fine_channels", 0), "decoder.fine_channels")
     fcos = _fcos(backbone, channels, strides, num_classes, head, suppression)
     with settings_under("decoder"):
         bases = _decoder(channels, strides, head, decoder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from kemr_lightning.core.files import remove_unfinished
 from kemr_lightning.data.formats import DEFAULT
 from kemr_lightning.data.image import DEFAULT_READING, Reading, tell_channels
 from kemr_lightning.data.labels import LabelMap
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Model
@@ -44,6 +45,7 @@ class PredictionRun:
             An image that was finished under the same key is not predicted again.
         data_format: Format of the folder's annotations, if it has any; see `kemr_lightning.data.formats.FORMATS`.
         label_map: New names of the annotations' labels, as in the data module.
+        regions: Which annotations are instances, as in the data module.
         reading: How the images are read.
         progress: Wraps the images, to show how far the run is.
     """
@@ -55,6 +57,7 @@ class PredictionRun:
     key: str
     data_format: str = DEFAULT
     label_map: LabelMap = None
+    regions: Regions = field(default_factory=Regions)
     reading: Reading = DEFAULT_READING
     progress: Callable[[Sequence[Input]], Iterable[Input]] = iter
 
@@ -127,7 +130,7 @@ class PredictionRun:
         # Some decoders hand out memory that must not be written to, which PyTorch warns about.
         pixels = np.require(loaded.pixels, requirements="W")
         size = (int(pixels.shape[0]), int(pixels.shape[1]))
-        truth = item.truth(self.model.label_names, self.label_map, size, loaded.orientation)
+        truth = item.truth(self.model.label_names, self.label_map, size, loaded.orientation, self.regions)
         start = time.perf_counter()
         prediction = self.model(torch.from_numpy(pixels), item.name)
         return writer.write(item, number, pixels, prediction, truth, time.perf_counter() - start)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from kemr_lightning.core.digests import file_digest
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "kemr_lightning.knowledge"
 VERSION = 2
+
+WIDEST = 4096
+"""Largest plausible width of an evidence network; a number in a damaged file is not to fill the memory."""
 
 
 @dataclass
@@ -67,8 +70,8 @@ class Knowledge:
             raise ValueError("knowledge needs at least one action")
         if any(action.evidence for action in self.actions) and self.evidence is None:
             raise ValueError("an action needs the evidence network, and there is none")
-        if self.margin < 0:
-            raise ValueError(f"the margin must be 0 or more pixels, not {self.margin}")
+        if not 0 <= self.margin <= WIDEST:
+            raise ValueError(f"the margin must be 0 to {WIDEST} pixels, not {self.margin}")
         known = self.experiences
         if known is not None and bool(((known.actions < 1) | (known.actions > len(self.actions))).any()):
             numbers = sorted(set(known.actions.tolist()))
@@ -98,7 +101,7 @@ class Knowledge:
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         header = {"format": FORMAT, "version": str(VERSION), "document": json.dumps(document)}
         with atomic_write(Path(path)) as unfinished:
-            save_file(tensors, unfinished, metadata=header)
+            unfinished.write_bytes(save(tensors, metadata=header))
 
     @classmethod
     def load(cls, path: str | Path) -> Knowledge:
@@ -133,8 +136,10 @@ class Knowledge:
             )
         try:
             return cls._from_document(json.loads(header["document"]), tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"knowledge file {file} contradicts itself ({error}). Learn it again") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            # A recursion error, of deeply nested JSON, is a runtime error.
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"knowledge file {file} contradicts itself ({reason}). Learn it again") from error
 
     @classmethod
     def _from_document(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Knowledge:
@@ -142,7 +147,10 @@ class Knowledge:
             raise ValueError(f"its states are {document['states']}, expected {list(STATE_NAMES)}")
         evidence = None
         if document["evidence_width"] is not None:
-            evidence = EvidenceNet(int(document["evidence_width"]))
+            width = document["evidence_width"]
+            if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= WIDEST:
+                raise ValueError(f"the evidence network's width is {width!r:.80}")
+            evidence = EvidenceNet(width)
             evidence.load_state_dict(_under("evidence.", tensors))
             if not all(bool(torch.isfinite(value).all()) for value in evidence.state_dict().values()):
                 raise ValueError("the evidence network's weights are not finite")
@@ -153,7 +161,7 @@ class Knowledge:
             evidence,
             Experiences(**remembered) if remembered else None,
             Reasoning(**document["reasoning"]),
-            int(document["margin"]),
+            _whole("margin", document["margin"]),
             dict(document["origin"]),
         )
 
@@ -228,7 +236,16 @@ def _written(action: Action) -> dict[str, Any]:
     return {"name": action.name, "evidence": action.evidence, "crf": asdict(action.params), "restraint": restraint}
 
 
+def _whole(name: str, value: object) -> int:
+    """A whole number of a file, also if it is written as 10.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{name} is {value!r:.80}, not a whole number")
+    return int(value)
+
+
 def _read(written: Mapping[str, Any]) -> Action:
+    if not isinstance(written["name"], str) or not written["name"].strip():
+        raise ValueError(f"an action has the name {written['name']!r:.80}")
     area = written["restraint"]["area"]
     restraint = Restraint(float(written["restraint"]["step"]), math.inf if area is None else float(area))
     return Action(written["name"], CRFParams(**written["crf"]), bool(written["evidence"]), restraint)

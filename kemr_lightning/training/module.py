@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -15,10 +16,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kemr_lightning.core.contracts import DetectionStore, as_detector
+from kemr_lightning.core.distributed import everywhere
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.geometry import place_detections, resize_image
 from kemr_lightning.core.instances import Detections, Instances, Sample
 from kemr_lightning.data.input_scale import InputScale
+from kemr_lightning.training.attempt import Attempt, random_states
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ def model_input(image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
 
 class DivergedError(UserError):
     """A training diverges, because its steps are too large."""
+
+    CURE = "Lower the learning rate, or add warm-up steps to the schedule"
 
 
 class SegmentationModule(pl.LightningModule):
@@ -77,8 +82,24 @@ class SegmentationModule(pl.LightningModule):
         self.limit_reached = False
         self.views = 1
         """How many rotated and mirrored views of an image a prediction averages; set by `look_in`."""
+        self.seed: int | None = None
+        """Seeds each step's draws, together with the step's number: a resumed training draws what it would have drawn
+        without the interruption, whatever was drawn in between."""
+        self.settings: dict[str, Any] = {}
+        """What decides the course of the training, dotted keys and plain values; kept in checkpoints."""
         self.store: DetectionStore | None = None
         """Keeps detections for later runs. Only for weights that do not change, those of a checkpoint."""
+        self.attempts: list[Attempt] | None = None
+        """The forward passes of the current step, for a callback that deals with losses that are not finite. None if
+        there is no such callback: such a loss then raises an error."""
+        self.step_skipped = False
+        """Whether the latest step left the weights as they were, because its loss or gradient was not finite."""
+
+    def on_train_batch_start(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
+        """Seed the draws of boxes and masks of this step; samples have generators of their own."""
+        if self.seed is not None:
+            key = [self.seed, self.global_step, batch_idx, self.global_rank]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Sum the detector's losses. Each is logged as ``train/loss_*``, the sum as ``train/loss``.
@@ -88,20 +109,24 @@ class SegmentationModule(pl.LightningModule):
             batch_idx: Position in the epoch.
 
         Returns:
-            The loss, a scalar.
+            The loss, a scalar. If it is not finite in one process, no process logs it.
 
         Raises:
-            DivergedError: The loss is not finite, because the training diverges.
+            DivergedError: The loss is not finite, because the training diverges, and `attempts` is None.
         """
         targets = [sample.instances or Instances.empty(sample.image_size).to(self.device) for sample in batch]
+        random = {} if self.attempts is None else random_states(self.device)
         losses: dict[str, Tensor] = self.detector([model_input(sample.image) for sample in batch], targets)
         total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            bad = [name for name, value in losses.items() if not torch.isfinite(value)]
-            raise DivergedError(
-                f"{', '.join(bad)} is not finite at step {self.global_step} (images {[s.name for s in batch]}). "
-                "Lower the learning rate, or add warm-up steps to the schedule"
-            )
+        finite = everywhere(bool(torch.isfinite(total)), self.device)
+        attempt = Attempt(batch, random, {name: value.detach() for name, value in losses.items()}, finite)
+        if self.attempts is not None:
+            self.attempts.append(attempt)
+        elif not finite:
+            complaint = attempt.complaint() or "a loss of another process is not finite"
+            raise DivergedError(f"step {self.global_step}: {complaint}. {DivergedError.CURE}")
+        if not finite:
+            return total
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         how: dict[str, Any] = {"on_step": True, "on_epoch": False, "batch_size": len(batch), "sync_dist": True}
         self.log_dict(values, **how)
@@ -235,3 +260,5 @@ class SegmentationModule(pl.LightningModule):
             **self.scale.plain(),
             "intensity": INTENSITY_RULE,
         }
+        if self.settings:
+            checkpoint["settings"] = self.settings

@@ -129,7 +129,7 @@ class PredictionStore:
         header = {"version": str(VERSION), "model": self._model_on(device), "checksum": _checksum(tensors)}
         path = self.path(sample)
         try:
-            with atomic_write(path) as temporary:
+            with atomic_write(path, durable=False) as temporary:  # damage is noticed, and computed again
                 temporary.write_bytes(save(tensors, metadata=header))
         except OSError as error:
             self._writable = False

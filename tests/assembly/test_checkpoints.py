@@ -93,12 +93,3 @@ def test_a_training_starts_from_a_file_or_the_shipped_model(tmp_path: Path) -> N
     assert checkpoints.initial_weights(config_of(tmp_path)) is None
     assert checkpoints.initial_weights(config_of(tmp_path, "init=pretrained")) == SHIPPED
     assert checkpoints.initial_weights(config_of(tmp_path, "init=a.ckpt")) == Path("a.ckpt")
-
-
-@pytest.mark.parametrize(("attempt", "saved", "found"), [("0", True, False), ("1", False, False), ("1", True, True)])
-def test_a_requeued_job_resumes_from_what_it_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str, saved: bool, found: bool
-) -> None:
-    monkeypatch.setenv("SLURM_RESTART_COUNT", attempt)
-    last = checkpoint(tmp_path / "run", 1, "last") if saved else None
-    assert checkpoints.requeued_checkpoint(config_of(tmp_path)) == (last if found else None)

@@ -74,8 +74,7 @@ def trainer(directory: Path, callbacks: list[pl.Callback], **options: Any) -> pl
         default_root_dir=directory,
         callbacks=callbacks,
         accelerator="cpu",
-        devices=1,
-        **{"logger": False, "max_epochs": 2, "enable_progress_bar": False, "enable_checkpointing": False}
+        **{"devices": 1, "logger": False, "max_epochs": 2, "enable_progress_bar": False, "enable_checkpointing": False}
         | {"enable_model_summary": False, "log_every_n_steps": 1}
         | options,
     )

@@ -12,7 +12,14 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from kemr_lightning.core.distributed import BatchNormOverProcesses, BatchNormSync, is_first, quieten_others
+from kemr_lightning.core.distributed import (
+    BatchNormOverProcesses,
+    BatchNormSync,
+    everywhere,
+    from_all,
+    is_first,
+    quieten_others,
+)
 
 SIZES = ((1, 3, 6, 5), (2, 3, 4, 7))
 
@@ -38,6 +45,8 @@ def _normalise(rank: int, port: int, folder: str) -> None:
     output.square().mul(torch.arange(output.numel()).view_as(output) % 5).sum().backward()
     found = {"output": output, "input": input.grad, "weight": layer.weight.grad, "bias": layer.bias.grad}
     found |= {"mean": layer.running_mean, "var": layer.running_var}
+    agreed = [everywhere(True), everywhere(rank == 0), from_all(f"process {rank}") == ["process 0", "process 1"]]
+    found["agreed"] = torch.tensor(agreed)
     torch.save({name: value.detach() for name, value in found.items() if value is not None}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -61,8 +70,15 @@ def test_normalisation_is_over_all_processes_and_so_are_its_gradients(tmp_path: 
         torch.testing.assert_close(found["input"], input.grad, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(found["mean"], layer.running_mean)
         torch.testing.assert_close(found["var"], layer.running_var)
+        assert found["agreed"].tolist() == [True, False, True]
     for name in ("weight", "bias"):
         torch.testing.assert_close(ranks[0][name] + ranks[1][name], getattr(layer, name).grad, rtol=1e-4, atol=1e-3)
+
+
+def test_a_single_process_agrees_with_itself() -> None:
+    assert everywhere(True)
+    assert not everywhere(False)
+    assert from_all("alone") == ["alone"]
 
 
 def test_layers_become_plain_again() -> None:

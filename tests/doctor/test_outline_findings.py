@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -109,3 +111,53 @@ def test_length_and_width_of_a_rotated_rod() -> None:
 def test_the_union_of_masks() -> None:
     mask = union_mask([patch(0, 0, 2, 2), patch(1, 1, 2, 2)], (4, 5))
     assert mask.astype(int).tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def _largest_by_force(polygon: np.ndarray) -> float:
+    """The smaller of the two loops of each crossing, by a loop over all pairs of sides."""
+
+    def area(points: list[np.ndarray]) -> float:
+        return (
+            abs(sum(float(p[0] * q[1] - p[1] * q[0]) for p, q in zip(points, points[1:] + points[:1], strict=True))) / 2
+        )
+
+    worst, count = 0.0, len(polygon)
+    for i in range(count):
+        for j in range(i + 2, count):
+            a, b, c, d = polygon[i], polygon[i + 1], polygon[j], polygon[(j + 1) % count]
+            matrix = np.stack([b - a, c - d], axis=1)
+            if abs(np.linalg.det(matrix)) < 1e-12:
+                continue
+            s, t = np.linalg.solve(matrix, c - a)
+            if 0 < s < 1 and 0 < t < 1:
+                where = a + s * (b - a)
+                inner = area([where, *polygon[i + 1 : j + 1]])
+                worst = max(worst, min(inner, area([where, *polygon[j + 1 :], *polygon[: i + 1]])))
+    return worst
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_largest_loop_is_that_of_all_pairs_of_sides(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    polygon = rng.uniform(0, 50, (5 + 3 * seed, 2))
+    if seed % 2:  # an outline drawn by an unsteady hand
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 40))
+        polygon = 1000 + np.stack([30 * np.cos(angles), 9 * np.sin(angles)], axis=1) + rng.normal(0, 2, (40, 2))
+    loop = largest_loop(polygon)
+    assert (0.0 if loop is None else loop[0]) == pytest.approx(_largest_by_force(polygon), abs=1e-6)
+
+
+def test_outlines_of_many_corners_take_no_time() -> None:
+    rng = np.random.default_rng(0)
+    angles = np.linspace(0, 2 * np.pi, 50_000, endpoint=False)
+    ring = 500 * np.stack([1 + np.cos(angles), 1 + np.sin(angles)], axis=1)
+    side = np.linspace(0, 100, 10_000, endpoint=False)
+    corners = [[side, 0 * side], [0 * side + 100, side], [100 - side, 0 * side + 100], [0 * side, 100 - side]]
+    started = time.process_time()
+    assert largest_loop(ring) is None
+    assert largest_loop(np.concatenate([np.stack(part, axis=1) for part in corners])) is None  # type: ignore[arg-type]
+    for count in (1000, 3000, 30_000):
+        loop = largest_loop(rng.uniform(0, 1000, (count, 2)))
+        assert loop is not None
+        assert loop[0] > 1e5
+    assert time.process_time() - started < 8  # about 1.5 on a quiet core

@@ -158,3 +158,62 @@ def test_a_file_of_this_version_written_by_an_older_program_is_read(tmp_path: Pa
     assert (knowledge.reasoning, knowledge.margin) == (Reasoning(5, 0.1), 7)
     assert knowledge.origin == {"checkpoint": "best.ckpt", "images": 3}
     assert (knowledge.evidence, knowledge.experiences) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"margin": float("inf")},
+        {"margin": float("nan")},
+        {"margin": 10**400},
+        {"margin": "10"},
+        {"margin": -1},
+        {"margin": 10**9},
+        {"actions": 5},
+        {"actions": [5]},
+        {"actions": [[]]},
+        {"actions": [{"name": 5}]},
+        {"actions": {}},
+        {"evidence_width": 10**9},
+        {"evidence_width": -3},
+        {"evidence_width": "wide"},
+        {"origin": 5},
+        {"reasoning": 5},
+        {"reasoning": {"neighbours": float("inf"), "price": 0.2}},
+    ],
+)
+def test_wrong_values_in_a_file_are_one_line(tmp_path: Path, change: dict[str, object]) -> None:
+    file = tmp_path / "k.safetensors"
+    knowledge_of().save(file)
+    with safe_open(file, framework="pt") as content:
+        header = content.metadata()
+    document = json.loads(header["document"])
+    save_file(load_file(file), file, {**header, "document": json.dumps(document | change)})
+    with pytest.raises(UserError, match="contradicts itself") as caught:
+        Knowledge.load(file)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500 + len(str(file))
+
+
+@pytest.mark.parametrize("name", [5, None, "", ["a"], {}])
+def test_an_action_has_a_name(tmp_path: Path, name: object) -> None:
+    file = tmp_path / "k.safetensors"
+    knowledge_of().save(file)
+    with safe_open(file, framework="pt") as content:
+        header = content.metadata()
+    document = json.loads(header["document"])
+    document["actions"][0]["name"] = name
+    save_file(load_file(file), file, {**header, "document": json.dumps(document)})
+    with pytest.raises(UserError, match="an action has the name"):
+        Knowledge.load(file)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", "[" * 100_000, '"x"', "1" * 5000])
+def test_a_header_that_is_no_document_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "k.safetensors"
+    knowledge_of().save(file)
+    with safe_open(file, framework="pt") as content:
+        header = content.metadata()
+    save_file(load_file(file), file, {**header, "document": text})
+    with pytest.raises(UserError, match="contradicts itself"):
+        Knowledge.load(file)

@@ -250,7 +250,10 @@ def test_an_interrupted_training_says_how_to_go_on(last: str, caplog: pytest.Log
     [
         (SettingError("epoch_samples", 1, "is too few", "Give more"), "data.epoch_samples=1 is too few. Give more"),
         (SettingError("views", 9, "is not possible", "Use 1"), "views=9 is not possible. Use 1"),
-        (DivergedError("Lower the learning rate"), "Lower the learning rate (optimizer.lr, scheduler.warmup_fraction)"),
+        (
+            DivergedError("Lower the learning rate"),
+            "Lower the learning rate (optimizer.lr, scheduler.warmup_fraction, callbacks.finite_loss.skip)",
+        ),
     ],
 )
 def test_errors_of_a_training_name_the_keys_that_they_belong_to(raised: UserError, line: str) -> None:
@@ -268,3 +271,4 @@ def test_the_keys_of_a_diverged_training_are_there() -> None:
     config = compose("experiment=kemr_tiny")
     assert "lr" in config.optimizer
     assert "warmup_fraction" in config.scheduler
+    assert "skip" in config.callbacks.finite_loss

@@ -185,3 +185,32 @@ def test_weights_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
     path = altered(checkpoint, tmp_path / "other.ckpt", num_classes=3)
     with pytest.raises(UserError, match="do not fit"):
         load_module(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"label_names": 5}, "label_names 5 are not names"),
+        ({"label_names": "abc"}, "label_names 'abc' are not names"),
+        ({"label_names": ["a", 3]}, "are not names of classes"),
+        ({"label_names": ["a", " "]}, "are not names of classes"),
+        ({"label_names": ["a", "a"]}, "are not distinct"),
+        ({"input_size": "ab"}, "input_size 'ab' is not a width and a height"),
+        ({"input_size": [64]}, "is not a width and a height"),
+        ({"input_size": [64, 0]}, "is not a width and a height"),
+        ({"input_size": [64, 64.5]}, "is not a width and a height"),
+        ({"input_size": [10**9, 10**9]}, "is not a width and a height"),
+    ],
+)
+def test_values_that_no_training_writes_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    hyper = {"model": {"a": 1}, "label_names": ["chr"], "input_size": None} | change
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "hyper_parameters": hyper}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match=words):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("weights", [{1: torch.zeros(1)}, {"w": 3}, {"w": None}, {("a",): torch.zeros(1)}])
+def test_weights_have_names_and_are_tensors(tmp_path: Path, weights: dict[Any, Any]) -> None:
+    torch.save({"state_dict": weights, "hyper_parameters": {"model": {}, "label_names": ["a"]}}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match="its state_dict is not weights by name"):
+        read_checkpoint(tmp_path / "a.ckpt")

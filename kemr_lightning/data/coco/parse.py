@@ -6,7 +6,7 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class CocoContents:
     Attributes:
         records: Its images, as far as they can be read, in the file's order.
         faults: What is wrong with images and annotations.
+        skipped: How many annotations of each kind (``"degenerate"``) did not become instances.
         skipped: How many annotations of each kind, ``"crowd"`` or ``"degenerate"``, did not become instances.
         notices: What is unusual about the names of images, one sentence each.
     """
@@ -154,14 +155,23 @@ def _annotation(
         raise UserError(f"{where} is of image {raw.get('image_id')!r}, which is not listed. Export it again.")
     if not isinstance(raw.get("category_id"), int | float | str) or raw["category_id"] not in names:
         raise UserError(f"{where} has category {raw.get('category_id')!r}, which is not listed. Export it again.")
-    if raw.get("iscrowd"):
-        return "crowd"
-    label = names[raw["category_id"]]
+    found = _shape(where, raw, names[raw["category_id"]], sizes[raw["image_id"]])
+    return replace(found, crowd=True) if raw.get("iscrowd") and isinstance(found, Annotation) else found
+
+
+def _shape(where: str, raw: Mapping[str, Any], label: str, stated: tuple[int, int] | None) -> Annotation | str:
+    """The outlines, the bitmap or the box of one annotation, or why it has none.
+
+    Args:
+        where: Begins every message.
+        raw: The annotation.
+        label: Its class.
+        stated: ``(H, W)`` of the image according to the file, or None.
+    """
     shape = raw.get("segmentation")
     try:
         if isinstance(shape, dict):
             height, width = (int(side) for side in shape["size"])
-            stated = sizes[raw["image_id"]]
             if stated is not None and (height, width) != stated:
                 raise UserError(
                     f"{where}: its mask is {width}x{height}, its image {stated[1]}x{stated[0]}. Export again."

@@ -29,8 +29,6 @@ from kemr_lightning.data.survey import (
     without_path,
 )
 
-_PLACEHOLDER: Mapping[str, Any] = {"label": "-", "points": [], "shape_type": "point"}
-
 
 def diagnose_labelme(root: Path) -> Survey:
     """Read the Labelme files of a folder; faults do not stop it.
@@ -132,16 +130,13 @@ def _good_shapes(
     """The shapes that can be interpreted, one by one; what is wrong with the others is added to the faults."""
     good = []
     for number, raw in enumerate(shapes):
-        # Placeholders keep the shape's number in messages.
         try:
-            alone = interpret(path, {**document, "shapes": [_PLACEHOLDER] * number + [raw]})
+            alone = interpret(path, {**document, "shapes": [raw]}, first=number + 1)
         except UserError as error:
             faults.append(Fault("broken_shape", name, without_path(str(error), path)))
             continue
         good.append(raw)
-        skipped = dict(alone.skipped)
-        skipped["point"] = skipped.get("point", 0) - number
-        faults += [_skipped(name, number + 1, raw, reason) for reason, count in skipped.items() if count > 0]
+        faults += [_skipped(name, number + 1, raw, reason) for reason in alone.skipped]
     return good
 
 
@@ -155,12 +150,15 @@ def _skipped(name: str, number: int, raw: Mapping[str, Any], reason: str) -> Fau
         reason: As in `LabelmeFile.skipped`.
     """
     label = raw.get("label")
-    corners = np.array(raw.get("points") or [[0, 0]], dtype=np.float64)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    boxes: tuple[Box, ...] = ((float(low[0]), float(low[1]), float(high[0]), float(high[1])),)
+    # The parser takes `[[]]` for no corners, as it does `[]` and null.
+    corners = np.array(raw.get("points") or [], dtype=np.float64).reshape(-1, 2)
+    boxes: tuple[Box, ...] = ()
+    if len(corners):
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        boxes = ((float(low[0]), float(low[1]), float(high[0]), float(high[1])),)
     if reason == "degenerate":
         message = f"shape {number} ({label}) has {len(corners)} corners and no area"
-        return Fault("degenerate", name, message, boxes if raw.get("points") else ())
+        return Fault("degenerate", name, message, boxes)
     if reason == "outside":
         return Fault("outside", name, f"shape {number} ({label}) is a mask beyond the image")
     what = "encloses nothing" if reason in NO_INSTANCE else "is of an unknown type"

@@ -25,6 +25,9 @@ from kemr_lightning.data.image import decode_mask
 NO_INSTANCE = ("point", "points", "line", "linestrip")
 """Shape types that enclose nothing; they are counted and reported."""
 
+OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation", "quadrilateral")
+"""Shape types whose points are the corners of an outline; the last two are those of programs that extend Labelme."""
+
 _FILE_KEYS = (
     *("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"),
     *("image_path", "image_data", "image_height", "image_width"),
@@ -104,12 +107,13 @@ def parse_document(path: Path) -> tuple[LabelmeFile, dict[str, Any]]:
     return interpret(path, document), document
 
 
-def interpret(path: Path, document: Mapping[str, Any]) -> LabelmeFile:
+def interpret(path: Path, document: Mapping[str, Any], first: int = 1) -> LabelmeFile:
     """Interpret the JSON object of a Labelme file.
 
     Args:
         path: The file, for messages.
         document: As `read_document` returns it: with a list of shapes.
+        first: Number of the first shape, for messages.
 
     Raises:
         UserError: It is not what Labelme writes.
@@ -119,7 +123,7 @@ def interpret(path: Path, document: Mapping[str, Any]) -> LabelmeFile:
     groups: dict[tuple[str, Any], list[_Shape]] = {}
     skipped: Counter[str] = Counter()
     others: list[Mapping[str, Any]] = []
-    for number, raw in enumerate(document["shapes"], start=1):
+    for number, raw in enumerate(document["shapes"], start=first):
         shape = _parse_shape(f"{path}: shape {number}", raw)
         part = _geometry(f"{path}: shape {number}", shape, size)
         if isinstance(part, str):
@@ -197,7 +201,7 @@ def _geometry(where: str, shape: _Shape, size: tuple[int, int] | None) -> Polygo
         outline = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     elif kind == "circle" and len(points) == 2:
         outline = circle_polygon(points[0], float(np.hypot(*(points[1] - points[0]))))
-    elif kind in ("polygon", "rectangle", "oriented_rectangle", "rotation"):
+    elif kind in OUTLINES:
         outline = points
     elif kind == "circle":
         return "degenerate"
@@ -228,7 +232,7 @@ def _mask_patch(where: str, shape: _Shape, size: tuple[int, int] | None) -> Patc
     if not isinstance(coded, str) or len(shape.points) == 0:
         raise UserError(f"{where} is a mask without its PNG or its corners. Draw it again in Labelme.")
     try:
-        values = decode_mask(base64.b64decode(coded))
+        values = decode_mask(base64.b64decode(coded), size)
     except (UserError, binascii.Error, ValueError) as error:
         raise UserError(f"{where} has a mask that is not a base64 PNG. Draw it again in Labelme.") from error
     if not values.any():

@@ -101,12 +101,16 @@ def read_labelme(json_path: str | Path, root: str | Path | None = None) -> Label
         if file.image_size is None:
             raise
         notices.append(str(error))
-    for notice in notices:
-        log.warning(notice)
     size = (int(image.pixels.shape[0]), int(image.pixels.shape[1])) if image is not None else file.image_size
     assert size is not None
     names = tuple(sorted({annotation.label for annotation in file.annotations}))
     plain, positions = to_instances(file.annotations, {name: i for i, name in enumerate(names, start=1)}, size)
+    lost = sorted(set(range(len(file.annotations))) - set(positions))
+    if lost:
+        names_lost = ", ".join(sorted({file.annotations[position].label for position in lost})[:3])
+        notices.append(f"{file.path}: {len(lost)} of {len(file.annotations)} instances cover no pixel ({names_lost}).")
+    for notice in notices:
+        log.warning(notice)
     chosen = tuple(file.annotations[position] for position in positions)
     scores = torch.tensor([1.0 if a.score is None else a.score for a in chosen], dtype=torch.float32)
     instances = LabelmeInstances(

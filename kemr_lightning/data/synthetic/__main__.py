@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.formats import DEFAULT, FORMATS
+from kemr_lightning.data.formats import DEFAULT, written
 from kemr_lightning.data.synthetic.folder import write_synthetic_folder
 from kemr_lightning.data.synthetic.settings import CLINICAL_LOOKS, LOOKS, MIXED, SCENES, MetaphaseSettings
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--val", type=int, default=2, help="number of validation images (default 2)")
     parser.add_argument("--test", type=int, default=2, help="number of test images (default 2)")
     parser.add_argument(
-        "--format", choices=FORMATS, default=DEFAULT, help=f"format of the annotations (default {DEFAULT})"
+        "--format", choices=written(), default=DEFAULT, help=f"format of the annotations (default {DEFAULT})"
     )
     parser.add_argument(
         "--scene", choices=SCENES, default=SCENES[0], help="a nearly clean slide, or cells among nuclei and dirt"

@@ -64,7 +64,7 @@ def test_shapes_that_are_no_instances(tmp_path: Path) -> None:
         ("degenerate", "shape 1 (chr) has 3 corners and no area", ((5, 5, 13, 13),)),
         ("skipped", "shape 2 (chr) is a star, which is of an unknown type", ((1, 1, 5, 6),)),
         ("outside", "shape 3 (chr) is a mask beyond the image", ()),
-        ("degenerate", "shape 4 (chr) has 1 corners and no area", ()),
+        ("degenerate", "shape 4 (chr) has 0 corners and no area", ()),
     ]
     assert found[4][0] == "empty"
 
