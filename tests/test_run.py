@@ -60,3 +60,12 @@ def test_unknown_task_function_raises(tmp_path: Path) -> None:
     config = compose("task.function=kemr_lightning.tasks.train.nothing", f"paths.run_dir={tmp_path}")
     with pytest.raises(Exception, match="nothing"):
         run(config)
+
+
+def test_a_dead_worker_of_a_loader_is_one_line() -> None:
+    line = user_message(RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "))
+    assert line is not None
+    assert line.startswith(
+        "a worker process that loads images died (killed by signal: Killed). If the memory was full, "
+    )
+    assert "data.num_workers" in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,31 @@ from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
 def as_list(samples: list[Sample]) -> list[Sample]:
     """Collate a batch as a list: images differ in size, and in their number of instances."""
     return samples
+
+
+def killed_worker(error: BaseException) -> str | None:
+    """What to tell of an error that PyTorch raises when a worker process of a loader has died; None for others.
+
+    The operating system kills processes when the memory is full, and PyTorch raises a `RuntimeError` wherever the main
+    process happens to be.
+
+    Args:
+        error: Any error.
+    """
+    cause: BaseException | None = error
+    ways: list[str | None] = []
+    while cause is not None:
+        found = _DIED.search(str(cause)) if isinstance(cause, RuntimeError) else None
+        ways += [found["how"]] if found is not None else []
+        cause = cause.__cause__ or cause.__context__
+    if not ways:
+        return None
+    # PyTorch's outer error says that a worker exited, the one within it may know the signal.
+    how = next((way for way in reversed(ways) if way), "exited unexpectedly")
+    return f"a worker process that loads images died ({how.strip()})"
+
+
+_DIED = re.compile(r"DataLoader worker \(pid\(?s?\)?[^)]*\) (?:is (?P<how>killed by signal: [\w ]+)|exited)")
 
 
 class TrainingLoader(DataLoader[Sample]):

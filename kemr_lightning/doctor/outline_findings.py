@@ -61,7 +61,8 @@ def largest_loop(polygon: Polygon) -> tuple[float, tuple[float, float]] | None:
     apart = (_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
     if not apart.any():
         return None
-    first, second, a, b, c, d = (part[apart] for part in (first, second, a, b, c, d))
+    first, second = first[apart], second[apart]
+    a, b, c, d = (part[apart] for part in (a, b, c, d))
     where = _crossing(a, b, c, d)
     # The shoelace formula: from the crossing along the corners first + 1, ..., second and back to it.
     sums = np.concatenate([[0.0], np.cumsum(_cross(start, end))])

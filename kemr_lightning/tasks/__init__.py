@@ -19,6 +19,7 @@ from kemr_lightning.core.errors import cause_of
 from kemr_lightning.core.files import disk_trouble, remove_unfinished
 from kemr_lightning.core.locks import alone_in
 from kemr_lightning.core.signals import ended_in_order
+from kemr_lightning.data.loading import killed_worker
 from kemr_lightning.sweep import jobs
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ def user_message(error: BaseException) -> str | None:
     """The one line to print for an error that a user can fix, or None for a fault of the program.
 
     A `UserError` from a constructor comes wrapped by Hydra, so the chain of causes is searched. A wrong value in the
-    configuration itself (a missing key, a bad interpolation) is the user's as well, and so is what Lightning refuses.
+    configuration itself (a missing key, a bad interpolation) is the user's as well, and so are what Lightning refuses and
+    a process that the operating system killed.
     """
     cause = cause_of(error)
     if cause is not None:
@@ -104,4 +106,6 @@ def user_message(error: BaseException) -> str | None:
         return str(trouble)
     if isinstance(error, OmegaConfBaseException):
         return f"configuration: {str(error).splitlines()[0]}"
-    return None
+    died = killed_worker(error)
+    cure = "If the memory was full, lower data.num_workers, data.cache_mb or data.batch_size"
+    return None if died is None else f"{died}. {cure}"

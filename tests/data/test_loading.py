@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from torch.utils.data import Dataset
 
 from kemr_lightning.callbacks.save_checkpoints import CheckpointCallback
 from kemr_lightning.core.instances import Sample
-from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
+from kemr_lightning.data.loading import TrainingLoader, evaluation_loader, killed_worker
 from kemr_lightning.data.samplers import EpochSampler, Share
 
 LENGTH, BATCH = 11, 2
@@ -137,3 +139,31 @@ def test_a_state_is_used_once() -> None:
     assert names(loader) == everything[6:]
     assert loader.state_dict() == {"epoch": 0, "batches": 5}
     assert names(loader) == everything
+
+
+class _Deadly(torch.utils.data.Dataset[int]):
+    """Its third item ends the process that loads it."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        if index == 2 and self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == 2:
+            os._exit(3)
+        return index
+
+
+@pytest.mark.parametrize(("how", "told"), [("kill", "killed by signal: Killed"), ("exit", "exited unexpectedly")])
+def test_a_dead_worker_is_told_in_one_line(how: str, told: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        list(torch.utils.data.DataLoader(_Deadly(how), num_workers=1, timeout=20))
+    assert killed_worker(caught.value) == f"a worker process that loads images died ({told})"
+    wrapped = ValueError("in a task")
+    wrapped.__cause__ = caught.value
+    assert killed_worker(wrapped) is not None
+    assert killed_worker(RuntimeError("shapes do not match")) is None
