@@ -18,7 +18,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.sweep.hydra_callback import conclude_sweeps
 from kemr_lightning.sweep.launcher import with_our_launcher
 from kemr_lightning.tasks import run
-from kemr_lightning.tasks.command_line import check_arguments
+from kemr_lightning.tasks.command_line import check_arguments, with_texts
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -29,7 +29,7 @@ def main(config: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     try:
-        sys.argv[1:] = with_our_launcher(sys.argv[1:])
+        sys.argv[1:] = with_texts(with_our_launcher(sys.argv[1:]))
         check_arguments(sys.argv[1:], Path(__file__).parent / "conf")
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -71,7 +71,7 @@ def limits_of(module: SegmentationModule, sample: Sample) -> ImageLimits | None:
     assert truth.patches is not None
     detector = module.detector
     assert isinstance(detector, TwoStageDetector)
-    if module.input_size is not None:
+    if module.scale.frame is not None:
         raise SystemExit("this benchmark is for models at native scale")
     (found,) = module.predict_step([sample], 0)
     item = record(found, truth, 1)

@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 
 def load(
-    checkpoint: str | Path,
+    checkpoint: str | Path = "pretrained",
     knowledge: str | Path | None = None,
     refine: CRFParams | Literal["default"] | None = "default",
     views: int = 1,
@@ -22,7 +22,7 @@ def load(
     """Load a trained model for use from Python.
 
     Args:
-        checkpoint: A ``.ckpt`` file that a training run wrote.
+        checkpoint: A ``.ckpt`` file that a training run wrote, or ``"pretrained"``: the model of the package.
         knowledge: A Neural Knowledge DNA file, which then refines the masks.
         refine: Without knowledge, the parameters of the CRF that refines the masks; None leaves the detector's own.
         views: Number of turned and mirrored views of an image that are averaged, 1 to 8: better, and slower by that
@@ -37,5 +37,7 @@ def load(
     # Imported here, so that `import kemr_lightning` stays quick.
     from kemr_lightning.prediction.inference import Model
     from kemr_lightning.refinement import CRFParams
+    from kemr_lightning.training.weights_file import PRETRAINED, SHIPPED
 
-    return Model.load(checkpoint, CRFParams() if refine == "default" else refine, knowledge, views)
+    file = SHIPPED if checkpoint == PRETRAINED else checkpoint
+    return Model.load(file, CRFParams() if refine == "default" else refine, knowledge, views)

@@ -24,7 +24,7 @@ FLOORS = (
     ("data", "models", "refinement", "metrics"),
     ("training",),
     ("output",),
-    ("prediction", "learning", "tuning", "doctor", "sweep", "comparison"),
+    ("prediction", "outlining", "learning", "tuning", "doctor", "sweep", "comparison"),
     ("callbacks",),
     ("assembly",),
     ("tasks",),
@@ -37,7 +37,11 @@ MOST_LINES = 400
 MOST_FUNCTION_LINES = 60
 MOST_PARAMETERS = 12
 
-LONG = {"data.labelme.write.write_labelme": "a public contract: its docstring explains eleven arguments"}
+LONG = {
+    "data.labelme.write.write_labelme": "a public contract: its docstring explains eleven arguments",
+    "data.datamodule.SegmentationDataModule.__init__": "its docstring explains a parameter for each key of conf/data",
+    "data.synthetic.datamodule.SyntheticDataModule.__init__": "likewise",
+}
 """Functions that may be longer, each with the reason."""
 
 BUILDERS = {
@@ -116,7 +120,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def test_every_folder_is_a_room_and_every_module_lies_in_one() -> None:
-    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(FLOOR_OF)
+    assert {path.relative_to(PACKAGE).parts[0] for path in modules() if path.parent != PACKAGE} == set(FLOOR_OF)
     assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
 
 

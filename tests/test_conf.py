@@ -18,7 +18,10 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 def test_experiment_composes_and_resolves(experiment: str) -> None:
     config = compose(f"experiment={experiment}", "paths.run_dir=somewhere")
     OmegaConf.resolve(config)
-    assert OmegaConf.missing_keys(config) <= {"data.root"}
+    assert OmegaConf.missing_keys(config) <= {
+        "data.root",
+        *(f"data.sources.{name}.root" for name in ("gband", "qband", "dapi")),
+    }
     assert config.name == experiment
     for node in (config.model, config.optimizer, config.scheduler, config.data, config.trainer):
         hydra.utils.get_object(node._target_)  # raises if there is no such thing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
@@ -22,21 +23,22 @@ from kemr_lightning.assembly.settings import plain
 from kemr_lightning.callbacks.refinement import RefinementCallback
 from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.digests import remembered_digest
-from kemr_lightning.core.errors import UserError, settings_under
+from kemr_lightning.core.errors import SettingError, UserError, cause_of, settings_under
 from kemr_lightning.data.datamodule import SegmentationDataModule
-from kemr_lightning.data.dataset import SampleDataset
+from kemr_lightning.data.input_scale import InputScale
+from kemr_lightning.data.mixture import Chain, MixtureDataModule, WeightedMixture
 from kemr_lightning.data.synthetic import SyntheticDataModule
-from kemr_lightning.data.synthetic.dataset import SyntheticDataset
 from kemr_lightning.metrics.protocol import InstanceMetric
 from kemr_lightning.output.wandb_run import RunLogger, finish_run
 from kemr_lightning.sweep import jobs
 from kemr_lightning.training.checkpoint import load_module, without_weights
+from kemr_lightning.training.checkpoint_files import CheckpointFiles
 from kemr_lightning.training.module import SegmentationModule
 from kemr_lightning.training.store import PredictionStore
 
 logger = logging.getLogger(__name__)
 
-DataModule = SegmentationDataModule | SyntheticDataModule
+DataModule = SegmentationDataModule | SyntheticDataModule | MixtureDataModule
 
 
 def build_data(
@@ -94,7 +96,9 @@ def whole_samples(data: DataModule, source: str) -> Samples:
     Raises:
         UserError: There are none.
     """
-    part: SampleDataset | SyntheticDataset | None = {"train": data.train, "val": data.val, "test": data.test}[source]
+    part = {"train": data.train, "val": data.val, "test": data.test}[source]
+    if isinstance(part, WeightedMixture):
+        part = Chain(part.parts)
     if part is None or len(part) == 0:
         raise UserError(f"there are no {source} images to work on. Check data.root")
     return part.plain()
@@ -118,17 +122,19 @@ def build_module(config: DictConfig, label_names: list[str], pretrained: bool = 
     if not isinstance(resolved, dict):
         raise UserError("model is not a mapping. Choose one of conf/model (model=NAME)")
     description = {str(key): value for key, value in resolved.items()} | {"num_classes": len(label_names)}
-    with settings_under("model"):
+    with settings_under("model"), _together("model"):
         detector = hydra.utils.instantiate(description if pretrained else without_weights(description), _convert_="all")
+    folder = DataFolder.of(config)
     module = SegmentationModule(
         detector,
         hydra.utils.instantiate(config.optimizer),
         hydra.utils.instantiate(config.scheduler),
         description,
         label_names,
-        DataFolder.of(config).resize,
+        InputScale.of(folder.resize, folder.scale),
     )
     module.look_in(config.views)
+    module.seed = config.seed
     return module
 
 
@@ -193,13 +199,59 @@ def build_trainer(
         settings.val_check_interval = steps
     callbacks = build_callbacks(config, refiner, metric)
     loggers = build_loggers(config)
-    try:
-        trainer: pl.Trainer = hydra.utils.instantiate(settings, callbacks=callbacks, logger=loggers or False)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, MisconfigurationException):
-            raise UserError(f"trainer: {error.__cause__} trainer.accelerator=auto takes what there is") from error
-        raise
+    plugins = [*(hydra.utils.instantiate(node) for node in settings.get("plugins") or ()), CheckpointFiles()]
+    with _together("trainer"):
+        trainer: pl.Trainer = hydra.utils.instantiate(
+            settings, callbacks=callbacks, logger=loggers or False, plugins=plugins
+        )
     return trainer
+
+
+COMBINED = (MisconfigurationException, ValueError, TypeError, RuntimeError, IndexError, KeyError, AssertionError)
+"""What constructors raise where settings that are possible by themselves do not go together."""
+
+
+@contextmanager
+def _together(group: str) -> Iterator[None]:
+    """Report that the settings of a group do not go together, or not with this machine."""
+    try:
+        yield
+    except InstantiationException as error:
+        if cause_of(error) is not None or not isinstance(error.__cause__, COMBINED):
+            raise
+        logger.debug("the settings of %s do not go together", group, exc_info=True)
+        reason = " ".join(str(error.__cause__).split()).rstrip(".") or type(error.__cause__).__name__
+        devices = any(word in reason.lower() for word in ("accelerator", "backend", "device"))
+        cure = "trainer.accelerator=auto trainer.devices=1 take what there is" if devices else f"Change {group}.*"
+        raise UserError(f"{group}: {reason}. {cure}") from error
+
+
+def check_monitors(trainer: pl.Trainer, config: DictConfig) -> None:
+    """Check that what callbacks watch is logged, before a training that would fail at its first validation.
+
+    Callbacks and modules of a user's own may log anything, so nothing is checked where there are any.
+
+    Args:
+        trainer: As `build_trainer` has built it.
+        config: The composed configuration, for the names of its callbacks.
+
+    Raises:
+        SettingError: A callback watches what no one logs.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(not type(each).__module__.startswith(("kemr_lightning.", "lightning.")) for each in callbacks):
+        return
+    refinement = next((each for each in callbacks if isinstance(each, RefinementCallback)), None)
+    figures = set() if refinement is None else refinement.logged("val")
+    for name, node in (config.callbacks or {}).items():
+        watched = None if node is None else node.get("monitor")
+        if watched is None or watched in figures or str(watched).startswith(("train/loss", "lr-")):
+            continue
+        near = difflib.get_close_matches(str(watched), sorted(figures), 1, 0.5)
+        cure = f"Did you mean {near[0]}?" if near else f"There are {', '.join(sorted(figures))}"
+        if not figures:
+            cure = "Without callbacks.refinement nothing is scored: keep it, or leave this callback out"
+        raise SettingError(f"callbacks.{name}.monitor", watched, "is not a figure of the validation", cure)
 
 
 def _is_kind(made: object, kind: type) -> bool:

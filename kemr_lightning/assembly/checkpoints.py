@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from kemr_lightning.core.config_migration import read_run_config
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.core.run_directory import BEST_NAME, CHECKPOINTS, CONFIG, LAST, LAST_NAME, run_of_checkpoint
+from kemr_lightning.core.run_directory import BEST_NAME, CHECKPOINTS, CONFIG, LAST_NAME, run_of_checkpoint
+from kemr_lightning.training.weights_file import PRETRAINED, SHIPPED
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +24,8 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     """The file that ``ckpt`` means.
 
     Args:
-        config: The composed configuration; ``ckpt`` is a file, ``last``, ``best`` or None. A name means that file of
+        config: The composed configuration; ``ckpt`` is a file, ``last``, ``best``, ``pretrained`` (the model that
+            comes with the package) or None. ``last`` and ``best`` mean that file of
             this run's directory, or else of the experiment's newest run that has one, or without an experiment of the
             newest run of all. A training resumes only a run on the same data; other tasks take the newest run of
             all where the experiment has none, as ``sigma_sweep`` never has.
@@ -35,6 +38,8 @@ def find_checkpoint(config: DictConfig) -> Path | None:
     """
     if config.ckpt is None:
         return None
+    if config.ckpt == PRETRAINED:
+        return shipped_weights("ckpt")
     if config.ckpt not in BY_NAME:
         file = Path(config.ckpt)
         if not file.is_file():
@@ -75,28 +80,16 @@ def _same_data(earlier: Path, config: DictConfig) -> bool:
     """Whether an earlier run's configuration names the same kind of data in the same folder."""
     if not earlier.is_file():
         return False
-    before = read_run_config(earlier)
+    try:
+        before = read_run_config(earlier)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        logger.warning("%s cannot be read (%s): its run is passed over", earlier, " ".join(str(error).split())[:120])
+        return False
     roots = [str(OmegaConf.select(each, "data.root", throw_on_missing=False)) for each in (before, config)]
     return (
         Path(roots[0]).resolve() == Path(roots[1]).resolve()
         and OmegaConf.select(before, "data._target_") == config.data._target_
     )
-
-
-def requeued_checkpoint(config: DictConfig) -> Path | None:
-    """The checkpoint that a training resumes from when Slurm has requeued its job in the same run directory.
-
-    Args:
-        config: The composed configuration.
-
-    Returns:
-        ``checkpoints/last.ckpt``; None in a job's first attempt, or where nothing was saved.
-    """
-    last = Path(config.paths.run_dir) / LAST
-    if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) or not last.is_file():
-        return None
-    logger.info("the job was requeued: resuming from %s", last)
-    return last
 
 
 def needed_checkpoint(config: DictConfig) -> Path:
@@ -106,12 +99,41 @@ def needed_checkpoint(config: DictConfig) -> Path:
         config: The composed configuration; ``ckpt`` says which.
 
     Returns:
-        Its file.
+        Its file; without ``ckpt`` that of the model that comes with the package.
 
     Raises:
-        UserError: There is none.
+        UserError: It does not exist.
     """
     file = find_checkpoint(config)
     if file is None:
-        raise UserError(f"task={config.task.name} needs a trained model. Give it: ckpt=FILE, ckpt=best or ckpt=last")
+        file = shipped_weights("ckpt")
+        logger.info("ckpt is not given: the model that comes with the package is used (%s)", file.name)
     return file
+
+
+def initial_weights(config: DictConfig) -> Path | None:
+    """The file whose weights a new training starts from: what ``init`` means.
+
+    Args:
+        config: The composed configuration; ``init`` is a file, ``pretrained`` or None.
+
+    Raises:
+        UserError: No such file.
+    """
+    if config.init is None:
+        return None
+    return shipped_weights("init") if config.init == PRETRAINED else Path(config.init)
+
+
+def shipped_weights(key: str) -> Path:
+    """The file of the model that comes with the package.
+
+    Args:
+        key: Setting that means it, for the message.
+
+    Raises:
+        UserError: This copy of the package lacks it.
+    """
+    if not SHIPPED.is_file():
+        raise UserError(f"{SHIPPED} is missing from this installation. Install the package again, or give {key}=FILE")
+    return SHIPPED

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from kemr_lightning.assembly.settings import plain
+from kemr_lightning.assembly.settings import given_overrides, plain
 from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import key_of
@@ -44,7 +43,7 @@ def build_refiner(config: DictConfig, checkpoint: str | Path | None = None) -> M
     Raises:
         UserError: The knowledge file or a parameter is wrong.
     """
-    given = _overrides()
+    given = given_overrides()
     if config.get("knowledge") is not None and "refine=none" not in given:
         return _knowing_refiner(config, checkpoint, {key_of(word) for word in given})
     if config.get("knowledge") is not None:
@@ -84,7 +83,7 @@ def explicit_parameters(config: DictConfig) -> dict[str, Any]:
     Args:
         config: The composed configuration.
     """
-    named, settings = {key_of(word) for word in _overrides()}, _settings(config)
+    named, settings = {key_of(word) for word in given_overrides()}, _settings(config)
     return {key: settings[key] for key in CRF_KEYS if f"refine.{key}" in named and key in settings}
 
 
@@ -106,10 +105,3 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if config.get("refine") is None:
         return {}
     return {str(key): value for key, value in plain(config.refine).items()}
-
-
-def _overrides() -> Sequence[str]:
-    """What was given on the command line (or by a sweep); nothing when not started through Hydra."""
-    if not HydraConfig.initialized():
-        return ()
-    return list(HydraConfig.get().overrides.task)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pydantic import TypeAdapter, ValidationError
 
 from kemr_lightning.core.errors import SettingError, settings_under
 
@@ -28,8 +31,39 @@ def read_settings(config: DictConfig, group: str, kind: type[Settings], **more: 
     """
     known = {field.name: str(field.type) for field in fields(kind) if field.name not in more}  # type: ignore[arg-type]
     node = check_keys(config, group, known)
+    values = {key: _whole(value, known[key]) for key, value in node.items()}
     with settings_under("", **{name: f"{group}.{name}" for name in known}):
-        return kind(**{key: _whole(value, known[key]) for key, value in node.items()}, **more)
+        try:
+            made = kind(**values, **more)
+        except TypeError:
+            _check_types(kind, values)  # a check compared what cannot be compared
+            raise
+        _check_types(kind, values)
+        return made
+
+
+def _check_types(kind: type, values: Mapping[str, Any]) -> None:
+    """Check values against the types of a dataclass's fields, for what its own checks leave out.
+
+    Raises:
+        SettingError: A value is of another type.
+    """
+    types = get_type_hints(kind)
+    for name, value in values.items():
+        try:
+            TypeAdapter(types[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise SettingError(name, value, "is not possible", f"Give {_words(types[name])}") from error
+
+
+def _words(kind: Any) -> str:
+    """What a type allows, in words."""
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return " or ".join(_words(each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return " or ".join(str(each) for each in get_args(kind))
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def check_keys(config: DictConfig, group: str, known: Collection[str]) -> dict[str, Any]:
@@ -62,3 +96,10 @@ def _whole(value: Any, kind: str) -> Any:
     """A number such as 1e4, which YAML reads as a float, as the whole number that its field expects."""
     whole = isinstance(value, float) and value.is_integer() and "int" in kind and "float" not in kind
     return int(value) if whole else value
+
+
+def given_overrides() -> Sequence[str]:
+    """What was given on the command line (or by a sweep); nothing when not started through Hydra."""
+    if not HydraConfig.initialized():
+        return ()
+    return list(HydraConfig.get().overrides.task)

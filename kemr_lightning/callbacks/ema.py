@@ -63,6 +63,12 @@ class EMACallback(WeightAveraging):
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning copies the average at the end of a training, but not if a resumed one has no step left to take.
+        if self._average_model is not None:
+            self._copy_average_to_current(pl_module)
+
+    @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # By now the module has the average; a later validation of other weights must not exchange them for it.
         self._average_model = None

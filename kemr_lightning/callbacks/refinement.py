@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class RefinementCallback(EvaluationCallback):
     def _details(self, name: str, records: Sequence[ImageRecord], label_names: Sequence[str]) -> dict[str, Any]:
         """The further figures of ``initial`` or ``refined`` predictions; their matchings are kept."""
         metric = self.metrics[name]
-        found = extended_figures(records, metric.ia_score, metric.ia_iou, label_names)
+        found = extended_figures(records, metric.ia_score, metric.ia_iou, label_names, metric.max_detections)
         of_masks = "mask" in found
         matching = match if of_masks else match_boxes
         self.matches[name] = [matching(item, metric.ia_score, metric.ia_iou) for item in records]
@@ -121,6 +122,17 @@ class RefinementCallback(EvaluationCallback):
             truth = Instances.empty(sample.image_size) if sample.instances is None else sample.instances
             for name, found in prediction.layers():
                 self.metrics[name].update([found], [truth], [sample.image_id], [sample.name])
+
+    def logged(self, stage: Stage) -> set[str]:
+        """The names of the figures that an epoch of a stage logs, known before anything has run."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there are no images yet
+            figures = {name: set(copy.deepcopy(metric).compute()) for name, metric in self.metrics.items()}
+        final = figures.get("refined", figures["initial"])
+        rows = figures | ({"gain": final} if "refined" in figures else {})
+        names = {f"{stage}/{group}/{name}" for group, row in rows.items() for name in row}
+        names |= {f"{stage}/{name}" for name in final}
+        return names | ({f"{stage}/refinement_seconds_per_image"} if self.refiner is not None else set())
 
     def _log(self, pl_module: pl.LightningModule, stage: Stage) -> None:
         self.figures = {

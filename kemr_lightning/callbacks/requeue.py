@@ -1,6 +1,6 @@
 """Under Slurm, when the time limit nears: save after the current step and requeue the job.
 
-The requeued job finds what was saved by `kemr_lightning.assembly.checkpoints.requeued_checkpoint`.
+The requeued job finds what was saved by `kemr_lightning.assembly.resuming.state_to_resume`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 from typing_extensions import override
 
+from kemr_lightning.callbacks.stopping import is_between_steps, log_step, save_between_steps
 from kemr_lightning.core.run_directory import LAST_NAME
 
 logger = logging.getLogger(__name__)
@@ -62,12 +63,14 @@ class RequeueCallback(pl.Callback):
     ) -> None:
         if not self._installed or not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             return
+        self.asked = True  # in all processes, if this step has to be followed by others
+        if not is_between_steps(trainer):
+            return
         self.asked = False
-        trainer.save_checkpoint(self.path)
+        save_between_steps(trainer, self.path)
         done = trainer.strategy.broadcast(requeue(os.environ[JOB]) if trainer.is_global_zero else False)
         if done:
-            # Lightning logs a step after its callbacks have run; the exit below would skip that.
-            trainer._logger_connector.update_train_step_metrics()
+            log_step(trainer)
             logger.warning("step %d is saved and job %s queued again", trainer.global_step, os.environ[JOB])
             raise SystemExit(0)
 

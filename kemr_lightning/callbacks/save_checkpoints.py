@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
 from kemr_lightning.core.distributed import is_first
+from kemr_lightning.core.files import copy_file
+from kemr_lightning.output.csv_log import ContinuedCSVLogger
 
 
 class CheckpointCallback(ModelCheckpoint):
@@ -18,9 +19,11 @@ class CheckpointCallback(ModelCheckpoint):
 
     Lightning's own writes it only when a better model is found: a training that was interrupted long after its best
     validation would resume from there. Here it is written after every validation and at the end of the training.
+    Before each, the loggers write what they hold, so that nothing is missing from the curves of a resumed training.
 
     A training that is resumed in another directory copies its best model so far to it, so that ``best.ckpt`` is the
-    best of the whole training; Lightning's own forgets that there was one.
+    best of the whole training; Lightning's own forgets that there was one. Wherever it is resumed, ``last.ckpt`` is
+    the file that it was resumed from until the first one of its own.
     """
 
     @override
@@ -29,11 +32,23 @@ class CheckpointCallback(ModelCheckpoint):
         if self.dirpath is not None and self.save_top_k == 1 and score is not None and earlier.is_file():
             best = Path(self.dirpath) / earlier.name
             if is_first() and best.resolve() != earlier.resolve():
-                best.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(earlier, best)
+                copy_file(earlier, best)
             paths = {"dirpath": self.dirpath, "best_model_path": str(best), "kth_best_model_path": str(best)}
             state_dict = {**state_dict, **paths, "best_k_models": {str(best): score}, "last_model_path": ""}
         super().load_state_dict(state_dict)
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        resumed, step = trainer.ckpt_path, 0
+        if resumed is not None:
+            step = int(trainer._checkpoint_connector._loaded_checkpoint.get("global_step", 0))
+            if self.save_last and self.dirpath is not None and is_first():
+                last = Path(self.dirpath) / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
+                if last.resolve() != Path(resumed).resolve():
+                    copy_file(Path(resumed), last)
+        for each in trainer.loggers:
+            if isinstance(each, ContinuedCSVLogger):
+                each.rewind(step)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -47,6 +62,12 @@ class CheckpointCallback(ModelCheckpoint):
         # The end is saved here: by `on_train_end` averaged weights have replaced the trained ones.
         if self._should_save_on_train_epoch_end(trainer) or _is_ending(trainer):
             self._follow(trainer)
+
+    @override
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        for each in trainer.loggers:
+            each.save()
+        super()._save_checkpoint(trainer, filepath)
 
     def _follow(self, trainer: pl.Trainer) -> None:
         """Save ``last.ckpt``, unless this step has been saved already."""

@@ -72,6 +72,10 @@ class TimingCallback(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._count()
         self._since = None
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not at the end of the training, which a resumed run with no step left to take does not have.
         self._write(trainer, pl_module, "training", {**self.training, "steps": trainer.global_step})
 
     @override

@@ -90,8 +90,7 @@ def train_missing(trainings: Mapping[Path, DictConfig], train: Callable[[DictCon
         if (run_dir / LAST).is_file():
             logger.info("%s resumes from %s", what, run_dir / LAST)
             with open_dict(config):
-                config.ckpt = str(run_dir / LAST)
-                config.init = None
+                config.resume = "auto"
         else:
             logger.info("%s is trained in %s", what, run_dir)
         train(config)

@@ -31,6 +31,7 @@ from kemr_lightning.comparison.settings import CompareSettings
 from kemr_lightning.comparison.systems import BLENDMASK, CASCADE, KEMR, MASK_RCNN, System
 from kemr_lightning.core import rle
 from kemr_lightning.core.run_directory import AP_OVER_IOU, PRECISION_RECALL, case_picture_name
+from kemr_lightning.metrics.average_precision import MAX_DETECTIONS
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.metrics.segmentation import extended_figures
 from kemr_lightning.output.curve_figures import ap_over_iou, precision_recall
@@ -51,17 +52,18 @@ Images = Callable[[set[str]], Mapping[str, Tensor]]
 """Names of test images -> the pixels ``(H, W)`` uint8 of those that are there."""
 
 
-def draw_curves(systems: Sequence[System], folder: Path) -> list[Path]:
+def draw_curves(systems: Sequence[System], folder: Path, max_detections: int = MAX_DETECTIONS) -> list[Path]:
     """Draw precision over recall at `IOUS` and AP over the IoU threshold.
 
     Args:
         systems: The rows.
         folder: Where the PNGs go.
+        max_detections: Of each image and class so many detections count.
 
     Returns:
         The files.
     """
-    extended = {row.name: extended_figures(row.records) for row in systems}
+    extended = {row.name: extended_figures(row.records, max_detections=max_detections) for row in systems}
     names = {row.name: row.name for row in systems}
     colours = colours_of(systems)
     precision_recall(extended, folder / PRECISION_RECALL, IOUS, names, colours)

@@ -79,7 +79,7 @@ def write_comparison(comparison: Comparison, directory: Path) -> None:
         found = instance_rows(systems, comparison.settings.ia_score, comparison.settings.ia_iou)
         if found:
             write_csv(directory / INSTANCES, list(found[0]), found)
-    draw_curves(systems, directory / FIGURES)
+    draw_curves(systems, directory / FIGURES, comparison.settings.max_detections)
     write_text(directory / COMPARISON_TEXT, markdown(comparison))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -23,11 +23,16 @@ from kemr_lightning.core.run_directory import (
     PREDICTIONS_INITIAL,
     run_of_checkpoint,
 )
+from kemr_lightning.core.targets import RUN_TARGETS, refuse_foreign
+from kemr_lightning.metrics.average_precision import MAX_DETECTIONS
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.timing_file import read_timing
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
+
+BUILT = ("data", "refine")
+"""The nodes of a run's configuration that a comparison builds."""
 
 RESULTS = (METRICS, PREDICTIONS, PREDICTIONS_INITIAL, GROUND_TRUTH)
 
@@ -82,27 +87,30 @@ def is_finished(directory: Path) -> bool:
     return all((directory / name).is_file() for name in (CONFIG, *RESULTS)) and (directory / BEST).is_file()
 
 
-def read_run(directory: Path) -> FinishedRun:
+def read_run(directory: Path, trusted: Collection[str] = ()) -> FinishedRun:
     """Read the directory of a training or a test.
 
     Args:
         directory: The run directory. A test has no checkpoint of its own: the model is the one that its ``ckpt`` names,
             and the settings of the training are read from the directory around that file, if it is still there.
+        trusted: What data and refinement may name as ``_target_`` besides the package's own: what the user's own
+            configuration names.
 
     Returns:
         The run.
 
     Raises:
-        UserError: A file is missing or broken, or the files do not belong together.
+        UserError: A file is missing or broken, the files do not belong together, or a configuration would call
+            something else than this package's data and refinement.
     """
     if not directory.is_dir():
         raise SettingError("runs", directory, "is not a directory", "Name the directories of finished runs")
-    config = read_config(directory)
+    config = _harmless(read_config(directory), directory, trusted)
     metrics = _read_json(directory / METRICS)
     initial, final = read_image_records(directory)
     for group, records in (("initial", initial), ("refined", final)):
         if group in metrics:
-            _check_figures(directory, metrics[group], records)
+            _check_figures(directory, metrics[group], records, _max_detections(config))
     checkpoint = _checkpoint_of(directory, config)
     origin = run_of_checkpoint(checkpoint)
     trained_here = origin.resolve() == directory.resolve() or not (origin / CONFIG).is_file()
@@ -114,7 +122,7 @@ def read_run(directory: Path) -> FinishedRun:
     return FinishedRun(
         directory,
         config,
-        config if trained_here else read_config(origin),
+        config if trained_here else _harmless(read_config(origin), origin, trusted),
         checkpoint,
         module,
         initial,
@@ -122,6 +130,18 @@ def read_run(directory: Path) -> FinishedRun:
         "refined" in metrics,
         timing,
     )
+
+
+def _harmless(config: DictConfig, directory: Path, trusted: Collection[str]) -> DictConfig:
+    """A run's configuration, whose data and refinement are going to be built."""
+    for name in BUILT:
+        refuse_foreign(
+            OmegaConf.to_container(OmegaConf.create({name: config.get(name)})),
+            lambda target: target in RUN_TARGETS or target in trusted,
+            str(directory / CONFIG),
+            "Compare only runs whose data and refinement are this package's or your own configuration's",
+        )
+    return config
 
 
 def _checkpoint_of(directory: Path, config: DictConfig) -> Path:
@@ -156,9 +176,15 @@ def read_config(directory: Path) -> DictConfig:
     return config
 
 
-def _check_figures(directory: Path, said: Mapping[str, Any], records: list[ImageRecord]) -> None:
+def _max_detections(config: DictConfig) -> int:
+    """The maximum number of detections that a run was scored with; runs of earlier versions do not say."""
+    found = (config.get("metric") or {}).get("max_detections")
+    return found if isinstance(found, int) else MAX_DETECTIONS
+
+
+def _check_figures(directory: Path, said: Mapping[str, Any], records: list[ImageRecord], max_detections: int) -> None:
     """Refuse a run whose metrics were not computed from its predictions."""
-    found = headline(records)
+    found = headline(records, max_detections=max_detections)
     for name in ("BoxAP", "MaskAP", "AP50", "AP75"):
         value = said.get(name)
         if value is not None and not abs(value - found[name]) < 1e-6:
@@ -185,8 +211,10 @@ def read_image_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRe
     try:
         images = {int(image["id"]): image for image in truth["images"]}
         annotated: dict[int, list[Entry]] = {image_id: [] for image_id in images}
+        crowds: dict[int, list[Entry]] = {image_id: [] for image_id in images}
         for item in truth["annotations"]:
-            annotated[int(item["image_id"])].append(_entry(item, 1.0, float(item["area"])))
+            side = crowds if item.get("iscrowd") else annotated
+            side[int(item["image_id"])].append(_entry(item, 1.0, float(item["area"])))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is not a COCO data set ({error!r}). Test the model again") from error
     initial, final = (
@@ -198,6 +226,7 @@ def read_image_records(directory: Path) -> tuple[list[ImageRecord], list[ImageRe
                 annotated[image_id],
                 found[image_id],
                 all(entry.counts is not None for entry in annotated[image_id]),
+                crowds[image_id],
             )
             for image_id in sorted(images)
         ]

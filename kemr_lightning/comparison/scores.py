@@ -134,7 +134,7 @@ def score_systems(
     scores = []
     for row in systems:
         own = thresholds.get(row.name)
-        figures = headline(row.records, settings.ia_score, settings.ia_iou)
+        figures = headline(row.records, settings.ia_score, settings.ia_iou, settings.max_detections)
         if own is not None:
             figures[OWN] = instance_accuracy(row.records, own.score, settings.ia_iou, have_masks(row.records))
         compared = {
@@ -165,7 +165,8 @@ class _Remembered:
 def _statistics(row: System, own: Threshold | None, settings: CompareSettings) -> dict[str, _Remembered]:
     """The row's figures as functions of the images' weights, those that exist."""
     names = [name for name in HEADLINE if name != "MaskAP" or have_masks(row.records)]
-    found = {name: _Remembered(statistic(row.records, name, settings.ia_score, settings.ia_iou)) for name in names}
+    how = (settings.ia_score, settings.ia_iou, settings.max_detections)
+    found = {name: _Remembered(statistic(row.records, name, *how)) for name in names}
     if own is not None:
         found[OWN] = _Remembered(statistic(row.records, "IA", own.score, settings.ia_iou))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kemr_lightning.core.errors import SettingError
+from kemr_lightning.metrics.average_precision import MAX_DETECTIONS
 
 FROM_KEMR = ("auto", "always", "never")
 
@@ -22,6 +23,7 @@ class CompareSettings:
         time_images: Number of test images on which inference is timed anew; 0 keeps the times that the runs recorded.
         ia_score: Minimum score of a prediction that counts for Instance Accuracy, in [0, 1].
         ia_iou: Minimum mask IoU of a prediction with its annotation, for IA and IA*, in [0, 1].
+        max_detections: Of each image and class so many detections count for AP, at least 1.
         seed: Seed of the bootstrap.
 
     Raises:
@@ -35,6 +37,7 @@ class CompareSettings:
     time_images: int = 0
     ia_score: float = 0.5
     ia_iou: float = 0.5
+    max_detections: int = MAX_DETECTIONS
     seed: int = 0
 
     def __post_init__(self) -> None:

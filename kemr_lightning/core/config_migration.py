@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 MODULES = {
@@ -22,6 +23,17 @@ SETTINGS = {"callbacks.refinement.metric": "metric"}
 GONE = ("callbacks.refinement.refiner", "learn.settings._target_")
 """Settings that said nothing which is not said elsewhere."""
 
+LARGEST = 4_000_000
+"""Bytes of a configuration; those of runs have a few thousand."""
+
+
+ADDED: dict[str, Any] = {
+    "crowds": "ignore",
+    "groups": "join",
+    "ignore_labels": ["__ignore__", "ignore", "_background_"],
+}
+"""Settings of data folders that earlier versions did not have, with today's defaults."""
+
 
 def read_run_config(file: Path) -> DictConfig:
     """Read the configuration of a run, in today's form whatever version wrote it.
@@ -31,14 +43,53 @@ def read_run_config(file: Path) -> DictConfig:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It does not hold a mapping.
+        ValueError: It is not what a run writes, see `read_plain`, or has interpolations: a run writes its configuration
+            resolved, and they could read the environment.
         YAMLError: It is not YAML.
         OmegaConfBaseException: OmegaConf does not accept it.
     """
-    plain = OmegaConf.to_container(OmegaConf.load(file))
+    plain = read_plain(file)
+    if _has_interpolation(plain):
+        raise ValueError("it has unresolved values, which no run writes")
+    return OmegaConf.create(upgraded(plain))
+
+
+def read_plain(file: Path) -> dict[str, Any]:
+    """Read a YAML file that may be anyone's, and resolve nothing in it.
+
+    Args:
+        file: A file that this package or Hydra writes into the directory of a run or a sweep.
+
+    Returns:
+        Its content. Interpolations are texts, ``${...}``.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It does not hold a mapping, or is not what is written there: too large, nested too deeply, or with
+            references, by which a few lines can stand for gigabytes.
+        YAMLError: It is not YAML.
+        OmegaConfBaseException: OmegaConf does not accept it.
+    """
+    if file.stat().st_size > LARGEST:
+        raise ValueError("it is too large")
+    text = file.read_text(encoding="utf-8")
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise ValueError("it has references, which no run writes")
+        plain = OmegaConf.to_container(OmegaConf.create(text))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(plain, dict):
         raise ValueError("it does not hold a mapping")
-    return OmegaConf.create(upgraded({str(key): value for key, value in plain.items()}))
+    return {str(key): value for key, value in plain.items()}
+
+
+def _has_interpolation(node: Any) -> bool:
+    if isinstance(node, Mapping):
+        return any(_has_interpolation(value) for value in node.values())
+    if isinstance(node, list):
+        return any(_has_interpolation(value) for value in node)
+    return isinstance(node, str) and "${" in node
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +109,8 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
             _put(found, new, value)
     for key in GONE:
         _taken(found, key)
+    if isinstance(found.get("data"), dict) and "format" in found["data"]:
+        found["data"] = {**ADDED, **found["data"]}
     return found
 
 

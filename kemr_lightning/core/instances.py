@@ -64,6 +64,10 @@ class Instances:
         patches: One per instance, or None if only boxes are known (data sets with boxes only).
         disagreement: ``(N,)`` float32 in [0, 0.5], the standard deviation between the mask heads' probabilities,
             averaged over the mask grid. None for models with a single mask head and for annotations.
+        outlined: ``(N,)`` bool, of training annotations: whether the patch is the instance's mask. Where it is False
+            only the box is known, which the patch fills. None: all are masks.
+        ignored: Of annotations: regions where predictions count neither as right nor as wrong (COCO's crowds), each
+            with the label that it is about; None if there are none. They are not among the instances.
     """
 
     image_size: tuple[int, int]
@@ -72,12 +76,14 @@ class Instances:
     labels: Tensor
     patches: list[Patch] | None = field(default_factory=list)
     disagreement: Tensor | None = None
+    outlined: Tensor | None = None
+    ignored: Instances | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
         lengths = [len(self.scores), len(self.labels)]
         lengths += [] if self.patches is None else [len(self.patches)]
-        lengths += [] if self.disagreement is None else [len(self.disagreement)]
+        lengths += [len(values) for values in (self.disagreement, self.outlined) if values is not None]
         if any(length != count for length in lengths):
             raise ValueError(f"instances disagree on their number: {count} boxes, others {lengths}")
 
@@ -101,7 +107,7 @@ class Instances:
         return torch.arange(len(self))[index]
 
     def __getitem__(self, index: Tensor | Sequence[int] | slice) -> Instances:
-        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice."""
+        """Select instances by a boolean mask, an integer tensor, a list of positions or a slice; `ignored` stays."""
         where = self.positions(index)
         on = self.boxes.device
         return Instances(
@@ -111,6 +117,8 @@ class Instances:
             self.labels[where.to(on)],
             None if self.patches is None else [self.patches[i] for i in where.tolist()],
             None if self.disagreement is None else self.disagreement[where.to(on)],
+            None if self.outlined is None else self.outlined[where.to(on)],
+            self.ignored,
         )
 
     def to(self, device: torch.device | str) -> Instances:
@@ -122,6 +130,8 @@ class Instances:
             self.labels.to(device),
             None if self.patches is None else [patch.to(device) for patch in self.patches],
             None if self.disagreement is None else self.disagreement.to(device),
+            None if self.outlined is None else self.outlined.to(device),
+            None if self.ignored is None else self.ignored.to(device),
         )
 
     def masks(self, threshold: float = 0.5) -> Tensor:

@@ -24,7 +24,12 @@ def quoted(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(quoted(item) for item in value) + "]"
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else QuotedString(text=text, quote=Quote.single).with_quotes()
+    return text if _PLAIN.fullmatch(text) else quoted_text(text)
+
+
+def quoted_text(text: str) -> str:
+    """A text in Hydra's grammar, in quotes whatever it looks like: ``'2024_05_12'`` is no number."""
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 def override(key: str, value: object) -> str:

@@ -105,12 +105,20 @@ def iou(first: Sequence[RLE], second: Sequence[RLE]) -> NDArray[np.float64]:
     return np.nan_to_num(np.asarray(overlap, dtype=np.float64), nan=0.0)
 
 
-def box_iou(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """``(len(first), len(second))`` intersection over union of boxes ``(x, y, w, h)``."""
+def box_iou(
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], of_first: bool = False
+) -> NDArray[np.float64]:
+    """``(len(first), len(second))`` intersection over union of boxes ``(x, y, w, h)``.
+
+    Args:
+        first: Boxes.
+        second: Boxes.
+        of_first: Divide by the area of the first box instead, as COCO does where the second is a crowd.
+    """
     if not len(first) or not len(second):
         return np.zeros((len(first), len(second)))
     boxes = [np.asarray(b, dtype=np.float64).reshape(-1, 4) for b in (first, second)]
-    return np.nan_to_num(np.asarray(_mask.iou(boxes[0], boxes[1], [False] * len(second)), dtype=np.float64), nan=0.0)
+    return np.nan_to_num(np.asarray(_mask.iou(boxes[0], boxes[1], [of_first] * len(second)), dtype=np.float64), nan=0.0)
 
 
 def intersections(first: Sequence[RLE], second: Sequence[RLE]) -> NDArray[np.int64]:

@@ -46,6 +46,9 @@ INSTANCES = "instances.csv"
 # A look at a data set.
 DOCTOR, DOCTOR_PAGE = "doctor.json", "doctor.html"
 
+# Outlines for boxes.
+OUTLINED = "outlined"
+
 # A sweep, and each of its jobs.
 SWEEPS = "sweeps"
 SWEEP_TABLE, SWEEP_BEST = "sweep.csv", "best.txt"

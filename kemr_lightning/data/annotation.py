@@ -26,6 +26,9 @@ Polygon = npt.NDArray[np.float64]
 FARTHEST = 1e5
 """Largest plausible coordinate and image side, in pixels; anything larger is taken for damage."""
 
+EVERY_CLASS = ""
+"""The label of a crowd that is about all classes."""
+
 _FIFTHS = 5
 """pycocotools rounds corners to fifths of a pixel before it draws."""
 
@@ -43,6 +46,8 @@ class Annotation:
         description: The file's free text.
         flags: The file's named yes/no marks.
         group_id: The file's group number, or None.
+        crowd: Whether this is a region where nothing is learned and nothing scored, such as COCO's crowds, instead of
+            an instance. It is about its own class, or about all if its label is `EVERY_CLASS`.
         raw: The shapes exactly as in the file, for writing them back unchanged.
     """
 
@@ -54,6 +59,7 @@ class Annotation:
     description: str = ""
     flags: Mapping[str, bool] = field(default_factory=dict)
     group_id: int | str | None = None
+    crowd: bool = False
     raw: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -69,6 +75,12 @@ class Annotation:
         low = np.min(np.array(corners)[:, :2], axis=0)
         high = np.max(np.array(corners)[:, 2:], axis=0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def box_outline(box: Sequence[float]) -> Polygon:
+    """The four corners of a box ``(x0, y0, x1, y1)``."""
+    x0, y0, x1, y1 = box
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], dtype=np.float64)
 
 
 def polygon_area(polygon: Polygon) -> float:
@@ -190,9 +202,49 @@ def to_instances(
         size: ``(H, W)`` of the image.
 
     Returns:
-        The instances and, for each, its position in ``annotations``. Annotations that cover no pixel are left out.
+        The instances, with the crowds as their `Instances.ignored`, and for each instance its position in
+        ``annotations``. Annotations that cover no pixel are left out.
     """
-    kept = [index for index, annotation in enumerate(annotations) if annotation.label in label_ids]
+    instances, positions = _to_instances(annotations, label_ids, size)
+    instances.ignored = crowd_regions(annotations, label_ids, size)
+    return instances, positions
+
+
+def crowd_regions(
+    annotations: Sequence[Annotation], label_ids: Mapping[str, int], size: tuple[int, int]
+) -> Instances | None:
+    """The crowds among annotations, with masks: one for each class that they are about; None if there are none.
+
+    Args:
+        annotations: Annotations of any kind. A crowd that is only a box covers all of it.
+        label_ids: Class name to label, from 1. Crowds of other classes are left out.
+        size: ``(H, W)`` of the image.
+    """
+    patches: list[Patch] = []
+    labels: list[int] = []
+    for crowd in annotations:
+        if not crowd.crowd or (crowd.label != EVERY_CLASS and crowd.label not in label_ids):
+            continue
+        patch = annotation_patch(with_outline(crowd), size)
+        if patch is not None:
+            about = label_ids.values() if crowd.label == EVERY_CLASS else [label_ids[crowd.label]]
+            patches += [patch] * len(about)
+            labels += about
+    return instances_from_patches(patches, labels, size) if patches else None
+
+
+def with_outline(annotation: Annotation) -> Annotation:
+    """The same annotation; one that is only a box has the box as its outline."""
+    if annotation.box is None or not annotation.box_only:
+        return annotation
+    x0, y0, x1, y1 = annotation.box
+    return replace(annotation, polygons=(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),), box=None)
+
+
+def _to_instances(
+    annotations: Sequence[Annotation], label_ids: Mapping[str, int], size: tuple[int, int]
+) -> tuple[Instances, list[int]]:
+    kept = [index for index, each in enumerate(annotations) if each.label in label_ids and not each.crowd]
     if any(annotations[index].box_only for index in kept):
         return _box_instances(annotations, kept, label_ids, size)
     patches, labels, positions = [], [], []

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from kemr_lightning.core.errors import settings_under
-from kemr_lightning.core.instances import Instances
-from kemr_lightning.data.annotation import Annotation, instances_from_patches, polygon_area, rasterise, unite
+from kemr_lightning.core.instances import Instances, Patch
+from kemr_lightning.data.annotation import (
+    Annotation,
+    box_outline,
+    crowd_regions,
+    instances_from_patches,
+    polygon_area,
+    rasterise,
+    unite,
+    with_outline,
+)
 from kemr_lightning.data.checks import check_factors, check_fraction, check_not_negative, check_size
 from kemr_lightning.data.paste import CopyPaste
 from kemr_lightning.data.warp import (
@@ -105,13 +115,14 @@ class Augmentation:
         Returns:
             ``(H', W')`` uint8 pixels, of `result_size`, and the instances visible on them.
         """
-        known = [annotation for annotation in annotations if annotation.label in label_ids]
+        known = [annotation for annotation in annotations if annotation.label in label_ids and not annotation.crowd]
         size = (int(image.shape[0]), int(image.shape[1]))
         affine = self.draw_geometry(size, known, rng)
         if self.paste is not None:
             image, known = self.paste(image, known, affine, self.result_size(size), rng)
         moved = warp_image(image, affine, self.result_size(size), background_level(image))
         instances = self.move(known, label_ids, affine, size)
+        instances.ignored = self.move_crowds(annotations, label_ids, affine, size)
         return self.change_light(moved, rng), instances
 
     def result_size(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -135,7 +146,9 @@ class Augmentation:
         linear = np.eye(2)
         exact = rng.random() >= self.resample_p
         if not exact:
-            angle = math.radians(rng.uniform(-self.rotate, self.rotate))
+            # A turned box is not the box of the turned chromosome.
+            most = 0.0 if any(annotation.box_only for annotation in annotations) else self.rotate
+            angle = math.radians(rng.uniform(-most, most))
             cosine, sine = math.cos(angle), math.sin(angle)
             linear = _log_uniform(self.scale, rng) * np.array([[cosine, -sine], [sine, cosine]])
         if self.turns:
@@ -170,28 +183,51 @@ class Augmentation:
             size: ``(H, W)`` of the image. Outlines are cut at its border first.
 
         Returns:
-            The instances that are visible by `min_visible` and `min_area`.
+            The instances that are visible by `min_visible` and `min_area`. Those that have only a box fill it, and are
+            not `outlined`.
         """
-        height, width = self.result_size(size)
-        growth = abs(float(np.linalg.det(affine[:, :2])))
-        patches, labels = [], []
+        patches, labels, outlined = [], [], []
         for annotation in annotations:
-            polygons = [warp_polygon(clip_polygon(polygon, size), affine) for polygon in annotation.polygons]
-            polygons = [polygon for polygon in polygons if len(polygon) >= 3]
-            near = [p for p in polygons if (p.max(axis=0) > 0).all() and (p.min(axis=0) < (width, height)).all()]
-            seen = rasterise(near, (height, width)) if near else None
-            if annotation.patches:
-                parts = [seen, *(warp_patch(patch, affine, (height, width)) for patch in annotation.patches)]
-                seen = unite([part for part in parts if part is not None])
-            if seen is None:
-                continue
-            full = sum(polygon_area(polygon) for polygon in polygons)
-            full += growth * sum(patch.area() for patch in annotation.patches)
-            if seen.area() < max(self.min_area, self.min_visible * full):
+            seen, full = self._seen(annotation, affine, size)
+            if seen is None or seen.area() < max(self.min_area, self.min_visible * full):
                 continue
             patches.append(seen)
             labels.append(label_ids[annotation.label])
-        return instances_from_patches(patches, labels, (height, width))
+            outlined.append(not annotation.box_only)
+        instances = instances_from_patches(patches, labels, self.result_size(size))
+        return instances if all(outlined) else replace(instances, outlined=torch.tensor(outlined))
+
+    def move_crowds(
+        self, annotations: Sequence[Annotation], label_ids: Mapping[str, int], affine: Affine, size: tuple[int, int]
+    ) -> Instances | None:
+        """As `move` for the crowds among the annotations, of which anything visible is kept.
+
+        Returns:
+            The crowds as `Instances.ignored` has them.
+        """
+        moved = []
+        for crowd in annotations:
+            seen = self._seen(with_outline(crowd), affine, size)[0] if crowd.crowd else None
+            if seen is not None:
+                moved.append(Annotation(crowd.label, patches=(seen,), crowd=True))
+        return crowd_regions(moved, label_ids, self.result_size(size))
+
+    def _seen(self, annotation: Annotation, affine: Affine, size: tuple[int, int]) -> tuple[Patch | None, float]:
+        """What the crop shows of an annotation, None if nothing; and its whole area at the crop's scale."""
+        height, width = self.result_size(size)
+        outlines = (
+            annotation.polygons if annotation.box is None else (*annotation.polygons, box_outline(annotation.box))
+        )
+        polygons = [warp_polygon(clip_polygon(polygon, size), affine) for polygon in outlines]
+        polygons = [polygon for polygon in polygons if len(polygon) >= 3]
+        near = [p for p in polygons if (p.max(axis=0) > 0).all() and (p.min(axis=0) < (width, height)).all()]
+        seen = rasterise(near, (height, width)) if near else None
+        if annotation.patches:
+            parts = [seen, *(warp_patch(patch, affine, (height, width)) for patch in annotation.patches)]
+            seen = unite([part for part in parts if part is not None])
+        full = sum(polygon_area(polygon) for polygon in polygons)
+        growth = abs(float(np.linalg.det(affine[:, :2])))
+        return seen, full + growth * sum(patch.area() for patch in annotation.patches)
 
     def change_light(self, image: Image, rng: np.random.Generator) -> Image:
         """Change the light of a sample.

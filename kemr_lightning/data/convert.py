@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -13,10 +13,12 @@ from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.files import atomic_write
 from kemr_lightning.data.annotation import annotation_patch
 from kemr_lightning.data.annotation_format import WriteOptions, Writer
-from kemr_lightning.data.formats import FORMATS, format_named
-from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage
-from kemr_lightning.data.labels import LabelMap, map_labels, names_of
+from kemr_lightning.data.copies import refuse_copies
+from kemr_lightning.data.formats import format_named, written
+from kemr_lightning.data.image import DEFAULT_READING, IMAGE_SUFFIXES, IntensityImage, Reading
+from kemr_lightning.data.labels import LabelMap, labels_of, map_labels
 from kemr_lightning.data.record import Record
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.data.split import part_named
 
 
@@ -79,6 +81,8 @@ def convert_dataset(
     *,
     options: WriteOptions | None = None,
     label_map: LabelMap = None,
+    regions: Regions | None = None,
+    reading: Reading = DEFAULT_READING,
     progress: Callable[[Sequence[tuple[str, Record]]], Iterable[tuple[str, Record]]] = iter,
 ) -> Converted:
     """Write a data set in another format. Nothing is overwritten, and the source is left as it is.
@@ -95,28 +99,37 @@ def convert_dataset(
             ``test/``, or images right in it.
         options: How masks are written.
         label_map: See `kemr_lightning.data.labels.LabelMap`; None keeps the labels.
+        regions: Which annotations are instances. Shapes with a label to ignore stay shapes with that label.
+        reading: How the images are read; files of several channels are copied whole.
         progress: Wraps the list of parts and records, to show the progress of the conversion.
 
     Raises:
         SettingError: A format is unknown, cannot be written or is that of the data; ``root`` is not a folder; or
             ``label_map`` does not fit.
-        UserError: The new folder is not empty, or a file of the data set is broken.
+        UserError: The new folder is not empty, an image is in two parts, or a file of the data set
+            is broken.
     """
     chosen = format_named(data_format, "data_format")
+    others = " or ".join(name for name in written() if name != data_format)
     if target == data_format:
-        others = " or ".join(name for name in FORMATS if name != data_format)
         raise SettingError("target", target, "is the format that the data have already", f"Choose {others}")
     new_format = format_named(target, "target")
+    if target not in written():
+        raise SettingError("target", target, "can be read but not written", f"Choose {others}")
     if not root.is_dir():
         raise SettingError("root", root, "is not a folder", "Give the folder that holds the data")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already. Choose another folder: nothing is overwritten")
     source = chosen.source(root)
     # Everything is read before anything is written, so that a broken file does not leave half a data set behind.
-    records = [(part, record) for part in source.parts for record in map_labels(source.read(part), label_map)]
-    writer = new_format.writer(folder, names_of([record for _, record in records]), options or WriteOptions())
+    regions = replace(regions or Regions(), ignore_labels=())
+    read = {part: regions.apply(source.read(part)) for part in source.parts}
+    parts = {part: map_labels(records, label_map) for part, records in read.items()}
+    refuse_copies(parts)
+    records = [(part, record.read_as(reading)) for part, members in parts.items() for record in members]
+    writer = new_format.writer(folder, labels_of([record for _, record in records]), options or WriteOptions())
     if writer is None:
-        raise SettingError("target", target, "can be read but not written", "Choose another format")
+        raise SettingError("target", target, "can be read but not written", f"Choose {others}")
     return _write(records, folder, writer, progress)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +17,8 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, scale_annotation, to_instances
 from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.warp import resize_pixels
 
@@ -26,10 +28,10 @@ _THREADS = 4
 """Images decoded at once when a data set is checked."""
 
 
-def _try_load(record: Record) -> npt.NDArray[np.uint8] | str:
-    """A record's pixels, or what is wrong with its image."""
+def _try_load(record: Record) -> IntensityImage | str:
+    """A record's image, or what is wrong with it."""
     try:
-        return record.load().pixels
+        return record.load()
     except UserError as error:
         return str(error)
 
@@ -46,7 +48,7 @@ class SampleDataset(Dataset[Sample]):
         records: Sequence[Record],
         label_names: Sequence[str],
         augmentation: Augmentation | None = None,
-        resize: Sequence[int] | None = None,
+        scale: InputScale | None = None,
         seed: int = 0,
         cache_mb: int = 512,
     ) -> None:
@@ -56,8 +58,8 @@ class SampleDataset(Dataset[Sample]):
             records: Image number ``n`` gets the ``image_id`` ``n + 1``.
             label_names: Names of labels 1, 2, …; annotations of other classes are left out.
             augmentation: For training; None gives images as they are.
-            resize: ``(width, height)`` that training images are fitted into before augmentation. Without augmentation,
-                images keep their size: the model resizes them, so that masks come out at the file's size.
+            scale: How training images are scaled before augmentation. Without augmentation, images keep their size: the
+                model scales them, so that masks come out at the file's size.
             seed: Seed of the augmentation.
             cache_mb: Decoded images are kept up to this many MiB; the least recently used are dropped first. Each
                 worker process has a cache of its own.
@@ -66,11 +68,14 @@ class SampleDataset(Dataset[Sample]):
         self.label_names = list(label_names)
         self.label_ids = {name: number for number, name in enumerate(label_names, start=1)}
         self.augmentation = augmentation
-        self.resize = None if resize is None or augmentation is None else (int(resize[0]), int(resize[1]))
+        self.scale = scale or InputScale()
         self.seed = seed
+        self.channels: Counter[str] = Counter()
+        """Number of images by the channel that they were read from, of those with a choice; known after `preload`."""
         self._cache: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
         self._cache_left = cache_mb * 2**20
         self._reported: set[int] = set()
+        self._factors: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -92,11 +97,11 @@ class SampleDataset(Dataset[Sample]):
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
             pixels, instances = training_view(
-                pixels, annotations or (), self.augmentation, self.resize, self.label_ids, rng
+                pixels, annotations or (), self.augmentation, self._size(index, pixels), self.label_ids, rng
             )
         elif annotations is not None:
             instances, positions = to_instances(annotations, self.label_ids, size)
-            lost = sum(annotation.label in self.label_ids for annotation in annotations) - len(positions)
+            lost = sum(a.label in self.label_ids and not a.crowd for a in annotations) - len(positions)
             if lost and index not in self._reported:
                 self._reported.add(index)
                 log.warning("%s: %d annotations cover no pixel of the image, left out", record.name, lost)
@@ -121,9 +126,12 @@ class SampleDataset(Dataset[Sample]):
                 for index, result in zip(indices, pool.map(_try_load, self.records[start : indices.stop]), strict=True):
                     if isinstance(result, str):
                         faults.append(result)
-                    elif result.nbytes <= self._cache_left:
-                        self._cache[index] = result
-                        self._cache_left -= result.nbytes
+                        continue
+                    if result.channel is not None:
+                        self.channels[result.channel] += 1
+                    if result.pixels.nbytes <= self._cache_left:
+                        self._cache[index] = result.pixels
+                        self._cache_left -= result.pixels.nbytes
         return faults
 
     def _pixels(self, index: int) -> npt.NDArray[np.uint8]:
@@ -137,6 +145,12 @@ class SampleDataset(Dataset[Sample]):
             self._cache_left += self._cache.popitem(last=False)[1].nbytes
         return pixels
 
+    def _size(self, index: int, pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
+        """``(H, W)`` at which the model sees an image."""
+        if index not in self._factors:
+            self._factors[index] = self.scale.factor(pixels)
+        return self.scale.size((int(pixels.shape[0]), int(pixels.shape[1])), self._factors[index])
+
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to a worker process: everything but the decoded images."""
         state = self.__dict__.copy()
@@ -149,27 +163,26 @@ def training_view(
     pixels: npt.NDArray[np.uint8],
     annotations: Sequence[Annotation],
     augmentation: Augmentation,
-    resize: Sequence[int] | None,
+    size: tuple[int, int],
     label_ids: Mapping[str, int],
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint8], Instances]:
-    """Fit an image into the model's frame, then augment it.
+    """Scale an image to the size at which the model sees it, then augment it.
 
     Args:
         pixels: ``(H, W)`` uint8 at the file's size.
         annotations: In the coordinates of ``pixels``.
         augmentation: Applied at the model's scale.
-        resize: ``(width, height)`` of the frame, or None.
+        size: ``(H, W)`` at which the model sees the image.
         label_ids: Class name to label, from 1.
         rng: The only source of randomness.
 
     Returns:
         Pixels ``(h, w)`` uint8 and their instances.
     """
-    size = (int(pixels.shape[0]), int(pixels.shape[1]))
-    pixels = resize_pixels(pixels, resize)
     if pixels.shape != size:
         # Width and height are rounded to whole pixels, each on its own.
-        factors = (pixels.shape[1] / size[1], pixels.shape[0] / size[0])
+        factors = (size[1] / pixels.shape[1], size[0] / pixels.shape[0])
+        pixels = resize_pixels(pixels, size)
         annotations = [scale_annotation(annotation, factors) for annotation in annotations]
     return augmentation(pixels, annotations, label_ids, rng)

@@ -59,3 +59,16 @@ def warn_of_skipped(folder: Path, what: str, counts: Mapping[str, int]) -> None:
     if counts:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
         log.warning("%s: %s that are not instances, left out: %s", folder, what, listed)
+
+
+def warn_of_notices(notices: Sequence[str], folder: Path) -> None:
+    """Log the first few of what is unusual about files, and how many more there are.
+
+    Args:
+        notices: One sentence each.
+        folder: The folder that was read.
+    """
+    for notice in notices[:SHOWN]:
+        log.warning("%s", notice)
+    if len(notices) > SHOWN:
+        log.warning("%s: %d more notices of this kind", folder, len(notices) - SHOWN)

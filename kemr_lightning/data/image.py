@@ -1,44 +1,63 @@
 """Read image files as one 8-bit intensity channel, the only form in which the rest of the package sees images.
 
-Colour is converted to luma (ITU-R BT.601), rounded so that equal channels give exactly their common value: a grey image
-replicated to RGB is the same image. Pixels of more than 8 bits are scaled to 0-255 by the image's own percentile window
-(`WINDOW`), which is recorded. EXIF orientation is applied, as viewers and Labelme do. An alpha channel is ignored.
+The same pixels give the same intensities whatever the file's format, see `kemr_lightning.data.intensity`. EXIF
+orientation is applied, as viewers and Labelme do.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import tifffile
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from kemr_lightning.core.errors import UserError
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.intensity import Channel, IntensityImage, RawImage, to_intensity, valid_pixels
+from kemr_lightning.data.tiff import MAGIC, UnreadableTiffError, decode_tiff, one_line, open_tiff
+
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "DEFAULT_READING",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "IntensityImage",
+    "Reading",
+    "decode_mask",
+    "image_size",
+    "read_image",
+    "read_image_bytes",
+    "shows_everywhere",
+    "tell_channels",
+    "to_intensity",
+    "with_reading",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """File name extensions, in lower case, of the files that count as images."""
 
-WINDOW = (0.1, 99.9)
-"""Percentiles of the intensities that become 0 and 255 in an image of more than 8 bits."""
+MAX_PIXELS = 500_000_000
+"""Pixels that a large scan may have. A file that claims more is refused before anything is decoded."""
 
-LARGEST = 500_000_000
-"""Pixels that a large scan may have. Images of more than twice as many are refused as decompression bombs."""
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP", "JPEG2000", "PPM")
+"""Pillow's names of the formats that are read, whatever a file is called. Some others would start programs."""
 
 LARGEST_MASK = 100_000_000
 """Pixels that the mask of one instance may have where the size of its image is not known."""
 
-Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow's limit is lower, and can only be set for the whole process.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's limit is lower, and can only be set for the whole process.
 
 _EXIF_ORIENTATION = 0x0112
-_STRIP = 2_000_000
-"""Number of pixels converted at a time."""
 
 _UNDO = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,151 +70,184 @@ _UNDO = {
 }
 """The transpose that takes an upright image back to its stored orientation, by EXIF orientation."""
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _DEEP_MODES = ("I", "F")
 
 
 @dataclass(frozen=True)
-class IntensityImage:
-    """One decoded image.
+class Reading:
+    """How image files are read.
 
     Attributes:
-        pixels: ``(H, W)`` uint8 intensity.
-        window: The raw intensities ``(low, high)`` that became 0 and 255, or None if the values are the file's own.
-        pages: Number of pages in the file.
-        orientation: The file's EXIF orientation (1-8). It has been applied unless the reader was told not to.
+        channel: Which channel of files with several is read, by name or number from 1; None: by the rule of
+            `kemr_lightning.data.intensity.RawImage.intensity`.
+        max_pixels: Files of more pixels are refused.
+
+    Raises:
+        SettingError: A value makes no sense.
     """
 
-    pixels: npt.NDArray[np.uint8]
-    window: tuple[float, float] | None = None
-    pages: int = 1
-    orientation: int = 1
+    channel: Channel = None
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.max_pixels, int) and not isinstance(self.max_pixels, bool)
+        if not whole or self.max_pixels < 1:
+            raise SettingError("max_pixels", self.max_pixels, "is not a number of pixels", "Give a whole number from 1")
+        name = self.channel
+        if isinstance(name, bool) or not isinstance(name, str | int | None) or name == "" or name == 0:
+            raise SettingError("channel", name, "is not a channel", "Give its name, or its number from 1")
 
 
-def read_image(path: str | Path, page: int = 0, orient: bool = True) -> IntensityImage:
+DEFAULT_READING = Reading()
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """An image as stored: the EXIF orientation is not applied yet."""
+
+    raw: RawImage
+    orientation: int
+    pages: int
+
+
+def with_reading(load: Callable[..., IntensityImage], reading: Reading) -> Callable[..., IntensityImage]:
+    """A function that decodes an image, with a reading other than the default as its argument ``reading``."""
+    return load if reading == DEFAULT_READING else partial(load, reading=reading)
+
+
+def tell_channels(counts: Mapping[str, int]) -> None:
+    """Log which channels images were read from.
+
+    Args:
+        counts: Number of images by `IntensityImage.channel`.
+    """
+    for channel, count in sorted(counts.items()):
+        log.info("%d images are read from %s; the setting channel chooses another", count, channel)
+
+
+def read_image(
+    path: str | Path, page: int = 0, orient: bool = True, reading: Reading = DEFAULT_READING
+) -> IntensityImage:
     """Read one image file.
 
     Args:
-        path: PNG, JPEG, BMP or TIFF, or any other format that Pillow can read.
-        page: Page of a multi-page TIFF, from 0.
+        path: PNG, JPEG, BMP or TIFF, or another of `FORMATS`.
+        page: Number of the image in a TIFF with several, from 0.
         orient: Whether to apply the EXIF orientation.
+        reading: Which channel, and how large an image may be.
 
     Raises:
-        UserError: The file is missing, not an image or damaged, or it has no such page.
+        UserError: The file is missing, not an image, damaged or too large, or it has no such page or channel.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot open image {path}: {error.strerror or error}. Check the path.") from error
-    return read_image_bytes(data, str(path), page, orient)
+    return read_image_bytes(data, str(path), page, orient, reading)
 
 
-def read_image_bytes(data: bytes, name: str = "image data", page: int = 0, orient: bool = True) -> IntensityImage:
+def read_image_bytes(
+    data: bytes,
+    name: str = "image data",
+    page: int = 0,
+    orient: bool = True,
+    reading: Reading = DEFAULT_READING,
+) -> IntensityImage:
     """Decode an image that is already in memory.
 
     Args:
         data: The bytes of an image file.
         name: What to call the image in error messages.
-        page: Page of a multi-page TIFF, from 0.
+        page: Number of the image in a TIFF with several, from 0.
         orient: Whether to apply the EXIF orientation.
+        reading: Which channel, and how large an image may be.
 
     Raises:
-        UserError: The bytes are not an image or are damaged, or there is no such page.
+        UserError: The bytes are not an image, are damaged or hold one that is too large, or there is no such page or
+            channel.
     """
     try:
-        raw, orientation, pages = _decode(data, page)
+        decoded = _decode(data, page, reading.max_pixels)
     except EOFError as error:
         raise UserError(f"{name} has no page {page}. Pages count from 0.") from error
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not a readable image. Convert it to PNG, JPEG, BMP or TIFF.") from error
     except Exception as error:  # decoders raise all kinds of errors on damaged files
-        raise UserError(f"{name} cannot be decoded ({_one_line(error)}). Replace the damaged file.") from error
-    image = to_intensity(raw)
-    pixels = _orient(image.pixels, orientation) if orient else image.pixels
-    return IntensityImage(np.ascontiguousarray(pixels), image.window, pages, orientation)
+        raise UserError(f"{name} cannot be decoded ({one_line(error)}). Replace the damaged file.") from error
+    try:
+        image = decoded.raw.intensity(reading.channel)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    pixels = _orient(image.pixels, decoded.orientation) if orient else image.pixels
+    return IntensityImage(np.ascontiguousarray(pixels), image.window, decoded.pages, decoded.orientation, image.channel)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Read the size ``(H, W)`` of an image after EXIF orientation, from the file's header alone.
+def image_size(path: str | Path, orient: bool = True) -> tuple[int, int]:
+    """Read the size ``(H, W)`` of an image from the file's header alone.
+
+    Args:
+        path: The file.
+        orient: Whether the EXIF orientation counts.
 
     Raises:
         UserError: The file is missing or not an image.
     """
     try:
-        with Image.open(path) as image:
-            # For TIFFs, some versions of Pillow report the upright size; the tags hold the stored one.
-            stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
-            width, height = (int(side) for side in stored)
-            # In a PNG, EXIF data may follow the pixels; looking for it there would decode them.
-            turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5
+        with Path(path).open("rb") as stream:
+            size, orientation = _header(stream)
     except UnidentifiedImageError:
-        height, width = read_image(path).pixels.shape
+        height, width = read_image(path, orient=orient).pixels.shape
         return int(height), int(width)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot open image {path} ({_one_line(error)}). Check the file.") from error
-    return (width, height) if turned else (height, width)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot open image {path} ({one_line(error)}). Check the file.") from error
+    return size[::-1] if orient and orientation >= 5 else size
+
+
+def _header(stream: Any) -> tuple[tuple[int, int], int]:
+    """The stored size ``(H, W)`` and the EXIF orientation of an image file."""
+    is_tiff = stream.read(4) in MAGIC
+    stream.seek(0)
+    if is_tiff:
+        try:
+            with open_tiff(stream) as images:
+                return images[0].size, images[0].orientation
+        except UnreadableTiffError:
+            stream.seek(0)
+    with Image.open(stream, formats=FORMATS) as image:
+        # For TIFFs, some versions of Pillow report the upright size; the tags hold the stored one.
+        stored = (image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else image.size
+        # In a PNG, EXIF data may follow the pixels; looking for it there would decode them.
+        turned = image.format != "PNG" or "exif" in image.info
+        return (int(stored[1]), int(stored[0])), _orientation(image) if turned else 1
 
 
 def shows_everywhere(path: str | Path) -> bool:
     """Tell from a file's header whether common viewers, Labelme among them, all show the image as it is.
 
-    Viewers differ on pixels of more than 8 bits, CMYK, palettes in formats other than PNG, and TIFFs with an EXIF
-    orientation; some cannot show them at all. False also for files that cannot be opened.
+    Viewers differ on pixels of more than 8 bits, CMYK, palettes in formats other than PNG, TIFFs with an EXIF
+    orientation, and TIFFs with several channels or with a thumbnail before the image; some cannot show them at all.
+    False also for files that cannot be opened.
     """
     try:
         with Path(path).open("rb") as stream:
             head = stream.read(26)
             stream.seek(0)
-            with Image.open(stream) as image:
+            if head[:4] in MAGIC:
+                with open_tiff(stream) as images:
+                    if not images[0].is_plain or images[0].orientation != 1:
+                        return False
+                stream.seek(0)
+            with Image.open(stream, formats=FORMATS) as image:
                 mode, name = image.mode, image.format
-                bits, turned = 8, False
-                if isinstance(image, TiffImageFile):
-                    bits, turned = max(image.tag_v2.get(258, (1,))), _orientation(image) != 1
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
         return False
-    if turned or bits > 8 or (name == "PNG" and head[24] > 8):
+    if name == "PNG" and head[24] > 8:
         return False
     return mode in ("1", "L", "LA", "RGB", "RGBA") or (mode in ("P", "PA") and name == "PNG")
-
-
-def to_intensity(array: npt.NDArray[Any]) -> IntensityImage:
-    """Convert an array of pixels to one 8-bit intensity channel.
-
-    Args:
-        array: ``(H, W)`` or ``(H, W, C)`` with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Bool becomes 0 and
-            255, uint8 keeps its values, and any other integer or float type is scaled by its own percentile window.
-
-    Returns:
-        The intensity, with the window if there was one.
-
-    Raises:
-        UserError: The array has another shape or type, or no pixels.
-    """
-    array = np.asarray(array)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)) or array.size == 0:
-        raise UserError(f"an image cannot have shape {array.shape}. Give (H, W), (H, W, 3) or (H, W, 4).")
-    if array.dtype.kind not in "buif":
-        raise UserError(f"an image cannot be of type {array.dtype}. Give uint8, uint16 or float pixels.")
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    channels = array if array.ndim == 3 else array[:, :, None]
-    if channels.shape[2] in (2, 4):
-        channels = channels[:, :, :-1]
-    if array.dtype == np.uint8:
-        return IntensityImage(_luma8(channels))
-    grey = channels[:, :, 0] if channels.shape[2] == 1 else _luma(channels)
-    if grey.dtype.kind == "f":
-        grey = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = (float(value) for value in np.percentile(grey, WINDOW))
-    if high <= low:
-        low, high = float(grey.min()), float(grey.max())
-    pixels = np.zeros(grey.shape, dtype=np.uint8)
-    for rows in _strips(grey) if high > low else ():
-        scaled = (grey[rows].astype(np.float64) - low) * (255.0 / (high - low))
-        pixels[rows] = np.rint(scaled.clip(0, 255))
-    return IntensityImage(pixels, (low, high))
 
 
 def decode_mask(data: bytes, largest: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
@@ -213,96 +265,71 @@ def decode_mask(data: bytes, largest: tuple[int, int] | None = None) -> npt.NDAr
         UserError: The bytes are not an image, or the mask is too large.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > LARGEST_MASK or (largest and (height > largest[0] or width > largest[1])):
                 raise UserError(f"a mask of {width}x{height} pixels is larger than its image. Draw it again.")
             stored = np.asarray(image if image.mode in ("1", "L", "P", "I") else image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"a mask cannot be decoded ({_one_line(error)}). Save it again.") from error
+        raise UserError(f"a mask cannot be decoded ({one_line(error)}). Save it again.") from error
     mask: npt.NDArray[np.bool_] = stored != 0
     return mask
 
 
-def _strips(array: npt.NDArray[Any]) -> Iterator[slice]:
-    """Slices of rows to convert one after the other: a wider copy of a whole large scan may not fit into memory."""
-    step = max(1, _STRIP // max(1, array.shape[1]))
-    return (slice(start, start + step) for start in range(0, array.shape[0], step))
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse an image of ``(H, W)`` that is too large.
+
+    Raises:
+        UserError: It is.
+    """
+    if size[0] * size[1] > max_pixels:
+        shown = f"{size[1]}x{size[0]} pixels are more than max_pixels={max_pixels}"
+        raise UserError(f"{shown}. Cut the image into parts, or raise max_pixels.")
 
 
-def _luma(channels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """BT.601 luma of ``(H, W, 3)`` pixels of any type."""
-    grey = np.empty(channels.shape[:2], dtype=np.float64)
-    for rows in _strips(channels):
-        grey[rows] = channels[rows].astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    return grey
+def _decode(data: bytes, page: int, max_pixels: int) -> _Decoded:
+    """Decode the stored pixels of one image of a file."""
+    with ExitStack() as stack:
+        if data[:4] in MAGIC:
+            try:
+                images = stack.enter_context(open_tiff(data))
+                if page >= len(images):
+                    raise EOFError(page)
+                _check_size(images[page].size, max_pixels)
+                return _Decoded(decode_tiff(images[page], len(data)), images[page].orientation, len(images))
+            except UnreadableTiffError as error:
+                if error.deep or page > 0:
+                    raise
+        return _decode_by_pillow(data, page, max_pixels)
 
 
-def _luma8(channels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """BT.601 luma in whole thousandths; they sum to 1000, so equal channels give exactly their common value."""
-    if channels.shape[2] == 1:
-        return np.ascontiguousarray(channels[:, :, 0])
-    luma = np.empty(channels.shape[:2], dtype=np.uint8)
-    for rows in _strips(channels):
-        red, green, blue = (channels[rows, :, index].astype(np.uint32) for index in range(3))
-        luma[rows] = (299 * red + 587 * green + 114 * blue + 500) // 1000
-    return luma
-
-
-def _decode(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int]:
-    """Decode the stored pixels; return them with the EXIF orientation, not yet applied, and the number of pages."""
-    if data[:4] in _TIFF_MAGIC:
-        decoded = _decode_deep_tiff(data, page)
-        if decoded is not None:
-            return decoded
-    with Image.open(io.BytesIO(data)) as opened:
+def _decode_by_pillow(data: bytes, page: int, max_pixels: int) -> _Decoded:
+    """Decode a file other than a TIFF, or the first page of a TIFF of 8 bits of a kind that tifffile does not read."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         image: Image.Image = opened
-        pages = int(getattr(image, "n_frames", 1)) if data[:4] in _TIFF_MAGIC else 1
-        if page >= pages:
+        if page >= 1:
             raise EOFError(page)
-        image.seek(page)
+        _check_size(image.size[::-1], max_pixels)
         orientation = _orientation(image)
         if data[:8] == _PNG_MAGIC and data[24] == 16 and data[25] != 0:
             # Pillow would drop the low byte of 16-bit colour.
             deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if deep is None:
                 raise ValueError("the PNG data is damaged")
-            return (deep[:, :, [2, 1, 0]] if deep.ndim == 3 else deep), orientation, pages
+            return _Decoded(_raw(deep[:, :, [2, 1, 0]] if deep.ndim == 3 else deep), orientation, 1)
         image.load()
         if image.format == "TIFF" and orientation in _UNDO:
             # Pillow applies the orientation when it loads a TIFF, but for no other format.
             image = image.transpose(_UNDO[orientation])
         if image.mode == "L" or image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
-            return np.asarray(image), orientation, pages
-        if image.mode in ("1", "LA"):
-            return np.asarray(image.convert("L")), orientation, pages
-        return np.asarray(image.convert("RGB")), orientation, pages
+            return _Decoded(_raw(np.asarray(image)), orientation, 1)
+        return _Decoded(_raw(np.asarray(image.convert("L" if image.mode in ("1", "LA") else "RGB"))), orientation, 1)
 
 
-def _decode_deep_tiff(data: bytes, page: int) -> tuple[npt.NDArray[Any], int, int] | None:
-    """Decode a TIFF page of more than 8 bits; None leaves 8-bit pages, and codecs that tifffile lacks, to Pillow."""
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            pages = len(file.pages)
-            if page >= pages:
-                raise EOFError(page)
-            part: Any = file.pages[page]
-            if part.dtype is None or part.dtype.itemsize == 1:
-                return None
-            array = np.asarray(part.asarray())
-            # Planar colour has its channels first. Of other stacks within a page only the first plane is read.
-            if part.axes.startswith("S") and array.ndim == 3:
-                array = np.moveaxis(array, 0, 2)
-            while array.ndim > 3 or (array.ndim == 3 and not part.axes.endswith("S") and not part.axes.startswith("S")):
-                array = array[0]
-            if array.ndim == 3 and array.shape[2] > 4:
-                array = array[:, :, :3]
-            if part.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind == "u":
-                array = np.iinfo(array.dtype).max - array
-            tag = part.tags.get(274)
-            return array, int(tag.value) if tag is not None else 1, pages
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, ImportError):
-        return None
+def _raw(pixels: npt.NDArray[Any]) -> RawImage:
+    return RawImage(pixels, colour=pixels.ndim == 3, valid=valid_pixels(pixels))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -319,7 +346,3 @@ def _orient(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.u
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

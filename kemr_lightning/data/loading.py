@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from kemr_lightning.core.instances import Sample
+from kemr_lightning.core.signals import leave_signals_to_the_main_process
 from kemr_lightning.data.samplers import EpochSampler, Share, ShareSampler
 
 
@@ -76,6 +77,7 @@ class TrainingLoader(DataLoader[Sample]):
             collate_fn=as_list,
             drop_last=len(sampler) >= batch_size,
             persistent_workers=num_workers > 0,
+            worker_init_fn=leave_signals_to_the_main_process,
         )
         self.order = sampler
         self.given = 0
@@ -118,4 +120,5 @@ def evaluation_loader(dataset: Dataset[Sample], length: int, share: Share, num_w
         num_workers=num_workers,
         collate_fn=as_list,
         persistent_workers=num_workers > 0,
+        worker_init_fn=leave_signals_to_the_main_process,
     )

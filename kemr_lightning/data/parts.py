@@ -6,8 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kemr_lightning.core.errors import SettingError
+from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.data.annotation_format import Format, Source
+from kemr_lightning.data.copies import equal_files, refuse_copies
+from kemr_lightning.data.image import DEFAULT_READING, Reading
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, grouped_split, read_list, select
 
@@ -50,6 +52,7 @@ class Parts:
         group_pattern: str = GROUP_PATTERN,
         val_fraction: float = 0.2,
         seed: int = 0,
+        reading: Reading = DEFAULT_READING,
     ) -> None:
         """Take the settings; nothing is read yet.
 
@@ -60,6 +63,7 @@ class Parts:
             group_pattern: See `kemr_lightning.data.split.group_of`.
             val_fraction: Share of the images to split off for validation.
             seed: Seed of the split.
+            reading: How the images are read.
         """
         self.root = root
         self.format = data_format
@@ -67,9 +71,16 @@ class Parts:
         self.group_pattern = group_pattern
         self.val_fraction = val_fraction
         self.seed = seed
+        self.reading = reading
         self._source: Source | None = None
         self._read: dict[str, list[Record]] = {}
         self._told: set[str] = set()
+        self._compared = False
+
+    @property
+    def known(self) -> bool:
+        """Whether the folder has been looked into."""
+        return self._source is not None
 
     def records(self, part: str, whole: bool = False) -> list[Record]:
         """The records of one part, or of the part that replaces it.
@@ -84,6 +95,8 @@ class Parts:
         if self.lists:
             return self._listed(part)
         available = self._available()
+        if part != "test":
+            self._refuse_copies(available)
         if part in available:
             records = self._part(part)
             return records if part != "train" or "val" in available else self._split(records, f"{part}/")[0]
@@ -109,8 +122,24 @@ class Parts:
     def _part(self, part: str) -> list[Record]:
         """The records of a part of the source, read once."""
         if part not in self._read and self._source is not None:
-            self._read[part] = self._source.read(part)
+            self._read[part] = [record.read_as(self.reading) for record in self._source.read(part)]
         return self._read[part]
+
+    def _refuse_copies(self, parts: Sequence[str]) -> None:
+        """Refuse an image in two parts, before anything is trained.
+
+        A part that cannot be read is passed over: if it is needed, it will be reported then.
+        """
+        if self._compared or len(parts) < 2:
+            return
+        self._compared = True
+        readable = {}
+        for part in parts:
+            try:
+                readable[part] = self._part(part)
+            except UserError:
+                log.debug("%s/ is not compared with the other parts", part, exc_info=True)
+        refuse_copies(readable)
 
     def _warn_of_no_test(self) -> None:
         log.warning("%s has no test/ part: the validation images are reported, which is optimistic.", self.root)
@@ -124,6 +153,7 @@ class Parts:
             positions = select(names, wanted, f"lists.{listed}")
             chosen[listed] = sorted((everything[position] for position in positions), key=lambda record: record.name)
         _refuse_shared(chosen)
+        refuse_copies(chosen)
         if part in ("train", "val") and "val" not in chosen and "train" in chosen:
             return self._split(chosen["train"], "the training list")[part == "val"]
         if part == "test" and "test" not in chosen:
@@ -144,6 +174,14 @@ class Parts:
         if len(set(groups)) == 1 and len(records) > 1:
             log.warning("%s: all images are one group by their names; they are split one by one.", where)
             groups = [record.name for record in records]
+        for positions in equal_files(records):
+            # Copies under several names stay together, and with them their groups, unless nothing else is there.
+            together = {groups[position] for position in positions}
+            if together == set(groups):
+                continue
+            names = " and ".join(records[position].name for position in positions[:2])
+            log.warning("%s: %s are the same image: they stay on one side of the split.", where, names)
+            groups = [groups[positions[0]] if group in together else group for group in groups]
         first, second = grouped_split(groups, self.val_fraction, self.seed)
         if where not in self._told:
             self._told.add(where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections import defaultdict
@@ -9,6 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.folder import read_text
+from kemr_lightning.data.names import same_name
+
+log = logging.getLogger(__name__)
 
 GROUP_PATTERN = r"^(.*\d)[a-z]?$"
 """A file name without its suffix and without one small letter after its last digit: ``case_12a`` and ``case_12b``
@@ -16,13 +21,33 @@ belong together. A name that does not match is a group of its own."""
 
 SPLITS = ("train", "val", "test")
 
-PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-"""Names of each part in folders and files."""
+PART_NAMES = {
+    "train": ("train", "training", "trainset"),
+    "val": ("val", "valid", "validation", "dev", "valset", "validset", "validationset"),
+    "test": ("test", "tests", "testing", "testset"),
+}
+"""Names of each part in folders and files, in lower case. ``train_set`` counts as ``trainset``."""
+
+_YEAR = re.compile(r"[-_. ]?(19|20)\d\d$")
+_SET = re.compile(r"[-_. ](?=set$)")
+_ROBOFLOW = re.compile(r"^(?P<name>.+)\.rf\.[0-9A-Za-z_-]{8,}$")
+_ENDING = re.compile(r"[_.](png|jpe?g|bmp|tiff?)$", re.IGNORECASE)
 
 
 def part_named(word: str) -> str | None:
-    """The part that a word names, or None."""
-    return next((part for part in SPLITS if word in PART_NAMES[part]), None)
+    """The part that the name of a folder, or a word of a file's name, stands for; None if it is none.
+
+    Case does not matter, and a year may follow, as in ``train2017``.
+    """
+    plain = _SET.sub("", _YEAR.sub("", word.casefold()))
+    return next((part for part in SPLITS if plain in PART_NAMES[part]), None)
+
+
+def part_mentioned(name: str) -> str | None:
+    """The part that a name mentions as one of its words, as ``instances_train2017`` and ``test images`` do, or None."""
+    whole = part_named(name)
+    words = [name] if whole else re.split(r"[-_. ]+", name)
+    return next((part for part in SPLITS if any(part_named(word) == part for word in words)), None)
 
 
 def split_name(name: str, parts: Sequence[str]) -> tuple[str, str]:
@@ -36,7 +61,8 @@ def split_name(name: str, parts: Sequence[str]) -> tuple[str, str]:
         ``"all"`` and the whole name for a file outside the parts' folders.
     """
     first, _, rest = name.partition("/")
-    return (first, rest) if rest and first in parts else ("all", name)
+    part = part_named(first)
+    return (part, rest) if rest and part in parts and part is not None else ("all", name)
 
 
 def group_of(name: str, pattern: str = GROUP_PATTERN) -> str:
@@ -50,8 +76,13 @@ def group_of(name: str, pattern: str = GROUP_PATTERN) -> str:
         SettingError: The pattern is not a regular expression.
     """
     path = PurePosixPath(name)
+    stem = path.stem
+    if version := _ROBOFLOW.match(stem):
+        # Roboflow writes several versions of an image, NAME_png.rf.HASH.jpg.
+        stem = _ENDING.sub("", version["name"])
+        name = str(path.parent / stem)
     try:
-        found = re.search(pattern, path.stem)
+        found = re.search(pattern, stem)
     except re.error as error:
         raise SettingError("group_pattern", pattern, f"is not a regular expression ({error})", "Correct it") from error
     if found is None:
@@ -98,9 +129,9 @@ def read_list(path: str | Path) -> list[str]:
         UserError: The file cannot be read or is empty.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the name list {path} ({error}). Check its path") from error
+        lines = read_text(Path(path)).splitlines()
+    except UserError as error:
+        raise UserError(f"the name list cannot be read: {error}") from error
     names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not names:
         raise UserError(f"the name list {path} is empty. Write one file name per line")
@@ -109,6 +140,9 @@ def read_list(path: str | Path) -> list[str]:
 
 def select(names: Iterable[str], wanted: Sequence[str], setting: str) -> list[int]:
     """Find names, given with or without folder and suffix.
+
+    A name that is not there as it is written is found if only one differs from it in no more than
+    `kemr_lightning.data.names.same_name` allows, with a warning.
 
     Args:
         names: Names of all items, relative to the data root.
@@ -121,18 +155,26 @@ def select(names: Iterable[str], wanted: Sequence[str], setting: str) -> list[in
     Raises:
         SettingError: A wanted name is not there, or matches more than one item.
     """
+    everything = list(names)
     index: Mapping[str, set[int]] = defaultdict(set)
-    for position, name in enumerate(names):
+    alike: Mapping[str, set[int]] = defaultdict(set)
+    for position, name in enumerate(everything):
         path = PurePosixPath(name)
         for key in (name, str(path.with_suffix("")), path.name, path.stem):
             index[key].add(position)
+            alike[same_name(key)].add(position)
     positions = []
     for name in wanted:
         plain = name.replace("\\", "/").removeprefix("./")
-        found = index.get(plain) or index.get(str(PurePosixPath(plain).with_suffix("")))
+        bare = str(PurePosixPath(plain).with_suffix(""))
+        found = index.get(plain) or index.get(bare)
+        if not found and (found := alike.get(same_name(plain)) or alike.get(same_name(bare))) and len(found) == 1:
+            log.warning("%s: %s is taken for %s", setting, name, everything[next(iter(found))])
         if not found:
             raise SettingError(setting, name, "is not in the data folder", "Correct the list")
         if len(found) > 1:
-            raise SettingError(setting, name, f"matches {len(found)} files", "Add its folder")
+            listed = ", ".join(everything[position] for position in sorted(found)[:3])
+            more = ", ..." if len(found) > 3 else ""
+            raise SettingError(setting, name, f"matches {len(found)} files ({listed}{more})", "Add its folder")
         positions += [position for position in found if position not in positions]
     return positions

@@ -10,6 +10,7 @@ from typing import Literal
 
 from kemr_lightning.data.folder import walk
 from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image
+from kemr_lightning.data.part_folders import part_folders, unused_folders
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.split import split_name
 
@@ -32,6 +33,8 @@ FaultKind = Literal[
     "other_json",
     "unannotated",
     "unused",
+    "parts",
+    "unused_part",
 ]
 """Kinds of faults.
 
@@ -40,7 +43,8 @@ refuses the file (``broken_shape``). An image is missing, cannot be decoded, or 
 (``missing_image``, ``broken_image``, ``size_mismatch``). An image is annotated twice (``two_files``). An annotation
 encloses nothing (``degenerate``), lies beyond the image (``outside``), or is not an instance for another reason
 (``skipped``). An annotated image has no instance (``empty``), or is not where its file says (``elsewhere``). A file is
-of another kind (``other_json``), an image without annotations (``unannotated``), or outside the parts (``unused``).
+of another kind (``other_json``), an image without annotations (``unannotated``), or outside the parts (``unused``). It
+is not clear which folders are the parts (``parts``), or a folder looks like one and is not used (``unused_part``).
 """
 
 
@@ -112,6 +116,17 @@ def bare_image(root: Path, path: Path, parts: Sequence[str]) -> SurveyedImage:
     name = path.relative_to(root).as_posix()
     load = functools.partial(read_image, path)
     return SurveyedImage(Record(name, path, load), split_name(name, parts)[0], load)
+
+
+def unused_faults(root: Path, parts: Sequence[str]) -> list[Fault]:
+    """The folders that look like parts and are none.
+
+    Args:
+        root: The data root.
+        parts: The parts of the data set.
+    """
+    used = [folder for part, folder in part_folders(root).items() if part in parts]
+    return [Fault("unused_part", f"{name}/", "it looks like a part") for name in unused_folders(root, used)]
 
 
 def without_path(message: str, path: Path) -> str:

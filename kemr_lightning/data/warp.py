@@ -5,7 +5,6 @@ OpenCV's coordinates are those of pixel centres, so it is given a map shifted by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import cv2
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kemr_lightning.core.geometry import fitted_size, resize_image
+from kemr_lightning.core.geometry import resize_image
 from kemr_lightning.core.instances import Patch
 from kemr_lightning.data.annotation import Polygon, clip_patch, tight_patch
 
@@ -26,21 +25,19 @@ Affine = npt.NDArray[np.float64]
 """``(2, 3)`` float64 matrix A with ``(x', y') = A (x, y, 1)``, between pixel-corner coordinates."""
 
 
-def resize_pixels(image: Image, frame: Sequence[int] | None) -> Image:
-    """Fit an image into a frame, with the size and interpolation used for prediction.
+def resize_pixels(image: Image, size: tuple[int, int]) -> Image:
+    """Resize an image with the interpolation used for prediction.
 
     Args:
         image: ``(H, W)`` uint8.
-        frame: ``(width, height)`` in pixels, or None to keep the size. Smaller images are enlarged.
+        size: The new ``(H, W)``.
 
     Returns:
-        uint8 of the size that `fitted_size` gives; the image itself if it has that size.
+        uint8 of that size; the image itself if it has it.
     """
-    height, width = image.shape
-    size = fitted_size((height, width), frame)
-    if size == (height, width):
+    if image.shape == size:
         return image
-    resized: Image = resize_image(torch.from_numpy(image), size).numpy()
+    resized: Image = resize_image(torch.tensor(image), size).numpy()
     return resized
 
 

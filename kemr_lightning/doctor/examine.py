@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kemr_lightning.core.geometry import fitted_size
-from kemr_lightning.data.annotation import Annotation, to_instances
+from kemr_lightning.core.instances import Patch
+from kemr_lightning.data.annotation import Annotation, annotation_patch, to_instances, with_outline
 from kemr_lightning.data.formats import DEFAULT
-from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.image import DEFAULT_READING, IntensityImage, Reading
 from kemr_lightning.data.labels import LabelMap, label_order, new_names
 from kemr_lightning.data.parts import Lists
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.data.split import GROUP_PATTERN
 from kemr_lightning.doctor.anchors import SMALLEST, AnchorFit, fit_anchors
 from kemr_lightning.doctor.findings import ERROR, KINDS, SEVERITIES, Finding, Kind, SettingNames
@@ -30,6 +32,7 @@ from kemr_lightning.doctor.outline_findings import (
     union_mask,
 )
 from kemr_lightning.doctor.pixel_findings import digest, place_findings, thumbnail, unlabelled
+from kemr_lightning.doctor.region_findings import limit_findings, region_findings
 from kemr_lightning.doctor.set_findings import (
     Examined,
     case_findings,
@@ -57,7 +60,11 @@ class Options:
         aspect_ratios: Their heights over widths.
         anchor_misfits: Share of the chromosomes that the anchors may fit badly, in [0, 1].
         lists: Names of each part's images, see `kemr_lightning.data.parts.Lists`.
+        regions: Which annotations are instances.
+        max_detections: Maximum number of detections per image and class that AP counts; None if there is none.
+        detections: Maximum number of detections per image of the model; None if it is not known.
         names: What findings call the settings.
+        reading: How the images are read.
     """
 
     label_map: LabelMap = "single"
@@ -69,7 +76,11 @@ class Options:
     aspect_ratios: Sequence[float] | None = None
     anchor_misfits: float = 0.05
     lists: Lists | None = None
+    regions: Regions = field(default_factory=Regions)
+    max_detections: int | None = None
+    detections: int | None = None
     names: SettingNames = field(default_factory=SettingNames)
+    reading: Reading = DEFAULT_READING
 
 
 @dataclass
@@ -136,8 +147,12 @@ def examine(
         SettingError: The folder is missing, the format is unknown, or an option is wrong.
     """
     options = options or Options()
-    gathered = gather(root, data_format, options.group_pattern, options.lists, options.names)
-    findings = list(gathered.findings)
+    gathered = gather(
+        *(root, data_format, options.group_pattern, options.lists, options.names),
+        *(options.regions, options.label_map, options.reading),
+    )
+    findings = [*gathered.findings, *region_findings(gathered.entries)]
+    findings += limit_findings(gathered.entries, options.max_detections, options.detections)
     images: list[Examined] = []
     bare: list[Examined] = []
     without = {id(entry) for entry in gathered.bare}
@@ -189,7 +204,7 @@ def _look_at_bare(entry: ImageToExamine, findings: list[Finding]) -> list[Examin
 
 
 def _labels(entry: ImageToExamine) -> list[str]:
-    return [annotation.label for annotation in entry.annotations]
+    return [annotation.label for annotation in entry.annotations if not annotation.crowd]
 
 
 def examine_entry(entry: ImageToExamine) -> tuple[Examined, list[Finding]]:
@@ -209,7 +224,7 @@ def examine_entry(entry: ImageToExamine) -> tuple[Examined, list[Finding]]:
     matching = pixels is not None and not any(finding.kind == "size_mismatch" for finding in findings)
     if entry.stated_size is not None and not matching:
         size = entry.stated_size
-    annotations = list(entry.annotations)
+    annotations = [annotation for annotation in entry.annotations if not annotation.crowd]
     boxed = [annotation for annotation in annotations if annotation.box_only]
     if boxed:
         message = f"{len(boxed)} of {len(annotations)} annotations"
@@ -219,20 +234,26 @@ def examine_entry(entry: ImageToExamine) -> tuple[Examined, list[Finding]]:
             boxed = []
     image = Examined(entry.name, entry.part, entry.group, size, [], *_nothing(), masks=not boxed)
     if size is not None:
-        findings += _examine_annotations(image, annotations, size, pixels if matching else None)
+        crowds = [annotation for annotation in entry.annotations if annotation.crowd]
+        findings += _examine_annotations(image, annotations, crowds, size, pixels if matching else None)
     if pixels is not None:
         image.digest, image.thumb = digest(pixels), thumbnail(pixels)
     return image, findings
 
 
 def _examine_annotations(
-    image: Examined, annotations: Sequence[Annotation], size: tuple[int, int], pixels: npt.NDArray[np.uint8] | None
+    image: Examined,
+    annotations: Sequence[Annotation],
+    crowds: Sequence[Annotation],
+    size: tuple[int, int],
+    pixels: npt.NDArray[np.uint8] | None,
 ) -> list[Finding]:
     """Measure the annotations of an image and find what is wrong with them.
 
     Args:
         image: Gets the labels, boxes and sizes of the instances.
         annotations: Either all with masks, or all with a box only.
+        crowds: Regions without instances of their own.
         size: ``(H, W)`` of the image.
         pixels: ``(H, W)`` uint8, or None if the annotations cannot be compared with them.
     """
@@ -250,8 +271,16 @@ def _examine_annotations(
         image.lengths, image.widths = np.array([length_and_width(patch) for patch in instances.patches]).T
         findings += pair_findings(image.name, instances.patches, image.labels, size)
         if pixels is not None:
-            findings += _compare_with_pixels(image, pixels, union_mask(instances.patches, size))
+            findings += _compare_with_pixels(
+                image, pixels, union_mask([*instances.patches, *_patches(crowds, size)], size)
+            )
     return findings
+
+
+def _patches(crowds: Sequence[Annotation], size: tuple[int, int]) -> list[Patch]:
+    """The masks of crowds on an image of ``(H, W)``."""
+    drawn = (annotation_patch(with_outline(crowd), size) for crowd in crowds)
+    return [patch for patch in drawn if patch is not None]
 
 
 def _compare_with_pixels(image: Examined, pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> list[Finding]:
@@ -293,6 +322,8 @@ def _load(entry: ImageToExamine, findings: list[Finding]) -> IntensityImage | No
         return entry.load_raw() if finding.kind == "size_mismatch" and entry.load_raw is not None else None
     if loaded.orientation != 1:
         findings.append(Finding("exif", entry.name, f"EXIF orientation {loaded.orientation}"))
+    if loaded.channel is not None:
+        findings.append(Finding("channel", entry.name, f"read from {loaded.channel}"))
     if loaded.pages > 1:
         findings.append(Finding("pages", entry.name, f"{loaded.pages} pages"))
     return loaded

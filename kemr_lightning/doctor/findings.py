@@ -42,9 +42,15 @@ class SettingNames:
     label_map: str = "label_map"
     group_pattern: str = "group_pattern"
     lists: str = "lists"
+    channel: str = "channel"
     resize: str = "resize"
     anchor_sizes: str = "anchor_sizes"
     aspect_ratios: str = "aspect_ratios"
+    crowds: str = "crowds"
+    groups: str = "groups"
+    ignore_labels: str = "ignore_labels"
+    max_detections: str = "max_detections"
+    detections: str = "detections"
 
 
 KINDS: dict[str, Kind] = {
@@ -56,6 +62,7 @@ KINDS: dict[str, Kind] = {
     "broken_image": Kind(ERROR, "image cannot be decoded", "Replace the damaged file."),
     "size_mismatch": Kind(ERROR, "image has another size than its annotations", "Use the image that was annotated."),
     "lists": Kind(ERROR, "{lists} does not fit the folder", "Correct the list."),
+    "parts": Kind(ERROR, "folders that may be parts", "Name the parts train/, val/ and test/, one folder each."),
     "two_files": Kind(ERROR, "image annotated by two files", "Keep one of them."),
     "nothing": Kind(
         ERROR,
@@ -120,6 +127,24 @@ KINDS: dict[str, Kind] = {
     "degenerate": Kind(WARNING, "shape that encloses nothing", "Delete it or draw it again."),
     "skipped": Kind(WARNING, "shape that is not an instance", "Outline it as a polygon, or delete it."),
     "outside": Kind(WARNING, "outline beyond the image", "Draw it inside: what lies beyond is cut off."),
+    "brush_masks": Kind(
+        WARNING,
+        "crowds (iscrowd=1) that look like single chromosomes, as CVAT exports masks drawn with its brush",
+        "They are neither trained on nor scored. If they are chromosomes: {crowds}=instances.",
+    ),
+    "far_group": Kind(
+        WARNING,
+        "shapes of one group_id far apart: together they are one instance",
+        "If groups are pairs of homologous chromosomes: {groups}=separate. Otherwise correct the group_id.",
+    ),
+    "over_scored": Kind(
+        WARNING,
+        "more instances in an image than count in AP",
+        "Perfect predictions would not score 100: set {max_detections} to the largest number.",
+    ),
+    "over_detected": Kind(
+        WARNING, "more instances in an image than the model finds", "Set {detections} well above the largest number."
+    ),
     "boxes": Kind(WARNING, "annotations with a box and no mask", "Masks are needed to train; boxes are scored only."),
     "label_noise": Kind(WARNING, "labels that look alike or are rare", "Rename them in Labelme or by {label_map}."),
     "label_merged": Kind(
@@ -132,7 +157,21 @@ KINDS: dict[str, Kind] = {
         WARNING, "chromosomes that the model's anchors do not fit", "Set {anchor_sizes} and aspect_ratios."
     ),
     "small": Kind(WARNING, "chromosomes too small for the model", "Enlarge the images: {resize}=[width, height]."),
+    "crowds": Kind(
+        NOTE, "crowds (iscrowd=1)", "Nothing in them is learned or scored. {crowds}=instances makes instances of them."
+    ),
+    "ignored": Kind(
+        NOTE, "shapes with a label of {ignore_labels}", "Nothing in them is learned or scored; change the list if not."
+    ),
+    "unused_part": Kind(
+        WARNING, "folder that looks like a part and is not used", "Rename it to train/, val/ or test/, or move it away."
+    ),
     "no_test": Kind(NOTE, "no test part", "Validation images will be reported, which is optimistic. Add test/."),
+    "channel": Kind(
+        NOTE,
+        "image of several channels, of which one is read",
+        "Nothing, if it shows the chromosomes; {channel}=NAME or a number from 1 reads another.",
+    ),
     "elsewhere": Kind(NOTE, "image is not where its file says", "Nothing, if the image found is the right one."),
     "other_json": Kind(NOTE, "JSON that is not an annotation file", "Nothing; it is skipped."),
     "unannotated": Kind(NOTE, "image without annotations", "It is not used for training. Annotate it, or leave it."),

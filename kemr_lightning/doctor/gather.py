@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,11 @@ from pathlib import Path
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.formats import format_named
-from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.image import DEFAULT_READING, IntensityImage, Reading, with_reading
+from kemr_lightning.data.labels import LabelMap
 from kemr_lightning.data.parts import Lists, names_listed
 from kemr_lightning.data.record import MissingImageError
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.data.split import GROUP_PATTERN, SPLITS, group_of, select, split_name
 from kemr_lightning.data.survey import Fault, SurveyedImage
 from kemr_lightning.doctor.findings import Finding, SettingNames
@@ -66,6 +69,9 @@ def gather(
     group_pattern: str = GROUP_PATTERN,
     lists: Lists | None = None,
     names: SettingNames | None = None,
+    regions: Regions | None = None,
+    label_map: LabelMap = None,
+    reading: Reading = DEFAULT_READING,
 ) -> Gathered:
     """Read the annotations of a data folder.
 
@@ -75,6 +81,9 @@ def gather(
         group_pattern: See `kemr_lightning.data.split.group_of`.
         lists: See `kemr_lightning.data.parts.Lists`; they replace the folders as parts.
         names: What findings call the settings; None for the names of the arguments.
+        regions: Which annotations are instances; None for the defaults.
+        label_map: What renames the labels, which are not ignored if it names them.
+        reading: How the images are read.
 
     Raises:
         SettingError: The folder is missing, the format is unknown, or a list is for an unknown part.
@@ -82,20 +91,28 @@ def gather(
     if not root.is_dir():
         raise SettingError("root", root, "is not a folder", "Give the folder that holds the data")
     survey = format_named(data_format).diagnose(root)
-    entries = [_entry(image, survey.parts, group_pattern) for image in survey.images]
-    bare = [_entry(image, survey.parts, group_pattern) for image in survey.bare]
+    meant = functools.partial((regions or Regions()).meant, label_map=label_map)
+    entries = [_entry(image, survey.parts, group_pattern, meant, reading) for image in survey.images]
+    bare = [_entry(image, survey.parts, group_pattern, meant, reading) for image in survey.bare]
     entries.sort(key=lambda entry: entry.name)
     gathered = Gathered(entries, [_finding(fault) for fault in survey.faults], survey.parts, bare)
     listed = names_listed(lists or {})
     return _listed(gathered, listed, (names or SettingNames()).lists) if listed else gathered
 
 
-def _entry(image: SurveyedImage, parts: Sequence[str], pattern: str) -> ImageToExamine:
-    record = image.record
+def _entry(
+    image: SurveyedImage,
+    parts: Sequence[str],
+    pattern: str,
+    meant: Callable[[Sequence[Annotation]], tuple[Annotation, ...]],
+    reading: Reading,
+) -> ImageToExamine:
+    record = image.record.read_as(reading)
+    decode = None if image.decode is None else with_reading(image.decode, reading)
     group = record.group or group_of(split_name(record.name, parts)[1], pattern)
     load = None if image.decode is None else record.load
-    annotations = record.annotations or ()
-    return ImageToExamine(record.name, image.part, group, annotations, load, image.decode, record.stated_size)
+    annotations = meant(record.annotations or ())
+    return ImageToExamine(record.name, image.part, group, annotations, load, decode, record.stated_size)
 
 
 def _finding(fault: Fault) -> Finding:

@@ -62,7 +62,7 @@ def largest_loop(polygon: Polygon) -> tuple[float, tuple[float, float]] | None:
     if not apart.any():
         return None
     first, second = first[apart], second[apart]
-    a, b, c, d = start[first], end[first], start[second], end[second]
+    a, b, c, d = (part[apart] for part in (a, b, c, d))
     where = _crossing(a, b, c, d)
     # The shoelace formula: from the crossing along the corners first + 1, ..., second and back to it.
     sums = np.concatenate([[0.0], np.cumsum(_cross(start, end))])

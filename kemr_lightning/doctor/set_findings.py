@@ -100,7 +100,7 @@ def _copy(first: Examined, second: Examined, kind: str, how: str, unused: Set[st
     apart = first.part != second.part
     parts = f" ({second.part} and {first.part})" if apart else ""
     if second.name == first.name:
-        return Finding(f"{kind}_parts", second.name, f"is in two of {lists}{parts}")
+        return Finding(f"{kind}_parts", second.name, f"is in two parts{parts}, by its files or {lists}")
     message = f"{how} {first.name}{parts}"
     kind = "unannotated_copy" if second.name in unused else f"{kind}_parts" if apart else kind
     return Finding(kind, second.name, message, others=(first.name,))

@@ -43,7 +43,7 @@ class LearnSettings:
     def __post_init__(self) -> None:
         if self.source not in PARTS:
             raise SettingError("source", self.source, "is unknown", f"Use one of {', '.join(PARTS)}")
-        least = {"folds": 2, "evidence_width": 1, "crf_steps": 1, "iterations": 1, "margin": 0}
+        least = {"folds": 2, "evidence_width": 1, "crf_steps": 1, "iterations": 1, "margin": 0, "seed": 0}
         if self.evidence_epochs is not None:
             least["evidence_epochs"] = 1
         for name, lowest in least.items():

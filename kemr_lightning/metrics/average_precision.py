@@ -1,6 +1,7 @@
 """COCO's average precision of image records, evaluated by faster-coco-eval.
 
-The figures equal pycocotools' (float64 thresholds 0.50:0.05:0.95, 101 recall points, at most 100 detections per image).
+The figures equal pycocotools' (float64 thresholds 0.50:0.05:0.95, 101 recall points, crowds, and a maximum number of
+detections per image and class).
 Where pycocotools returns -1 because nothing is annotated, these functions return NaN.
 """
 
@@ -19,7 +20,8 @@ from kemr_lightning.metrics.records import ImageRecord
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-MAX_DETECTIONS = [1, 10, 100]
+MAX_DETECTIONS = 100
+"""COCO's maximum number of detections per image and class."""
 ANY_AREA = (0.0, 1e10)
 
 _quiet = logging.getLogger(__name__).debug
@@ -67,7 +69,10 @@ class AveragePrecision:
 
 
 def average_precision(
-    records: Sequence[ImageRecord], masks: bool, area_range: tuple[float, float] = ANY_AREA
+    records: Sequence[ImageRecord],
+    masks: bool,
+    area_range: tuple[float, float] = ANY_AREA,
+    max_detections: int = MAX_DETECTIONS,
 ) -> AveragePrecision:
     """Evaluate the records of a data set, one per image.
 
@@ -76,6 +81,7 @@ def average_precision(
         masks: Compare masks, else boxes.
         area_range: Annotations whose `Entry.area` lies outside are ignored, and with them the predictions matched to
             them and unmatched predictions whose own area lies outside (COCO's area ranges).
+        max_detections: Of each image and class so many detections count, those with the highest scores.
 
     Returns:
         The precision array.
@@ -98,14 +104,13 @@ def average_precision(
         rle_iou_max_workers=1,
     )
     parameters = evaluation.params
-    parameters.iouThrs, parameters.recThrs, parameters.maxDets = IOU_THRESHOLDS, RECALL_POINTS, list(MAX_DETECTIONS)
+    parameters.iouThrs, parameters.recThrs, parameters.maxDets = IOU_THRESHOLDS, RECALL_POINTS, [max_detections]
     parameters.areaRng, parameters.areaRngLbl = [[low, high]], ["all"]
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(*shape, 1, len(MAX_DETECTIONS))
-    recall = np.asarray(evaluation.eval["recall"], dtype=np.float64)
-    recall = recall.reshape(shape[0], shape[2], 1, len(MAX_DETECTIONS))
-    return AveragePrecision(labels, precision[..., 0, -1], recall[..., 0, -1])
+    precision = np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(shape)
+    recall = np.asarray(evaluation.eval["recall"], dtype=np.float64).reshape(shape[0], shape[2])
+    return AveragePrecision(labels, precision, recall)
 
 
 def coco_dataset(
@@ -115,20 +120,21 @@ def coco_dataset(
 
     Args:
         records: The images.
-        labels: The categories to declare.
-        which: Annotations or predictions.
+        labels: The categories to declare; crowds of others are left out.
+        which: Annotations, the crowds among them, or predictions.
         masks: Whether to include the masks.
     """
     annotations: list[dict[str, Any]] = []
     for item in records:
-        for entry in item.truth if which == "truth" else item.predictions:
+        crowds = [entry for entry in item.crowds if entry.label in labels] if which == "truth" else []
+        for position, entry in enumerate([*(item.truth if which == "truth" else item.predictions), *crowds]):
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": item.image_id,
                 "category_id": entry.label,
                 "bbox": list(entry.box),
                 "area": entry.area,
-                "iscrowd": 0,
+                "iscrowd": int(which == "truth" and position >= len(item.truth)),
                 "score": entry.score,
             }
             if masks:

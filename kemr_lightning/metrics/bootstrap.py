@@ -101,7 +101,13 @@ def paired_bootstrap(
     return Difference(*whole, whole[1] - whole[0], float(low), float(high), above, len(values))
 
 
-def statistic(records: Sequence[ImageRecord], figure: str, ia_score: float = 0.5, ia_iou: float = 0.5) -> Statistic:
+def statistic(
+    records: Sequence[ImageRecord],
+    figure: str,
+    ia_score: float = 0.5,
+    ia_iou: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
+) -> Statistic:
     """A headline figure of image records as a function of the images' weights.
 
     Args:
@@ -109,6 +115,7 @@ def statistic(records: Sequence[ImageRecord], figure: str, ia_score: float = 0.5
         figure: One of ``BoxAP MaskAP AP50 AP75 IA``, or ``AP55`` ... ``AP95``, of boxes where there are no masks.
         ia_score: Score threshold of IA.
         ia_iou: IoU threshold of IA.
+        max_detections: See `kemr_lightning.metrics.average_precision.average_precision`.
 
     Returns:
         The statistic; with all weights 1 it equals the metric's figure.
@@ -120,13 +127,13 @@ def statistic(records: Sequence[ImageRecord], figure: str, ia_score: float = 0.5
     if figure == "IA":
         return _accuracy(records, ia_score, ia_iou, masks)
     if figure == "BoxAP":
-        return average_precision_statistic(records, masks=False)
+        return average_precision_statistic(records, masks=False, max_detections=max_detections)
     if figure == "MaskAP" and masks:
-        return average_precision_statistic(records, masks=True)
+        return average_precision_statistic(records, masks=True, max_detections=max_detections)
     if figure.startswith("AP") and figure[2:].isdigit():
         at = int(figure[2:]) / 100
         if np.isclose(IOU_THRESHOLDS, at).any():
-            return average_precision_statistic(records, masks, at)
+            return average_precision_statistic(records, masks, at, max_detections)
     raise ValueError(f"{figure} is not a figure of these records. Use one of {', '.join(HEADLINE)} or AP55 ... AP95")
 
 
@@ -148,15 +155,19 @@ class _Class:
     Attributes:
         image: ``(D,)`` position of each detection's image.
         right: ``(thresholds, D)`` whether a detection is matched at each IoU threshold.
+        counts: ``(thresholds, D)`` whether it counts: False for those that lie on a crowd.
         annotated: ``(images,)`` number of annotations of each image.
     """
 
     image: NDArray[np.int64]
     right: NDArray[np.bool_]
+    counts: NDArray[np.bool_]
     annotated: NDArray[np.int64]
 
 
-def average_precision_statistic(records: Sequence[ImageRecord], masks: bool, iou: float | None = None) -> Statistic:
+def average_precision_statistic(
+    records: Sequence[ImageRecord], masks: bool, iou: float | None = None, max_detections: int = MAX_DETECTIONS
+) -> Statistic:
     """COCO's AP as a function of the images' weights; matching is done once, by pycocotools.
 
     With all weights 1 it equals pycocotools' AP. Where detections of an image that was drawn several times tie in
@@ -166,9 +177,12 @@ def average_precision_statistic(records: Sequence[ImageRecord], masks: bool, iou
         records: One per image; weights follow their order.
         masks: Compare masks, else boxes.
         iou: One of the ten thresholds, or None for their mean.
+        max_detections: See `kemr_lightning.metrics.average_precision.average_precision`.
     """
     rows = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou)) if iou is not None else np.arange(len(IOU_THRESHOLDS))
-    classes = [_Class(c.image, c.right[rows], c.annotated) for c in _match_all(records, masks)]
+    classes = [
+        _Class(c.image, c.right[rows], c.counts[rows], c.annotated) for c in _match_all(records, masks, max_detections)
+    ]
 
     def compute(weights: Weights) -> float:
         found = [p for c in classes if (p := _precision(c, weights)) is not None]
@@ -184,7 +198,7 @@ def _precision(item: _Class, weights: Weights) -> NDArray[np.float64] | None:
         return None
     each = weights[item.image]
     right = np.cumsum(each * item.right, axis=1, dtype=np.float64)
-    seen = np.cumsum(each, dtype=np.float64)
+    seen = np.cumsum(each * item.counts, axis=1, dtype=np.float64)
     recall = right / annotated
     precision = right / (seen + np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -196,7 +210,7 @@ def _precision(item: _Class, weights: Weights) -> NDArray[np.float64] | None:
     return result
 
 
-def _match_all(records: Sequence[ImageRecord], masks: bool) -> list[_Class]:
+def _match_all(records: Sequence[ImageRecord], masks: bool, max_detections: int) -> list[_Class]:
     """Match the images of every class once, at all ten thresholds.
 
     Raises:
@@ -206,23 +220,28 @@ def _match_all(records: Sequence[ImageRecord], masks: bool) -> list[_Class]:
     order = {item.image_id: position for position, item in enumerate(records)}
     if len(order) != len(records):
         raise ValueError("two records have the same image id")
-    matched = _evaluate(records, labels, masks)
+    matched = _evaluate(records, labels, masks, max_detections)
     classes = []
     for label in labels:
-        scores, images, right = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], [np.zeros((10, 0), dtype=bool)]
+        scores, images = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+        right, counts = [np.zeros((10, 0), dtype=bool)], [np.zeros((10, 0), dtype=bool)]
         for item in sorted(records, key=lambda r: r.image_id):
             one = matched.get((item.image_id, label))
             if one is not None:
                 scores.append(np.asarray(one["dtScores"], dtype=np.float64))
                 images.append(np.full(len(one["dtScores"]), order[item.image_id], dtype=np.int64))
-                right.append(np.asarray(one["dtMatches"]).reshape(10, -1) > 0)
+                counts.append(~np.asarray(one["dtIgnore"], dtype=bool).reshape(10, -1))
+                right.append((np.asarray(one["dtMatches"]).reshape(10, -1) > 0) & counts[-1])
         by_score = np.argsort(-np.concatenate(scores), kind="mergesort")
         annotated = np.array([sum(t.label == label for t in item.truth) for item in records], dtype=np.int64)
-        classes.append(_Class(np.concatenate(images)[by_score], np.concatenate(right, axis=1)[:, by_score], annotated))
+        matches, counting = (np.concatenate(flags, axis=1)[:, by_score] for flags in (right, counts))
+        classes.append(_Class(np.concatenate(images)[by_score], matches, counting, annotated))
     return classes
 
 
-def _evaluate(records: Sequence[ImageRecord], labels: Sequence[int], masks: bool) -> dict[tuple[int, int], Any]:
+def _evaluate(
+    records: Sequence[ImageRecord], labels: Sequence[int], masks: bool, max_detections: int
+) -> dict[tuple[int, int], Any]:
     """The result of pycocotools for each image and class, by image id and label."""
     with contextlib.redirect_stdout(io.StringIO()):
         sides = []
@@ -233,6 +252,6 @@ def _evaluate(records: Sequence[ImageRecord], labels: Sequence[int], masks: bool
             sides.append(side)
         evaluation = COCOeval(*sides, "segm" if masks else "bbox")
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.params.iouThrs, evaluation.params.maxDets = IOU_THRESHOLDS, list(MAX_DETECTIONS)
+        evaluation.params.iouThrs, evaluation.params.maxDets = IOU_THRESHOLDS, [max_detections]
         evaluation.evaluate()
     return {(one["image_id"], one["category_id"]): one for one in evaluation.evalImgs if one is not None}

@@ -21,7 +21,10 @@ BOUNDARY_TOLERANCES = (1.0, 2.0)
 """Distances in pixels within which two outlines count as the same."""
 
 TruthKind = Literal["matched", "mislabelled", "merged", "split", "missed"]
-PredictionKind = Literal["matched", "mislabelled", "merging", "splitting", "duplicate", "false", "unsure"]
+PredictionKind = Literal["matched", "mislabelled", "merging", "splitting", "duplicate", "false", "unsure", "ignored"]
+
+UNCOUNTED = ("unsure", "ignored")
+"""Kinds of predictions that are neither right nor wrong."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
 
     - ``splitting`` as well if it lies in a matched annotation, but beside the mask that was matched to it;
     - ``duplicate``: it reaches ``iou`` with a matched annotation;
-    - ``unsure``: its score is below ``score``, and it is ignored;
+    - ``unsure``: its score is below ``score``, and it does not count;
+    - ``ignored``: it lies on a crowd, and does not count;
     - ``false``.
 
     A matched prediction that also covers a merged annotation stays ``matched``.
@@ -103,6 +107,7 @@ def match(item: ImageRecord, score: float = 0.5, iou: float = 0.5, boundaries: b
         _name_pieces(kind, pairs, inside, among / np.maximum(np.diag(among), 1)[:, None] >= 0.5)
         for prediction in np.flatnonzero((overlaps >= iou).any(axis=1)).tolist():
             kind[prediction] = "duplicate" if kind[prediction] == "false" else kind[prediction]
+    _ignore(kind, item.on_crowds(True, iou))
     return ImageMatch(
         [_pair(p, t, overlaps[p, t], found[p], truth[t], boundaries) for p, t in pairs],
         truth_kind,
@@ -115,7 +120,7 @@ def match_boxes(item: ImageRecord, score: float = 0.5, iou: float = 0.5) -> Imag
     """Match predictions to annotations by boxes, for annotations that have only boxes.
 
     Boxes cannot reveal merged or split chromosomes, so an annotation is ``matched`` or ``missed``, a prediction
-    ``matched``, ``false`` or ``unsure``, and no annotation counts as overlapped.
+    ``matched``, ``false``, ``unsure`` or ``ignored``, and no annotation counts as overlapped.
 
     Args:
         item: An image.
@@ -128,8 +133,15 @@ def match_boxes(item: ImageRecord, score: float = 0.5, iou: float = 0.5) -> Imag
     predictions: list[PredictionKind] = ["false" if p.score >= score else "unsure" for p in item.predictions]
     for prediction, annotation in pairs:
         predictions[prediction], truth[annotation] = "matched", "matched"
+    _ignore(predictions, item.on_crowds(False, iou))
     found = [Pair(p, t, float(overlaps[p, t]), ()) for p, t in pairs]
     return ImageMatch(found, truth, predictions, [False] * len(truth))
+
+
+def _ignore(kind: list[PredictionKind], on_crowd: NDArray[np.bool_]) -> None:
+    """Let wrong predictions on crowds not count, in place."""
+    for prediction in np.flatnonzero(on_crowd).tolist():
+        kind[prediction] = "ignored" if kind[prediction] in ("false", "duplicate") else kind[prediction]
 
 
 def _name_errors(

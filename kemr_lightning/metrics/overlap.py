@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from kemr_lightning.core import rle
-from kemr_lightning.metrics.average_precision import AveragePrecision, average_precision
+from kemr_lightning.metrics.average_precision import MAX_DETECTIONS, AveragePrecision, average_precision
 from kemr_lightning.metrics.records import Entry, ImageRecord
 
 OVERLAP_PIXELS = 20
@@ -26,7 +26,9 @@ def overlapped(item: ImageRecord) -> list[bool]:
     return [bool(row.max(initial=0) >= OVERLAP_PIXELS) for row in crossings]
 
 
-def average_precision_by_overlap(records: Sequence[ImageRecord]) -> dict[str, AveragePrecision]:
+def average_precision_by_overlap(
+    records: Sequence[ImageRecord], max_detections: int = MAX_DETECTIONS
+) -> dict[str, AveragePrecision]:
     """Mask AP of either kind of annotation.
 
     As with COCO's small, medium and large objects, annotations of the other kind and the predictions matched to them
@@ -35,12 +37,15 @@ def average_precision_by_overlap(records: Sequence[ImageRecord]) -> dict[str, Av
 
     Args:
         records: Every image of the set, with masks.
+        max_detections: See `average_precision`.
 
     Returns:
         ``overlapped`` and ``isolated``, each with its precision; figures of a kind that does not occur are NaN.
     """
     coded = [_coded(item) for item in records]
-    return {name: average_precision(coded, True, (code - 0.5, code + 0.5)) for name, code in _CODES.items()}
+    return {
+        name: average_precision(coded, True, (code - 0.5, code + 0.5), max_detections) for name, code in _CODES.items()
+    }
 
 
 def _coded(item: ImageRecord) -> ImageRecord:

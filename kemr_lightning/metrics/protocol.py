@@ -38,6 +38,9 @@ class InstanceMetric(Protocol):
     threshold: float
     """A predicted mask is ``probability >= threshold``, in (0, 1]."""
 
+    max_detections: int
+    """Of each image and class so many detections count for AP."""
+
     def to(self, device: torch.device) -> Any:
         """Move the state to a device."""
 

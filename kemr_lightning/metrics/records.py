@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class ImageRecord:
         truth: The annotations.
         predictions: The predictions, in the detector's order.
         masks: Whether the annotations have masks. Without them boxes alone are scored.
+        crowds: Regions where predictions of their class count neither as right nor as wrong, as COCO's crowds.
     """
 
     image_id: int
@@ -57,6 +58,7 @@ class ImageRecord:
     truth: list[Entry] = field(default_factory=list)
     predictions: list[Entry] = field(default_factory=list)
     masks: bool = True
+    crowds: list[Entry] = field(default_factory=list)
 
     def rle(self, entry: Entry) -> rle.RLE:
         """The RLE of an entry of this image.
@@ -81,6 +83,25 @@ class ImageRecord:
             return rle.iou([self.rle(p) for p in self.predictions], [self.rle(t) for t in self.truth])
         return rle.box_iou([p.box for p in self.predictions], [t.box for t in self.truth])
 
+    def on_crowds(self, masks: bool, iou: float = 0.5) -> NDArray[np.bool_]:
+        """``(predictions,)``, whether at least a fraction ``iou`` of each lies on one crowd of its class.
+
+        Args:
+            masks: Measure masks, else boxes.
+            iou: COCO compares this fraction with the threshold of the IoU.
+        """
+        if not self.crowds or not self.predictions:
+            return np.zeros(len(self.predictions), dtype=bool)
+        if masks:
+            found = [self.rle(p) for p in self.predictions]
+            areas = np.maximum([rle.area(code) for code in found], 1)[:, None]
+            shared = rle.intersections(found, [self.rle(crowd) for crowd in self.crowds]) / areas
+        else:
+            shared = rle.box_iou([p.box for p in self.predictions], [c.box for c in self.crowds], of_first=True)
+        same = np.array([p.label for p in self.predictions])[:, None] == np.array([c.label for c in self.crowds])
+        on: NDArray[np.bool_] = (same & (shared >= iou)).any(axis=1)
+        return on
+
     def to_json(self) -> str:
         """The record as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
@@ -95,7 +116,8 @@ class ImageRecord:
         """The record of plain values, as `to_json` or `dataclasses.asdict` make them."""
         entries = {
             key: [Entry(**{**entry, "box": tuple(entry["box"])}) for entry in content[key]]
-            for key in ("truth", "predictions")
+            for key in ("truth", "predictions", "crowds")
+            if key in content
         }
         return cls(**{**content, **entries, "size": tuple(content["size"])})
 
@@ -123,7 +145,7 @@ def record(
             f"image {image_id}: predictions are for a size of {predictions.image_size}, not {truth.image_size}"
         )
     masks = truth.patches is not None
-    if masks and predictions.patches is None and len(predictions) and len(truth):
+    if masks and predictions.patches is None and len(predictions) and (len(truth) or truth.ignored is not None):
         raise ValueError(f"image {image_id}: annotations have masks, predictions have boxes only")
     return ImageRecord(
         image_id=image_id,
@@ -132,7 +154,14 @@ def record(
         truth=_entries(truth, threshold, tight=True),
         predictions=_entries(predictions, threshold, tight=False),
         masks=masks,
+        crowds=_crowds(truth.ignored, masks),
     )
+
+
+def _crowds(regions: Instances | None, masks: bool) -> list[Entry]:
+    """Encode the crowds of an image; where boxes are scored, without their masks."""
+    entries = [] if regions is None else _entries(regions, 0.5, tight=True)
+    return entries if masks else [replace(entry, counts=None, area=entry.box[2] * entry.box[3]) for entry in entries]
 
 
 def _entries(instances: Instances, threshold: float, tight: bool) -> list[Entry]:

@@ -16,9 +16,14 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Instances
-from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, AveragePrecision, average_precision
+from kemr_lightning.metrics.average_precision import (
+    IOU_THRESHOLDS,
+    MAX_DETECTIONS,
+    AveragePrecision,
+    average_precision,
+)
 from kemr_lightning.metrics.overlap import average_precision_by_overlap
-from kemr_lightning.metrics.records import ImageRecord, record
+from kemr_lightning.metrics.records import Entry, ImageRecord, record
 
 HEADLINE = ("BoxAP", "MaskAP", "AP50", "AP75", "IA")
 """The headline figures, in the order of tables."""
@@ -33,7 +38,7 @@ class InstanceSegmentationMetric(Metric):
 
     Instance Accuracy is N'/N over the data set: N annotated instances, N' of them found by predictions with
     ``score >= ia_score``. In descending order of score, each prediction takes the free annotation of its class and
-    image with the highest IoU, if that is ``>= ia_iou``.
+    image with the highest IoU, if that is ``>= ia_iou``. It has no maximum number of detections.
 
     Images are identified by their id, so an image seen twice (the padding of a distributed sampler) counts once.
 
@@ -43,10 +48,12 @@ class InstanceSegmentationMetric(Metric):
         ia_score: Score threshold of IA, in [0, 1].
         ia_iou: IoU threshold of IA, in (0, 1].
         threshold: A predicted mask is ``probability >= threshold``, in (0, 1].
+        max_detections: Of each image and class so many detections count for AP, those with the highest scores; COCO's
+            rule is 100.
         kwargs: Options of `torchmetrics.Metric`.
 
     Raises:
-        SettingError: A threshold is out of its range.
+        SettingError: A value is out of its range.
     """
 
     full_state_update: bool = False
@@ -54,14 +61,24 @@ class InstanceSegmentationMetric(Metric):
     higher_is_better: bool = True
     lines: list[Tensor] | Tensor
 
-    def __init__(self, ia_score: float = 0.5, ia_iou: float = 0.5, threshold: float = 0.5, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ia_score: float = 0.5,
+        ia_iou: float = 0.5,
+        threshold: float = 0.5,
+        max_detections: int = MAX_DETECTIONS,
+        **kwargs: Any,
+    ) -> None:
         _check("ia_score", ia_score, zero=True)
         _check("ia_iou", ia_iou)
         _check("threshold", threshold)
+        if not isinstance(max_detections, int) or isinstance(max_detections, bool) or max_detections < 1:
+            raise SettingError("max_detections", max_detections, "is not a number of detections", "Give 1 or more")
         super().__init__(**kwargs)
         self.ia_score = ia_score
         self.ia_iou = ia_iou
         self.threshold = threshold
+        self.max_detections = max_detections
         # One record per line, as UTF-8 bytes, so that processes are synchronised by concatenating their bytes.
         self.add_state("lines", default=[], dist_reduce_fx="cat")
 
@@ -113,7 +130,7 @@ class InstanceSegmentationMetric(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The figures named in `HEADLINE`, float64 scalars in percent."""
-        figures = headline(self.records(), self.ia_score, self.ia_iou)
+        figures = headline(self.records(), self.ia_score, self.ia_iou, self.max_detections)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
     def _sync_dist(
@@ -137,17 +154,23 @@ def have_masks(records: Sequence[ImageRecord]) -> bool:
     return all(item.masks for item in records if item.truth)
 
 
-def headline(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
+def headline(
+    records: Sequence[ImageRecord],
+    ia_score: float = 0.5,
+    ia_iou: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
+) -> dict[str, float]:
     """The figures named in `HEADLINE`, in percent.
 
     Args:
         records: All images of the data set, with unique ids.
         ia_score: Score threshold of IA.
         ia_iou: IoU threshold of IA.
+        max_detections: See `InstanceSegmentationMetric`.
     """
     masks = have_masks(records)
-    boxes = average_precision(records, masks=False)
-    main = average_precision(records, masks=True) if masks else boxes
+    boxes = average_precision(records, masks=False, max_detections=max_detections)
+    main = average_precision(records, masks=True, max_detections=max_detections) if masks else boxes
     return {
         "BoxAP": boxes.at(),
         "MaskAP": main.at() if masks else float("nan"),
@@ -158,7 +181,11 @@ def headline(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: floa
 
 
 def extended_figures(
-    records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5, label_names: Sequence[str] = ()
+    records: Sequence[ImageRecord],
+    ia_score: float = 0.5,
+    ia_iou: float = 0.5,
+    label_names: Sequence[str] = (),
+    max_detections: int = MAX_DETECTIONS,
 ) -> dict[str, Any]:
     """Figures beyond the headline ones, as plain values for JSON, in percent; NaN where they do not exist.
 
@@ -167,27 +194,29 @@ def extended_figures(
         ia_score: Score threshold of IA.
         ia_iou: IoU threshold of IA.
         label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
+        max_detections: See `InstanceSegmentationMetric`.
 
     Returns:
         - ``thresholds``: those of IA;
-        - ``box`` and, with masks, ``mask``: each with ``AP``, ``AP50`` ... ``AP95``, ``AR100`` and ``curves``
-          (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1);
+        - ``box`` and, with masks, ``mask``: each with ``AP``, ``AP50`` ... ``AP95``, ``AR100`` (named for
+          ``max_detections``) and ``curves`` (IoU -> 101 interpolated precisions in [0, 1] at recalls 0 ... 1);
         - with masks ``overlapped`` and ``isolated``: each with ``AP``, ``AP50`` ... ``AP95``, see
           `average_precision_by_overlap`;
         - ``per_class``: see `class_figures`;
         - ``count``: the mean absolute and the mean signed difference per image between the number of predictions
-          that reach ``ia_score`` and the number of annotations.
+          that reach ``ia_score``, without those on crowds, and the number of annotations.
     """
     masks = have_masks(records)
     found: dict[str, Any] = {"thresholds": {"ia_score": ia_score, "ia_iou": ia_iou}}
-    precisions = {"box": average_precision(records, False)}
+    precisions = {"box": average_precision(records, False, max_detections=max_detections)}
     if masks:
-        precisions["mask"] = average_precision(records, True)
-    found |= {name: _details(precision) for name, precision in precisions.items()}
+        precisions["mask"] = average_precision(records, True, max_detections=max_detections)
+    found |= {name: _details(precision, max_detections) for name, precision in precisions.items()}
     if masks:
-        found |= {name: _levels(precision) for name, precision in average_precision_by_overlap(records).items()}
+        by_overlap = average_precision_by_overlap(records, max_detections)
+        found |= {name: _levels(precision) for name, precision in by_overlap.items()}
     found["per_class"] = class_figures(records, precisions, ia_score, ia_iou, label_names)
-    differences = [sum(p.score >= ia_score for p in item.predictions) - len(item.truth) for item in records]
+    differences = [len(counted(item, masks, ia_score, ia_iou)) - len(item.truth) for item in records]
     found["count"] = {
         "mean_absolute_difference": float(np.abs(differences).mean()) if differences else float("nan"),
         "mean_difference": float(np.mean(differences)) if differences else float("nan"),
@@ -219,7 +248,7 @@ def class_figures(
     masks = "mask" in precisions
     main = precisions["mask" if masks else "box"]
     annotated = Counter(entry.label for item in records for entry in item.truth)
-    predicted = Counter(entry.label for item in records for entry in item.predictions if entry.score >= ia_score)
+    predicted = Counter(entry.label for item in records for entry in counted(item, masks, ia_score, ia_iou))
     hits = Counter(
         item.truth[annotation].label
         for item in records
@@ -241,12 +270,12 @@ def class_figures(
     }
 
 
-def _details(precision: AveragePrecision) -> dict[str, Any]:
-    """AP at all IoU thresholds, AR100 and the curves; see `extended_figures`."""
+def _details(precision: AveragePrecision, max_detections: int) -> dict[str, Any]:
+    """AP at all IoU thresholds, AR and the curves; see `extended_figures`."""
     annotated = precision.recall[precision.recall > -1]
     return {
         **_levels(precision),
-        "AR100": float(annotated.mean() * 100) if annotated.size else float("nan"),
+        f"AR{max_detections}": float(annotated.mean() * 100) if annotated.size else float("nan"),
         "curves": {f"{iou:.2f}": precision.curve(iou).tolist() for iou in IOU_THRESHOLDS.tolist()},
     }
 
@@ -273,6 +302,21 @@ def instance_accuracy(
     count = sum(len(item.truth) for item in records)
     found = sum(len(greedy_pairs(item, item.iou(masks), score, iou)) for item in records if item.truth)
     return 100 * found / count if count else float("nan")
+
+
+def counted(item: ImageRecord, masks: bool, score: float = 0.5, iou: float = 0.5) -> list[Entry]:
+    """The predictions of an image that count as found: those on crowds do not, unless they are matched.
+
+    Args:
+        item: An image.
+        masks: Compare masks, else boxes.
+        score: Predictions below this score do not count.
+        iou: Minimum IoU of a pair, and part of a prediction that lies on a crowd.
+    """
+    left_out = item.on_crowds(masks, iou)
+    if left_out.any() and item.truth:
+        left_out[[prediction for prediction, _ in greedy_pairs(item, item.iou(masks), score, iou)]] = False
+    return [p for p, out in zip(item.predictions, left_out, strict=True) if p.score >= score and not out]
 
 
 def greedy_pairs(

@@ -99,3 +99,20 @@ class TinyBackbone(nn.Module):
         pyramid: OrderedDict[str, Tensor] = self.pyramid(levels)
         pyramid["fine"] = fine
         return pyramid
+
+
+def check_fine_channels(backbone: nn.Module, channels: int, setting: str) -> None:
+    """Check that mask heads expect the fine map that a backbone has.
+
+    Args:
+        backbone: The backbone; one without an attribute ``fine_channels`` is not checked.
+        channels: Channels that the heads expect; 0 if they use no fine map.
+        setting: The setting that ``channels`` comes from.
+
+    Raises:
+        SettingError: The numbers differ.
+    """
+    there = getattr(backbone, "fine_channels", None)
+    if there is not None and channels not in (0, there):
+        cure = f"Give {there}, or 0 to do without" if there else "Give 0"
+        raise SettingError(setting, channels, f"is not what the backbone has ({there})", cure)

@@ -136,13 +136,17 @@ def semantic_loss(logits: Tensor, targets: Sequence[Instances], stride: int) -> 
 
     Args:
         logits: ``(B, num_classes + 1, H, W)``.
-        targets: Annotations per image; images with boxes only do not contribute.
+        targets: Annotations per image; images in which some have only a box do not contribute.
         stride: Pixels along a cell's side.
 
     Returns:
         A scalar; 0 (with a graph) if no image has masks.
     """
-    known = [index for index, target in enumerate(targets) if target.patches is not None]
+    known = [
+        index
+        for index, target in enumerate(targets)
+        if target.patches is not None and (target.outlined is None or bool(target.outlined.all()))
+    ]
     if not known:
         return logits.sum() * 0
     size = (int(logits.shape[-2]), int(logits.shape[-1]))

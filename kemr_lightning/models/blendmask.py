@@ -15,9 +15,11 @@ from torchvision.ops import clip_boxes_to_image
 
 from kemr_lightning.core.errors import SettingError, settings_under
 from kemr_lightning.core.instances import Detections, Instances
+from kemr_lightning.models.backbone import check_fine_channels
 from kemr_lightning.models.bases import BasisDecoder, SemanticHead, semantic_loss
 from kemr_lightning.models.blender import Blender
 from kemr_lightning.models.fcos_head import AttentionFCOSHead, HeadOutputs
+from kemr_lightning.models.mask_branch import outlined_matches
 from kemr_lightning.models.settings import FlatSettings
 from kemr_lightning.models.suppression import Suppression
 from kemr_lightning.models.transform import BatchTransform
@@ -143,7 +145,7 @@ class BlendMask(nn.Module):
         counts: list[int],
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        expected = [{"boxes": target.boxes, "labels": target.labels - 1} for target in targets]
+        expected = [{"boxes": t.boxes, "labels": t.labels - 1, "instances": t} for t in targets]
         found = self.fcos.compute_loss(expected, outputs.predictions, [anchors] * len(targets), counts)
         matches: Tensor = found["matches"]
         locations = self._mask_locations(matches, targets)
@@ -165,7 +167,8 @@ class BlendMask(nn.Module):
         """The locations ``(K_i,)`` of each image that masks are trained on."""
         locations = []
         for match, target in zip(matches, targets, strict=True):
-            where = torch.nonzero(match >= 0)[:, 0] if target.patches is not None else match.new_zeros(0)
+            where = torch.nonzero(match >= 0)[:, 0]
+            where = where[outlined_matches(target, match[where])]
             if self.max_mask_positives is not None and len(where) > self.max_mask_positives:
                 where = where[torch.randperm(len(where), device=where.device)[: self.max_mask_positives]]
             locations.append(where)
@@ -314,6 +317,7 @@ def blendmask(
     flat.refuse_rest()
     channels = int(backbone.out_channels)  # type: ignore[arg-type]
     strides = [int(stride) for stride in backbone.strides]  # type: ignore[union-attr]
+    check_fine_channels(backbone, (decoder or {}).get("fine_channels", 0), "decoder.fine_channels")
     fcos = _fcos(backbone, channels, strides, num_classes, head, suppression)
     with settings_under("decoder"):
         bases = _decoder(channels, strides, head, decoder)

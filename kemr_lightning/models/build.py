@@ -8,15 +8,17 @@ from typing import Any
 
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RPNHead
 
-from kemr_lightning.core.errors import settings_under
+from kemr_lightning.core.errors import SettingError, settings_under
+from kemr_lightning.models.backbone import check_fine_channels
 from kemr_lightning.models.box_head import BoxStage, ConvBoxHead
 from kemr_lightning.models.cascade import CascadeHeads, CascadeVariant, variant_of
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.mask_branch import MaskBranch
 from kemr_lightning.models.mask_head import MaskHead
 from kemr_lightning.models.pooler import AlignedRoIPooler
+from kemr_lightning.models.proposals import Proposals
 from kemr_lightning.models.settings import FlatSettings
 from kemr_lightning.models.suppression import Suppression
 from kemr_lightning.models.transform import BatchTransform
@@ -125,8 +127,8 @@ def region_proposals(
     anchor_sizes: Sequence[Sequence[float]],
     aspect_ratios: Sequence[float],
     proposals: Mapping[str, Any] | None = None,
-) -> RegionProposalNetwork:
-    """Build torchvision's region proposal network.
+) -> Proposals:
+    """Build the region proposal network.
 
     Args:
         channels: Channels of the pyramid.
@@ -149,7 +151,7 @@ def region_proposals(
     head = RPNHead(channels, anchors.num_anchors_per_location()[0])
     before = {"training": settings.pre_nms[0], "testing": settings.pre_nms[1]}
     after = {"training": settings.post_nms[0], "testing": settings.post_nms[1]}
-    return RegionProposalNetwork(anchors, head, 0.7, 0.3, settings.samples, 0.5, before, after, settings.nms_threshold)
+    return Proposals(anchors, head, 0.7, 0.3, settings.samples, 0.5, before, after, settings.nms_threshold)
 
 
 def region_heads(
@@ -256,6 +258,10 @@ def two_stage(
     """
     channels = int(backbone.out_channels)  # type: ignore[arg-type]
     strides = list(backbone.strides)  # type: ignore[arg-type]
+    if len(anchor_sizes) != len(strides):
+        cure = f"Give {len(strides)} lists of sizes"
+        raise SettingError("anchor_sizes", list(anchor_sizes), "is not one list per level of the backbone", cure)
+    check_fine_channels(backbone, (heads or {}).get("fine_channels", 0), "heads.fine_channels")
     with settings_under("proposals"):
         rpn = region_proposals(channels, anchor_sizes, aspect_ratios, proposals)
     # The coarsest level of a ResNet's pyramid is for proposals only (Lin et al. 2017): `pooled_strides` leaves it out.

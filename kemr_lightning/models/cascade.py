@@ -14,6 +14,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.models.box_head import BoxStage
+from kemr_lightning.models.ignored import on_ignored
 from kemr_lightning.models.mask_branch import MaskBranch
 from kemr_lightning.models.pooler import AlignedRoIPooler
 from kemr_lightning.models.suppression import Suppression
@@ -201,7 +202,10 @@ class CascadeHeads(nn.Module):
         return losses
 
     def _assign(self, stage: BoxStage, boxes: Tensor, target: Instances, sample: bool) -> _Assigned:
-        """Label an image's boxes at the stage's IoU threshold; with ``sample``, append the ground truth and sample."""
+        """Label an image's boxes at the stage's IoU threshold; with ``sample``, append the ground truth and sample.
+
+        Boxes on ignored regions are not sampled as background.
+        """
         is_truth = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
         if sample:
             boxes = torch.cat([boxes, target.boxes.to(boxes)])
@@ -215,7 +219,10 @@ class CascadeHeads(nn.Module):
             matches[positive] = found[positive]
             labels[positive] = target.labels[found[positive]]
         if sample:
-            positives, negatives = self.sampler([(labels > 0).to(torch.int64)])
+            kinds = (labels > 0).to(torch.int64)
+            if target.ignored is not None:
+                kinds[(labels == 0) & on_ignored(target, boxes)] = -1
+            positives, negatives = self.sampler([kinds])
             keep = torch.nonzero(positives[0] | negatives[0])[:, 0]
             boxes, labels, matches, is_truth = boxes[keep], labels[keep], matches[keep], is_truth[keep]
         return _Assigned(boxes, labels, matches, is_truth)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from kemr_lightning.core.instances import Detections, Instances
 from kemr_lightning.models.cascade import CascadeHeads
+from kemr_lightning.models.proposals import Proposals
 from kemr_lightning.models.transform import BatchTransform
 from kemr_lightning.models.views import VIEWS, detect_in_views
 
@@ -20,16 +20,14 @@ class TwoStageDetector(nn.Module):
 
     Args:
         backbone: Images to feature maps.
-        rpn: Torchvision's region proposal network.
+        rpn: The region proposal network.
         heads: The region heads.
         transform: Makes batches of images.
     """
 
     max_views = len(VIEWS)
 
-    def __init__(
-        self, backbone: nn.Module, rpn: RegionProposalNetwork, heads: CascadeHeads, transform: BatchTransform
-    ) -> None:
+    def __init__(self, backbone: nn.Module, rpn: Proposals, heads: CascadeHeads, transform: BatchTransform) -> None:
         super().__init__()
         self.backbone = backbone
         self.rpn = rpn
@@ -68,7 +66,8 @@ class TwoStageDetector(nn.Module):
         if not self.training:
             return self.detect(features, batch)
         assert targets is not None
-        proposals, losses = self.rpn(batch, _levels(features), [{"boxes": _solid(target.boxes)} for target in targets])
+        wanted = [{"boxes": _solid(target.boxes), "instances": target} for target in targets]
+        proposals, losses = self.rpn(batch, _levels(features), wanted)
         losses = {
             "loss_rpn_objectness": losses["loss_objectness"],
             "loss_rpn_box": losses["loss_rpn_box_reg"],

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
+
+from kemr_lightning.models.ignored import on_ignored
 
 
 def per_location(maps: Tensor) -> Tensor:
@@ -49,6 +52,12 @@ def neighbourhoods(maps: Sequence[Tensor], image: Tensor, location: Tensor) -> T
     step = torch.arange(3, device=location.device)
     wanted = index[:, None, None] + step[:, None] * line[:, None, None] + step
     return torch.cat(rows).index_select(0, wanted.flatten()).view(-1, 3, 3, channels).permute(0, 3, 1, 2)
+
+
+def cell_of(anchors: Tensor) -> Tensor:
+    """The pixel in the middle of each anchor, ``(L, 4)``, as boxes."""
+    middle = ((anchors[:, :2] + anchors[:, 2:]) / 2).floor()
+    return torch.cat([middle, middle + 1], dim=1)
 
 
 @dataclass
@@ -139,7 +148,7 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
 
     def compute_loss(
         self,
-        targets: list[dict[str, Tensor]],
+        targets: list[dict[str, Any]],
         head_outputs: dict[str, Tensor],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
@@ -149,7 +158,8 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
         ``FCOS.compute_loss`` assigns annotations to locations and calls this; the mask loss needs the same assignment.
 
         Args:
-            targets: ``boxes (G, 4)`` and ``labels (G,)`` from 0 per image.
+            targets: ``boxes (G, 4)``, ``labels (G,)`` from 0 and, for all or none, the annotations as ``instances``.
+                Background locations on ignored regions do not count.
             head_outputs: `HeadOutputs.predictions`.
             anchors: ``(L, 4)`` per image.
             matched_idxs: ``(L,)`` int64 per image: the annotation of each location, -1 for background.
@@ -158,6 +168,17 @@ class AttentionFCOSHead(FCOSHead):  # type: ignore[misc]
             Torchvision's scalars ``classification``, ``bbox_regression`` and ``bbox_ctrness``, and ``matches``
             ``(B, L)`` int64.
         """
+        instances = [target["instances"] for target in targets if "instances" in target]
+        if any(each.ignored is not None for each in instances):
+            left_out = torch.stack(
+                [
+                    (match < 0) & on_ignored(each, cell_of(anchor))
+                    for each, match, anchor in zip(instances, matched_idxs, anchors, strict=True)
+                ]
+            )
+            # Background that is certain adds nothing to the focal loss.
+            certain = head_outputs["cls_logits"].masked_fill(left_out[..., None], -1e4)
+            head_outputs = {**head_outputs, "cls_logits": certain}
         losses: dict[str, Tensor] = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
         return losses | {"matches": torch.stack(matched_idxs)}
 

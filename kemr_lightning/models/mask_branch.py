@@ -15,6 +15,23 @@ from kemr_lightning.models.mask_head import MaskHead
 from kemr_lightning.models.pooler import AlignedRoIPooler
 
 
+def outlined_matches(target: Instances, matches: Tensor) -> Tensor:
+    """Which of an image's matches lead to an annotation whose mask is known.
+
+    Args:
+        target: The annotations.
+        matches: ``(K,)`` int64, positions of annotations.
+
+    Returns:
+        ``(k,)`` int64, positions in ``matches``.
+    """
+    if target.patches is None:
+        return matches.new_zeros(0)
+    if target.outlined is None:
+        return torch.arange(len(matches), device=matches.device)
+    return torch.nonzero(target.outlined[matches])[:, 0]
+
+
 class MaskBranch(nn.Module):
     """One or several mask heads that share their pooling.
 
@@ -80,7 +97,7 @@ class MaskBranch(nn.Module):
             features: The backbone's maps.
             boxes: ``(K_i, 4)`` positive boxes per image.
             matches: ``(K_i,)`` int64, the annotation of each.
-            targets: Annotations per image; images with boxes only do not contribute.
+            targets: Annotations per image; those of which only the box is known do not contribute.
             head: Position of the head.
 
         Returns:
@@ -88,9 +105,9 @@ class MaskBranch(nn.Module):
         """
         chosen_boxes, chosen_matches = [], []
         for box, match, target in zip(boxes, matches, targets, strict=True):
-            keep = torch.arange(len(box) if target.patches is not None else 0, device=box.device)
+            keep = outlined_matches(target, match)
             if self.max_positives is not None and len(keep) > self.max_positives:
-                keep = torch.randperm(len(box), device=box.device)[: self.max_positives]
+                keep = keep[torch.randperm(len(keep), device=box.device)[: self.max_positives]]
             chosen_boxes.append(box[keep])
             chosen_matches.append(match[keep])
         regions = [grow_boxes(box, self.growth, self.margin) for box in chosen_boxes]

@@ -77,6 +77,7 @@ class ResNetFPN(nn.Module):
     Attributes:
         out_channels: Channels of every level.
         strides: Stride of every level that `forward` returns, finest first.
+        fine_channels: Channels of its fine map: 0, there is none.
         pooled_strides: Strides of the levels that regions are pooled from; they come first in ``strides``.
 
     Raises:
@@ -108,6 +109,7 @@ class ResNetFPN(nn.Module):
         blocks: nn.Module = LastLevelMaxPool() if extra == "pool" else LastLevelP6P7(out_channels, out_channels)
         self.fpn = FeaturePyramidNetwork([width * 2 ** (stage - 1) for stage in used], out_channels, blocks)
         self.out_channels = out_channels
+        self.fine_channels = 0
         self.pooled_strides = [2 ** (stage + 1) for stage in used]
         self.strides = self.pooled_strides + ([64] if extra == "pool" else [64, 128])
         # Constants, not part of a checkpoint.

@@ -19,7 +19,7 @@ from skimage.measure import find_contours
 
 from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances, Patch, Sample
-from kemr_lightning.metrics.matching import match
+from kemr_lightning.metrics.matching import UNCOUNTED, match
 from kemr_lightning.metrics.records import record
 from kemr_lightning.output.drawing import COLOURS, FRAME, NAMES, save
 
@@ -113,7 +113,7 @@ def _verdict(sample: Sample, final: Instances, score: float) -> str:
     if sample.instances is None or sample.instances.patches is None or final.patches is None:
         return f"    {int((final.scores >= score).sum())} found"
     found = match(record(final, sample.instances, sample.image_id), score, boundaries=False)
-    wrong = sum(kind not in ("matched", "unsure") for kind in found.predictions)
+    wrong = sum(kind != "matched" and kind not in UNCOUNTED for kind in found.predictions)
     return f"    {len(found.truth)} annotated, {len(found.pairs)} found, {wrong} wrong"
 
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances, Sample
-from kemr_lightning.metrics.matching import ImageMatch, match, match_boxes
+from kemr_lightning.metrics.matching import UNCOUNTED, ImageMatch, match, match_boxes
 from kemr_lightning.metrics.records import record
 
 KINDS = (
     *("matched", "mislabelled", "merged", "split", "missed"),
     *("merging", "splitting", "duplicate", "false"),
 )
-"""Kinds of annotations and predictions, see `kemr_lightning.metrics.matching.match`; ``unsure`` ones are not shown."""
+"""Kinds of annotations and predictions, see `kemr_lightning.metrics.matching`; uncounted ones are not shown."""
 
 SEVERAL = len(KINDS) + 1
 """The number in a label map of pixels that belong to several masks."""
@@ -33,7 +33,7 @@ def label_map(instances: Instances, kinds: Sequence[str], threshold: float = 0.5
 
     Args:
         instances: Instances with patches.
-        kinds: The kind of each instance: one of `KINDS`, or ``unsure`` to leave it out.
+        kinds: The kind of each instance: one of `KINDS`; others are left out.
         threshold: Minimum probability of a mask pixel.
 
     Returns:
@@ -42,7 +42,7 @@ def label_map(instances: Instances, kinds: Sequence[str], threshold: float = 0.5
     """
     labels = np.zeros(instances.image_size, dtype=np.uint8)
     for patch, kind in zip(instances.patches or [], kinds, strict=True):
-        if kind == "unsure":
+        if kind in UNCOUNTED:
             continue
         x0, y0, x1, y1 = patch.window
         window, mask = labels[y0:y1, x0:x1], patch.binary(threshold).cpu().numpy()
@@ -100,7 +100,7 @@ def _match(sample: Sample, found: Instances, score: float, iou: float, threshold
 
 
 def _boxes(instances: Instances, kinds: Sequence[str]) -> list[dict[str, Any]]:
-    """The boxes of instances in W&B's format, ``unsure`` ones left out."""
+    """The boxes of instances in W&B's format, without those that do not count."""
     rows = zip(instances.boxes.tolist(), instances.scores.tolist(), instances.labels.tolist(), kinds, strict=True)
     return [
         {
@@ -111,5 +111,5 @@ def _boxes(instances: Instances, kinds: Sequence[str]) -> list[dict[str, Any]]:
             "scores": {"score": score},
         }
         for (x0, y0, x1, y1), score, label, kind in rows
-        if kind != "unsure"
+        if kind not in UNCOUNTED
     ]

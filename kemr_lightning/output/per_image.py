@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kemr_lightning.metrics.average_precision import RECALL_POINTS
-from kemr_lightning.metrics.matching import ImageMatch
+from kemr_lightning.metrics.matching import UNCOUNTED, ImageMatch
 from kemr_lightning.metrics.records import ImageRecord
 
 ANNOTATED = ("found", "missed", "merged", "split", "mislabelled")
@@ -49,7 +49,7 @@ def image_rows(records: Sequence[ImageRecord], matches: Mapping[str, Sequence[Im
             "width": item.size[1],
             "height": item.size[0],
             "annotated": len(item.truth),
-            "count": sum(kind != "unsure" for kind in final[position].predictions),
+            "count": sum(kind not in UNCOUNTED for kind in final[position].predictions),
             **found_in(final[position]),
         }
         if "refined" in matches:

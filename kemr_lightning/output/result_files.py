@@ -96,17 +96,19 @@ def results(records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
 
 
 def ground_truth(records: Sequence[ImageRecord], label_names: Sequence[str] = ()) -> dict[str, Any]:
-    """The annotations of images as a COCO data set.
+    """The annotations of images, and the crowds that they were scored with, as a COCO data set.
 
     Args:
         records: The images.
         label_names: Names of labels 1, 2, ...; labels without a name are named by their number.
     """
-    highest = max((entry.label for item in records for entry in (*item.truth, *item.predictions)), default=0)
+    highest = max(
+        (entry.label for item in records for entry in (*item.truth, *item.crowds, *item.predictions)), default=0
+    )
     names = dict(enumerate(label_names, 1))
     annotations: list[dict[str, Any]] = []
     for item in records:
-        for entry in item.truth:
+        for position, entry in enumerate([*item.truth, *item.crowds]):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -114,7 +116,7 @@ def ground_truth(records: Sequence[ImageRecord], label_names: Sequence[str] = ()
                     "category_id": entry.label,
                     "bbox": list(entry.box),
                     "area": entry.area,
-                    "iscrowd": 0,
+                    "iscrowd": int(position >= len(item.truth)),
                     **_segmentation(item, entry),
                 }
             )

@@ -107,7 +107,10 @@ class Model:
             The prediction, on the CPU.
         """
         limit = self.module.detector.max_detections
-        found = predict_tiles(functools.partial(self._detect, name), pixels, self.tiling, limit)
+        # The factor of the image as a whole, which its tiles share.
+        factor = self.module.scale.factor(pixels.cpu().numpy())
+        tiling = None if self.tiling is None else self.tiling.seen_at(factor)
+        found = predict_tiles(functools.partial(self._detect, name, factor), pixels, tiling, limit)
         if found.full:
             self._warn_at_limit(name, found.full)
         refined = None
@@ -116,8 +119,8 @@ class Model:
             refined = self.refiner(pixels.to(device), found.instances.to(device)).to("cpu")
         return Prediction(found.instances.to("cpu"), refined, found.cut)
 
-    def _detect(self, name: str, pixels: Tensor) -> Instances:
-        (instances,) = self.module.find([Sample(pixels.to(self.module.device), name, 1)])
+    def _detect(self, name: str, factor: float, pixels: Tensor) -> Instances:
+        (instances,) = self.module.find([Sample(pixels.to(self.module.device), name, 1)], factor)
         return instances
 
     def _warn_at_limit(self, name: str, full: Sequence[Instances]) -> None:
@@ -143,8 +146,8 @@ class Model:
 
 
 def usual_tiling(module: SegmentationModule) -> Tiling | None:
-    """Tiles for models that see images at their own size; those with an input size fit the whole image into it."""
-    return Tiling() if module.input_size is None else None
+    """Tiles for models that see images at their own size; those with a frame fit the whole image into it."""
+    return Tiling() if module.scale.frame is None else None
 
 
 def to_pixels(image: str | Path | Image.Image | npt.NDArray[Any] | Tensor) -> npt.NDArray[np.uint8]:

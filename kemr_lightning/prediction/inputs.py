@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tifffile
-from PIL import Image
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.core.run_directory import is_run_directory
-from kemr_lightning.data.annotation import Annotation, to_instances, turn_annotation
-from kemr_lightning.data.folder import walk
+from kemr_lightning.data.annotation import EVERY_CLASS, Annotation, to_instances, turn_annotation
+from kemr_lightning.data.folder import folders_below, walk
 from kemr_lightning.data.formats import DEFAULT, format_named
-from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, read_image, shows_everywhere
-from kemr_lightning.data.labels import LabelMap
+from kemr_lightning.data.image import (
+    DEFAULT_READING,
+    IMAGE_SUFFIXES,
+    IntensityImage,
+    Reading,
+    read_image,
+    shows_everywhere,
+    with_reading,
+)
+from kemr_lightning.data.labels import LabelMap, new_names
 from kemr_lightning.data.record import Record
+from kemr_lightning.data.regions import Regions
+from kemr_lightning.data.tiff import count_images
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +60,7 @@ class Input:
     name: str
     stem: str
     path: Path
-    load: Callable[[], IntensityImage]
+    load: Callable[..., IntensityImage]
     page: int | None = None
     annotations: tuple[Annotation, ...] | None = None
     annotated_by: Path | None = None
@@ -85,7 +92,12 @@ class Input:
         return [[str(stat.st_size), str(stat.st_mtime_ns)] for stat in (file.stat() for file in files if file)]
 
     def truth(
-        self, label_names: Sequence[str], label_map: LabelMap, size: tuple[int, int], orientation: int = 1
+        self,
+        label_names: Sequence[str],
+        label_map: LabelMap,
+        size: tuple[int, int],
+        orientation: int = 1,
+        regions: Regions | None = None,
     ) -> Instances | None:
         """The annotations rasterised at the image's size.
 
@@ -95,26 +107,28 @@ class Input:
             label_map: New names by old ones, if it is a mapping; labels that it drops or does not name are left out.
             size: ``(H, W)`` of the upright image.
             orientation: The EXIF orientation in the image's file; annotations may refer to the pixels as stored.
+            regions: Which annotations are instances; None for the defaults.
 
         Returns:
             None without annotations, or if they are for an image of another size.
         """
         if self.annotations is None:
             return None
-        annotations: Iterable[Annotation] = self.annotations
+        annotations: Sequence[Annotation] = self.annotations
         if self.annotated_size not in (None, size):
             if orientation < 5 or self.annotated_size != size[::-1]:
                 where = "" if self.annotated_by is None else f" in {self.annotated_by}"
                 logger.warning("%s: the annotations%s are for another image size and are not used", self.name, where)
                 return None
             annotations = [turn_annotation(annotation, orientation, size) for annotation in annotations]
+        annotations = (regions or Regions()).meant(annotations, label_map)
         if isinstance(label_map, Mapping):
-            renamed = [(annotation, label_map.get(annotation.label)) for annotation in annotations]
-            annotations = [replace(annotation, label=name) for annotation, name in renamed if name is not None]
+            names = new_names((annotation.label for annotation in annotations), label_map)
+            annotations = _renamed(annotations, names)
         if len(label_names) == 1:
-            annotations = [replace(annotation, label=label_names[0]) for annotation in annotations]
+            annotations = _renamed(annotations, {annotation.label: label_names[0] for annotation in annotations})
         ids = {name: number for number, name in enumerate(label_names, start=1)}
-        known = [annotation for annotation in annotations if annotation.label in ids]
+        known = [annotation for annotation in annotations if annotation.label in ids or annotation.crowd]
         instances, positions = to_instances(known, ids, size)
         if len(positions) < len(known):
             lost = len(known) - len(positions)
@@ -122,6 +136,12 @@ class Input:
                 "%s: %d of %d annotations cover no pixel of the image, left out", self.name, lost, len(known)
             )
         return instances
+
+
+def _renamed(annotations: Sequence[Annotation], names: Mapping[str, str | None]) -> list[Annotation]:
+    """The annotations that get a name, and the crowds of all classes."""
+    renamed = [(one, EVERY_CLASS if one.label == EVERY_CLASS else names.get(one.label)) for one in annotations]
+    return [replace(annotation, label=name) for annotation, name in renamed if name is not None]
 
 
 def _nothing_written(_: Path) -> bool:
@@ -134,6 +154,7 @@ def find_inputs(
     without: Sequence[Path] = (),
     written: Callable[[Path], bool] = _nothing_written,
     stems: Mapping[tuple[str, int | None], str] | None = None,
+    reading: Reading = DEFAULT_READING,
 ) -> list[Input]:
     """Everything to predict in a folder and its subfolders, sorted by name. Run directories in it are passed over.
 
@@ -144,6 +165,7 @@ def find_inputs(
         written: Whether the run that is resumed has written a file and nobody has changed it since: such a file is
             neither an image nor an annotation.
         stems: Stems that inputs had before, by `Input.source`; they keep them.
+        reading: How the images are read.
 
     Raises:
         SettingError: The format is unknown, or the folder is missing or has no images.
@@ -159,12 +181,13 @@ def find_inputs(
     if not found:
         suffixes = " ".join(IMAGE_SUFFIXES)
         raise SettingError("root", root, f"has no images ({suffixes})", "Give the folder that holds the images")
+    found = [replace(item, load=with_reading(item.load, reading)) for item in found]
     return _name(sorted(found, key=lambda item: (item.name, item.page or 0)), stems or {})
 
 
 def _pages(root: Path, files: Sequence[Path]) -> list[Input]:
     """Every image file, and every page of those with several, without annotations."""
-    counts = {path: page_count(path) for path in files if path.suffix.lower() in _TIFF}
+    counts = {path: count_images(path) for path in files if path.suffix.lower() in _TIFF}
     return [
         Input(path.relative_to(root).as_posix(), "", path, functools.partial(read_image, path, page or 0), page)
         for path in files
@@ -200,16 +223,12 @@ def _with_annotations(item: Input, record: Record) -> Input:
 
 def _runs(root: Path, apart: Sequence[Path]) -> list[Path]:
     """The run directories below a folder: images in them are outputs."""
-    found = []
-    for place, folders, files in os.walk(root):
-        folder = Path(place)
-        is_run = is_run_directory({*files, *folders})
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _within(folder / name, apart))
-        if folder == root:
+    found: list[Path] = []
+    for folder in folders_below(root):
+        if folder == root or _within(folder, apart) or any(folder.is_relative_to(run) for run in found):
             continue
-        if is_run:
+        if is_run_directory({path.name for path in folder.iterdir()}):
             found.append(folder)
-            folders.clear()
     names = [folder.relative_to(root).as_posix() for folder in found]
     _pass_over(names, "run directories", "Give the folder inside one if that is to be predicted")
     return found
@@ -217,15 +236,12 @@ def _runs(root: Path, apart: Sequence[Path]) -> list[Path]:
 
 def _tell_left_out(root: Path, apart: Sequence[Path]) -> None:
     """Warn of files that look like something to predict and are passed over."""
-    links, others = [], []
-    for path in sorted(root.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(root).parts) or _within(path, apart):
-            continue
-        if path.is_symlink() and path.is_dir():
-            links.append(path.relative_to(root).as_posix())
-        elif path.suffix.lower() in _OTHER_IMAGES:
-            others.append(path.relative_to(root).as_posix())
-    _pass_over(links, "links to folders", "Give such a folder itself to predict it")
+    others = [
+        path.relative_to(root).as_posix()
+        for folder in folders_below(root)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in _OTHER_IMAGES and not path.name.startswith(".") and not _within(path, apart)
+    ]
     _pass_over(others, "images of other formats", f"Convert them to one of {' '.join(IMAGE_SUFFIXES)}")
 
 
@@ -233,20 +249,6 @@ def _pass_over(names: Sequence[str], what: str, cure: str) -> None:
     if names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         logger.warning("passed over: %d %s: %s. %s.", len(names), what, shown, cure)
-
-
-def page_count(path: Path) -> int:
-    """Number of pages of a TIFF file, from its directories alone; 1 if they cannot be read."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            return max(len(file.pages), 1)
-    except Exception:  # the parser raises all kinds of errors on damaged files
-        logger.debug("pages of %s", path, exc_info=True)
-    try:
-        with Image.open(path) as image:
-            return int(getattr(image, "n_frames", 1))
-    except Exception:  # as above; reading the image will say what is wrong
-        return 1
 
 
 def _within(path: Path, folders: Sequence[Path]) -> bool:

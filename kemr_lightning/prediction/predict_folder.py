@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ import torch
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import remove_unfinished
 from kemr_lightning.data.formats import DEFAULT
+from kemr_lightning.data.image import DEFAULT_READING, Reading, tell_channels
 from kemr_lightning.data.labels import LabelMap
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
 from kemr_lightning.prediction.inference import Model
@@ -43,6 +45,8 @@ class PredictionRun:
             An image that was finished under the same key is not predicted again.
         data_format: Format of the folder's annotations, if it has any; see `kemr_lightning.data.formats.FORMATS`.
         label_map: New names of the annotations' labels, as in the data module.
+        regions: Which annotations are instances, as in the data module.
+        reading: How the images are read.
         progress: Wraps the images, to show how far the run is.
     """
 
@@ -53,6 +57,8 @@ class PredictionRun:
     key: str
     data_format: str = DEFAULT
     label_map: LabelMap = None
+    regions: Regions = field(default_factory=Regions)
+    reading: Reading = DEFAULT_READING
     progress: Callable[[Sequence[Input]], Iterable[Input]] = iter
 
     def predict_images(self) -> PredictionResult:
@@ -72,7 +78,7 @@ class PredictionRun:
         states = StateFolder(self.directory, self.key)
         memory = states.memory()
         # What this run has written beside the images is not an annotation when it resumes, until somebody edits it.
-        inputs = find_inputs(self.root, self.data_format, [self.directory], memory.wrote, memory.stems)
+        inputs = find_inputs(self.root, self.data_format, [self.directory], memory.wrote, memory.stems, self.reading)
         labelme = LabelmeFileWriter(self.directory, self.root, states, self.model.label_names, self.settings)
         writer = ImageWriter(self.directory, states, labelme, self.settings)
         result = PredictionResult(len(inputs))
@@ -81,6 +87,7 @@ class PredictionRun:
                 self._finish(item, number, states, writer, result)
         except KeyboardInterrupt:
             result.interrupted = True
+        tell_channels(result.channels)
         return result
 
     def write_files(self, result: PredictionResult, title: str) -> None:
@@ -103,7 +110,7 @@ class PredictionRun:
         try:
             state = states.finished(item.stem, item.version())
             if state is None:
-                state = self._predict(item, number, writer)
+                state = self._predict(item, number, writer, result)
             else:
                 state = state.numbered(number, item.image_name)
                 result.resumed += 1
@@ -115,13 +122,15 @@ class PredictionRun:
             logger.exception("%s could not be done", item.name)
             result.failures.append(Failure(item.name, f"{type(error).__name__}: {_line(error)}"))
 
-    def _predict(self, item: Input, number: int, writer: ImageWriter) -> ImageState:
+    def _predict(self, item: Input, number: int, writer: ImageWriter, result: PredictionResult) -> ImageState:
         """Predict an image and write its files."""
         loaded = item.load()
+        if loaded.channel is not None:
+            result.channels[loaded.channel] += 1
         # Some decoders hand out memory that must not be written to, which PyTorch warns about.
         pixels = np.require(loaded.pixels, requirements="W")
         size = (int(pixels.shape[0]), int(pixels.shape[1]))
-        truth = item.truth(self.model.label_names, self.label_map, size, loaded.orientation)
+        truth = item.truth(self.model.label_names, self.label_map, size, loaded.orientation, self.regions)
         start = time.perf_counter()
         prediction = self.model(torch.from_numpy(pixels), item.name)
         return writer.write(item, number, pixels, prediction, truth, time.perf_counter() - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class PredictionResult:
         failures: Those that could not be predicted.
         resumed: How many of ``finished`` an earlier run had finished.
         interrupted: Whether the user stopped the run before the last image.
+        channels: Number of images by the channel that they were read from, of those with a choice.
     """
 
     total: int
@@ -51,6 +53,7 @@ class PredictionResult:
     failures: list[Failure] = field(default_factory=list)
     resumed: int = 0
     interrupted: bool = False
+    channels: Counter[str] = field(default_factory=Counter)
 
     @property
     def chromosomes(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -42,6 +42,11 @@ class Tiling:
         if not 0 <= self.overlap <= self.side // 2:
             problem = "is negative" if self.overlap < 0 else f"is too much for tiles of {self.side}"
             raise SettingError("overlap", self.overlap, problem, f"Give 0 to {self.side // 2} pixels")
+
+    def seen_at(self, factor: float) -> Tiling:
+        """The tiles of an image that the detector sees scaled by a factor, so that it sees tiles of this size."""
+        side = max(round(self.side / factor), SMALLEST)
+        return replace(self, side=side, overlap=min(round(self.overlap / factor), side // 2))
 
     def windows(self, image_size: tuple[int, int]) -> list[Window]:
         """Tiles that cover an image of ``(H, W)``, evenly spread, row by row; a single one if it is small."""

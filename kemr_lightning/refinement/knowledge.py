@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from kemr_lightning.core.digests import file_digest
@@ -101,7 +101,7 @@ class Knowledge:
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         header = {"format": FORMAT, "version": str(VERSION), "document": json.dumps(document)}
         with atomic_write(Path(path)) as unfinished:
-            save_file(tensors, unfinished, metadata=header)
+            unfinished.write_bytes(save(tensors, metadata=header))
 
     @classmethod
     def load(cls, path: str | Path) -> Knowledge:

@@ -17,8 +17,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import to_absolute_path
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
+from kemr_lightning.core.config_migration import read_plain
 from kemr_lightning.core.digests import data_digest, remembered_digest
 from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError
@@ -83,8 +86,8 @@ def _varied(sweep: Path, overrides: list[str]) -> dict[str, str]:
     """The overrides that are not in the sweep's command in this form: those for which it has lists or ranges."""
     try:
         # Hydra's own copy of the sweep's configuration, written before its first job.
-        common = {str(item) for item in OmegaConf.load(sweep / SWEEP_CONFIG).hydra.overrides.task}
-    except (OSError, AttributeError):
+        common = {str(item) for item in read_plain(sweep / SWEEP_CONFIG)["hydra"]["overrides"]["task"]}
+    except (OSError, ValueError, TypeError, KeyError, YAMLError, OmegaConfBaseException):
         return dict(map(split, overrides))
     return dict(split(item) for item in overrides if item not in common)
 
@@ -107,7 +110,7 @@ def run(
     Args:
         job: The job.
         config: The job's configuration, which is changed: its run directory, if the usual one has another job's
-            results; ``ckpt``, to the file it means; ``ckpt`` and ``init``, to resume a training that was begun.
+            results; ``ckpt``, to the file it means; ``resume``, where a training was begun.
         task: Does the work.
         explain: For an error that a user can fix, one line that says how; None for others.
         find: The file that ``ckpt`` means.
@@ -132,7 +135,7 @@ def run(
             config.ckpt = str(checkpoint)
         if config.get("ckpt") is None and _trains(config) and (directory / LAST).is_file():
             logger.info("job %d (%s) was interrupted: it resumes from %s", record.number, what, directory / LAST)
-            config.ckpt, config.init = str(directory / LAST), None
+            config.resume = "auto"
     if not is_first():
         return task(config)
     return _run_recorded(job, record, lambda: task(config), explain)

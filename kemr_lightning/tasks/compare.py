@@ -25,6 +25,7 @@ from kemr_lightning.assembly.build import (
 from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.device import device_of
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.schema.check import check_config
 from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.comparison.experiments import REFINING, compose_experiments, train_missing
 from kemr_lightning.comparison.fairness import check_same_test, origins_of, warnings_for
@@ -41,6 +42,7 @@ from kemr_lightning.core.distributed import is_first
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import is_one_of, key_of, shell_word
 from kemr_lightning.core.run_directory import FIGURES
+from kemr_lightning.core.targets import targets_in
 from kemr_lightning.data.split import group_of
 from kemr_lightning.metrics.segmentation import have_masks
 from kemr_lightning.output.run_summary import print_summary
@@ -69,7 +71,7 @@ def compare(config: DictConfig) -> None:
         trained = _trained(config, directory)
         if not is_first():
             return  # the trainings are every process's work, the table is one's
-        runs = [read_run(path) for path in trained]
+        runs = [read_run(path, _trusted(config)) for path in trained]
     else:
         runs = _given(config)
         directory = start(config)
@@ -125,7 +127,8 @@ class FromConfigurations:
 
 def _settings(config: DictConfig) -> CompareSettings:
     metric = build_metric(config)
-    more = {"ia_score": metric.ia_score, "ia_iou": metric.ia_iou, "seed": int(config.seed)}
+    names = ("ia_score", "ia_iou", "max_detections")
+    more = {**{name: getattr(metric, name) for name in names}, "seed": int(config.seed)}
     return read_settings(config, "compare", CompareSettings, **more)
 
 
@@ -141,6 +144,8 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
 
     names = [str(name) for name in config.experiments]
     trainings = compose_experiments(names, list(hydra_config.overrides.task), compose, directory)
+    for training in trainings.values():
+        check_config(training)
     try:
         with settings_under("", directory="hydra.run.dir"):
             train_missing(trainings, train)
@@ -148,6 +153,11 @@ def _trained(config: DictConfig, directory: Path) -> list[Path]:
         logger.warning("interrupted. The same command with %s resumes it", shell_word("hydra.run.dir", directory))
         raise
     return list(trainings)
+
+
+def _trusted(config: DictConfig) -> set[str]:
+    """What the command's own configuration names as ``_target_``: the user has chosen it."""
+    return targets_in(OmegaConf.to_container(config, resolve=False))
 
 
 def _given(config: DictConfig) -> list[FinishedRun]:
@@ -159,7 +169,7 @@ def _given(config: DictConfig) -> list[FinishedRun]:
                 f"{override} has no effect on finished runs. Test a checkpoint with it (task=test ckpt=FILE) and name "
                 "that directory in runs"
             )
-    runs = [read_run(Path(str(path))) for path in config.runs]
+    runs = [read_run(Path(str(path)), _trusted(config)) for path in config.runs]
     if OmegaConf.is_missing(config.data, "root"):
         with open_dict(config):
             config.data = runs[0].config.data.copy()

@@ -12,7 +12,7 @@ from kemr_lightning.assembly.settings import read_settings
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import shell_word
 from kemr_lightning.data.convert import Converted, ConvertSettings, convert_dataset
-from kemr_lightning.data.formats import FORMATS
+from kemr_lightning.data.formats import FORMATS, written
 from kemr_lightning.tasks.progress import track
 from kemr_lightning.tasks.start import start
 
@@ -38,7 +38,7 @@ def convert(config: DictConfig) -> None:
     """
     directory = start(config)
     if isinstance(config.convert, DictConfig) and OmegaConf.is_missing(config.convert, "to"):
-        raise UserError(f"task=convert needs the format to write. Give convert.to={' or convert.to='.join(FORMATS)}")
+        raise UserError(f"task=convert needs the format to write. Give convert.to={' or convert.to='.join(written())}")
     settings = read_settings(config, "convert", ConvertSettings)
     data = DataFolder.of(config)
     root = data.needed("task=convert works on a folder")
@@ -50,6 +50,8 @@ def convert(config: DictConfig) -> None:
             directory / settings.to,
             options=settings.options(),
             label_map=data.label_map if settings.relabel else None,
+            regions=data.regions,
+            reading=data.reading,
             progress=functools.partial(track, description="Converting"),
         )
     _tell(converted, settings.to)

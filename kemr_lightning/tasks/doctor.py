@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.annotation_notices import SCORED, found_key, found_limit, scored_limit
 from kemr_lightning.assembly.data_folder import DataFolder
 from kemr_lightning.assembly.settings import plain, read_settings
 from kemr_lightning.core.errors import settings_under
@@ -23,9 +25,14 @@ NAMES = SettingNames(
     label_map="data.label_map",
     group_pattern="data.group_pattern",
     lists="data.lists",
+    channel="data.channel",
     resize="data.resize",
     anchor_sizes="model.anchor_sizes",
     aspect_ratios="model.aspect_ratios",
+    crowds="data.crowds",
+    groups="data.groups",
+    ignore_labels="data.ignore_labels",
+    max_detections=SCORED,
 )
 """The data's format is chosen by the group ``data``."""
 
@@ -74,5 +81,9 @@ def options_of(config: DictConfig, settings: DoctorSettings) -> Options:
         aspect_ratios=plain(model.get("aspect_ratios")),
         anchor_misfits=settings.anchor_misfits,
         lists=data.lists,
-        names=NAMES,
+        regions=data.regions,
+        max_detections=scored_limit(config),
+        detections=found_limit(config),
+        names=dataclasses.replace(NAMES, detections=found_key(config)),
+        reading=data.reading,
     )

@@ -19,6 +19,7 @@ from kemr_lightning.core.contracts import MaskRefiner
 from kemr_lightning.core.digests import file_digest, settings_digest
 from kemr_lightning.core.errors import UserError, settings_under
 from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.data.regions import Regions
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.prediction.result import PredictionResult
@@ -53,6 +54,7 @@ def predict(config: DictConfig) -> None:
     """
     directory = start(config)
     DataFolder.of(config).needed("task=predict works on a folder of images")
+    read_settings(config, "predict", PredictSettings)  # a wrong one is said before a model is looked for
     checkpoint = needed_checkpoint(config)
     run = build_run(config, checkpoint, directory)
     with settings_under("data"):
@@ -105,6 +107,8 @@ def build_run(config: DictConfig, checkpoint: Path, directory: Path) -> Predicti
         key=run_key(config, settings, checkpoint, refiner),
         data_format=data.data_format,
         label_map=data.label_map,
+        regions=data.regions,
+        reading=data.reading,
         progress=partial(track, description="Predicting", name=lambda item: PurePath(item.name).name),
     )
 
@@ -130,6 +134,7 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         used = {name: value for name, value in (refinement or {}).items() if name in ("engine", "tolerance")}
         explicit = explicit_parameters(config)
         refinement = {"_target_": EARLIER_TARGET, "path": str(knowledge), "explicit": explicit, **used}
+    regions = DataFolder.of(config).regions
     return settings_digest(
         kemr_lightning.__version__,
         file_digest(checkpoint),
@@ -138,6 +143,8 @@ def run_key(config: DictConfig, settings: PredictSettings, checkpoint: Path, ref
         asdict(settings),
         str(plain(config.data.get("label_map"))),  # as given, numbers included
         *([] if config.views == 1 else [config.views]),
+        *([] if regions == Regions() else [str(regions)]),
+        *([] if config.data.get("channel") is None else [{"channel": str(config.data.channel)}]),
     )
 
 

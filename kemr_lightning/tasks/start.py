@@ -7,9 +7,9 @@ from pathlib import Path
 import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
 
-from kemr_lightning.assembly.data_folder import DataFolder
+from kemr_lightning.assembly.written_labels import settle_labels
 from kemr_lightning.core.distributed import is_first
-from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.files import write_text
 from kemr_lightning.core.run_directory import CONFIG
 
@@ -24,14 +24,10 @@ def start(config: DictConfig) -> Path:
         The run directory.
 
     Raises:
-        UserError: ``data.root`` is not given, or ``data.resize`` is not a size.
+        UserError: ``data.root`` is not given, or another setting of ``data`` is wrong.
     """
-    resize = DataFolder.of(config).resize
-    if resize is not None and not _is_size(resize):
-        raise SettingError(
-            "data.resize", resize, "is not a size", "Give [width,height] in pixels, or null for the files' own"
-        )
-    if OmegaConf.is_missing(config.data, "root"):
+    settle_labels(config)
+    if OmegaConf.is_missing(config.data, "root") or ("root" in config.data and config.data.root is None):
         raise UserError(
             "data.root is not given. Name the folder of images and annotations (data.root=DIR), or use data=synthetic"
         )
@@ -40,8 +36,3 @@ def start(config: DictConfig) -> Path:
     if is_first():
         write_text(directory / CONFIG, OmegaConf.to_yaml(config, resolve=True))
     return directory
-
-
-def _is_size(value: object) -> bool:
-    """Whether a value is ``[width, height]`` in pixels."""
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value)

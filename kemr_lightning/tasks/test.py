@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.annotation_notices import tell_of_limits, tell_of_regions
 from kemr_lightning.assembly.build import build_data, build_metric, build_trainer, logging_closed, trained_module
 from kemr_lightning.assembly.checkpoints import needed_checkpoint
 from kemr_lightning.assembly.refiner import build_refiner
@@ -27,9 +28,11 @@ def test(config: DictConfig) -> float | None:
     """
     directory = start(config)
     checkpoint = needed_checkpoint(config)
-    module = trained_module(config, checkpoint)
     refiner = build_refiner(config, checkpoint)
+    module = trained_module(config, checkpoint)
     data = build_data(config, "test", module.label_names)
+    tell_of_regions(data)
+    tell_of_limits(config, data, module.detector.max_detections)
     with logging_closed():
         trainer = build_trainer(config, refiner, build_metric(config))
         trainer.test(module, datamodule=data, verbose=False)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from omegaconf import DictConfig
 
+from kemr_lightning.assembly.annotation_notices import found_key, tell_of_limits, tell_of_regions
 from kemr_lightning.assembly.build import (
     DataModule,
     build_data,
     build_metric,
     build_module,
     build_trainer,
+    check_monitors,
     logging_closed,
 )
-from kemr_lightning.assembly.checkpoints import find_checkpoint, requeued_checkpoint
+from kemr_lightning.assembly.checkpoints import initial_weights
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.assembly.resuming import State, deciding_settings, state_to_resume
+from kemr_lightning.assembly.settings import given_overrides
 from kemr_lightning.core.errors import UserError, settings_under
-from kemr_lightning.core.overrides import shell_word
+from kemr_lightning.core.overrides import key_of, shell_word
+from kemr_lightning.data.input_scale import AUTO
 from kemr_lightning.tasks.closing import report
 from kemr_lightning.tasks.start import start
 from kemr_lightning.training.checkpoint import init_weights, load_weights, read_checkpoint
@@ -33,7 +40,8 @@ def train(config: DictConfig) -> float | None:
     """Train a model, test it and write everything into the run directory.
 
     Args:
-        config: The composed configuration. ``ckpt`` resumes a training, ``init`` starts one from given weights.
+        config: The composed configuration. ``ckpt`` and ``resume`` resume a training, ``init`` starts one from given
+            weights.
 
     Returns:
         The best validation figure of the run (what its checkpoints are chosen by), or None if it was never validated.
@@ -41,54 +49,69 @@ def train(config: DictConfig) -> float | None:
     Raises:
         UserError: Something in the configuration or the data has to be fixed; nothing was trained.
     """
+    state = state_to_resume(config)  # first: a state that does not fit leaves the directory as it was
     directory = start(config)
-    resume = requeued_checkpoint(config)
-    if resume is not None:
-        config.init = None
+    refiner = build_refiner(config)
+    initial = initial_weights(config)
+    if state is not None:
+        earlier = state.content["hyper_parameters"]
     else:
-        resume = find_checkpoint(config)
-    if resume is not None and config.init is not None:
-        raise UserError("ckpt and init are both given. Use ckpt to resume a training, init to start a new one")
-    known = config.init if resume is None else resume
-    earlier = {} if known is None else read_checkpoint(known)["hyper_parameters"]
+        earlier = {} if initial is None else read_checkpoint(initial)["hyper_parameters"]
+    settings = deciding_settings(config)  # as given: the scale is taken from the weights each time
+    if config.init is not None:
+        _take_scale(config, earlier)
     data = build_data(config, "fit", earlier_names=earlier.get("label_names", ()))
     data.setup("test")
-    refiner = build_refiner(config)
-    module = build_module(config, data.label_names, pretrained=resume is None and config.init is None)
-    if config.init is not None:
-        init_weights(module, config.init)
-    if resume is not None:
-        take_up(module, resume)
+    module = build_module(config, data.label_names, pretrained=state is None and initial is None)
+    module.settings = settings
+    tell_of_regions(data)
+    tell_of_limits(config, data, module.detector.max_detections, found_key(config))
+    if state is not None:
+        take_up(module, state)
+    elif initial is not None:
+        init_weights(module, initial)
     with logging_closed():
         trainer = build_trainer(config, refiner, build_metric(config))
-        fit(trainer, module, data, resume)
+        check_monitors(trainer, config)
+        fit(trainer, module, data, None if state is None else state.path, automatic=config.resume is not None)
         best = load_best(trainer, module)
         trainer.test(module, datamodule=data, verbose=False)
     report(config, directory, best)
     return _best_score(trainer)
 
 
-def take_up(module: SegmentationModule, resume: Path) -> None:
+def _take_scale(config: DictConfig, earlier: Mapping[str, Any]) -> None:
+    """Scale images as they were for the weights that a training starts from, unless the command line says how."""
+    given = {key_of(word) for word in given_overrides()}
+    if earlier.get("input_width") is None or given & {"data.scale", "data.resize"} or config.data.scale is not None:
+        return
+    logger.info("data.scale=auto: the weights of init=%s are for chromosomes of one width", config.init)
+    config.data.scale = AUTO
+    config.data.resize = None
+
+
+def take_up(module: SegmentationModule, state: State) -> None:
     """Load the weights to resume from, so that a wrong checkpoint fails before anything that takes time.
 
     Args:
         module: What is trained.
-        resume: A checkpoint of its training.
+        state: A checkpoint of its training.
 
     Raises:
         UserError: The checkpoint is of other classes or of another model.
     """
-    content = read_checkpoint(resume)
-    names = list(content["hyper_parameters"]["label_names"])
+    names = list(state.content["hyper_parameters"]["label_names"])
     if names != module.label_names:
         raise UserError(
-            f"ckpt={resume} knows the classes {names}, the data have {module.label_names}. Use the data it was trained "
-            "on, or init=FILE to start a new training from its weights"
+            f"ckpt={state.path} knows the classes {names}, the data have {module.label_names}. Use the data it was "
+            "trained on, or init=FILE to start a new training from its weights"
         )
-    load_weights(module, content["state_dict"], resume)
+    load_weights(module, state.content["state_dict"], state.path)
 
 
-def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resume: Path | None) -> None:
+def fit(
+    trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resume: Path | None, automatic: bool = False
+) -> None:
     """Fit, and say how to resume when it is interrupted.
 
     Args:
@@ -96,6 +119,7 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resum
         module: What it trains.
         data: With what.
         resume: The checkpoint to resume from.
+        automatic: Whether the same command would resume it, without ``ckpt``.
 
     Raises:
         UserError: The training diverges, or a setting of the data is wrong.
@@ -109,7 +133,8 @@ def fit(trainer: pl.Trainer, module: SegmentationModule, data: DataModule, resum
         raise UserError(f"{error} (optimizer.lr, scheduler.warmup_fraction, callbacks.finite_loss.skip)") from error
     except (KeyboardInterrupt, SystemExit):
         last = getattr(trainer.checkpoint_callback, "last_model_path", "")
-        how = f"The same command with {shell_word('ckpt', last)} resumes it" if last else "No checkpoint was saved yet"
+        again = "The same command" if automatic else f"The same command with {shell_word('ckpt', last)}"
+        how = f"{again} resumes it" if last else "No checkpoint was saved yet"
         logger.warning("interrupted at step %d. %s", trainer.global_step, how)
         raise
 

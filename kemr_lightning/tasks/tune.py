@@ -65,7 +65,7 @@ def tune(config: DictConfig) -> float:
         settings.memory_mb,
         metric.threshold,
     )
-    scorer = Scorer(images, settings.chunks, metric.ia_score, metric.ia_iou)
+    scorer = Scorer(images, settings.chunks, metric.ia_score, metric.ia_iou, metric.max_detections)
     origin = provenance(checkpoint, DataFolder.of(config).name, settings.source)
     with logging_closed():
         loggers = build_loggers(config)

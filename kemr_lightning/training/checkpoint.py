@@ -2,27 +2,29 @@
 
 A checkpoint is Lightning's file. Under ``hyper_parameters`` it has plain values only: ``model`` (the resolved
 ``conf/model`` node, with its ``_target_``s), ``label_names``, ``input_size`` and ``intensity``. Files are read with
-``weights_only=True``, and only classes and functions of `kemr_lightning.models` are ever called to build a model, so
-that an untrusted file can spoil a prediction but cannot run code.
+``weights_only=True``, and only networks of `kemr_lightning.models`, and functions that return them, are ever called to
+build a model, so that an untrusted file can spoil a prediction but cannot run code. How a file is written, and that it
+is undamaged when it is read, is the business of `kemr_lightning.training.checkpoint_files`.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra
-import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from kemr_lightning.core.errors import UserError, cause_of
+from kemr_lightning.core.targets import refuse_foreign
+from kemr_lightning.data.input_scale import InputScale
+from kemr_lightning.training.checkpoint_files import load_whole
 from kemr_lightning.training.module import SegmentationModule
+from kemr_lightning.training.weights_file import SUFFIX, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -37,26 +39,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint file on the CPU.
 
     Args:
-        path: The ``.ckpt`` file.
+        path: The ``.ckpt`` file, or a file of `kemr_lightning.training.weights_file`.
 
     Returns:
         Its content, with at least ``state_dict`` and ``hyper_parameters`` (which holds ``model`` and ``label_names``).
 
     Raises:
-        UserError: The file is missing, unreadable, or not a checkpoint of this project.
+        UserError: The file is missing, damaged, not a checkpoint of this project, or holds weights that are not finite.
     """
     file = Path(path)
-    if not file.is_file():
-        raise UserError(f"checkpoint {file} does not exist. Give the .ckpt file of a finished training")
-    if not zipfile.is_zipfile(file):
-        raise UserError(f"checkpoint {file} is damaged or not a PyTorch file. Copy it again, or use another one")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"checkpoint {file} cannot be read ({reason[:120]}). Copy it again, or use another one"
-        ) from error
+    if file.suffix == SUFFIX and file.is_file():
+        return _checked(read_weights(file), file)
+    return _checked(load_whole(file), file)
+
+
+def _checked(content: Any, file: Path) -> dict[str, Any]:
+    """The content of a checkpoint, if it is one of this project."""
     if not isinstance(content, dict) or any(not isinstance(content.get(key), Mapping) for key in NEEDED):
         raise UserError(f"{file} is not a checkpoint of a training run. Use a file from a run's checkpoints/ folder")
     hyper = content["hyper_parameters"]
@@ -103,37 +101,35 @@ def check_targets(config: object, file: str | Path) -> None:
     Raises:
         UserError: A ``_target_`` lies outside `kemr_lightning.models`, or a value is an interpolation.
     """
-    if isinstance(config, Mapping):
-        if "_target_" in config and not _is_ours(config["_target_"]):
-            raise UserError(
-                f"checkpoint {file} names {config['_target_']!r}, which is not a model of this package. Do not use it"
-            )
-        for value in config.values():
-            check_targets(value, file)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            check_targets(value, file)
-    elif isinstance(config, str) and "${" in config:
-        raise UserError(f"checkpoint {file} has an unresolved value {config!r} in its model. Do not use it")
+    try:
+        refuse_foreign(config, _is_ours, f"checkpoint {file}", "Do not use it", "model")
+    except RecursionError as error:
+        raise UserError(
+            f"checkpoint {file} describes a model that cannot be built (too deep). Do not use it"
+        ) from error
 
 
-def _is_ours(target: object) -> bool:
-    """Whether a ``_target_`` is a class or function that a module of `kemr_lightning.models` defines.
+def _is_ours(target: str) -> bool:
+    """Whether a ``_target_`` is a network of `kemr_lightning.models`, or a function of it that returns one.
 
     The name alone proves nothing: ``kemr_lightning.models.weights.os.system`` begins with the right package.
     """
-    if not isinstance(target, str) or not target.startswith(TRUSTED):
+    if not target.startswith(TRUSTED):
         return False
     try:
         found = hydra.utils.get_object(target)
     except Exception:  # whatever the lookup raises, the answer is no
         return False
-    return (inspect.isclass(found) or inspect.isfunction(found)) and found.__module__.startswith(TRUSTED)
+    if not str(getattr(found, "__module__", "")).startswith(TRUSTED):
+        return False
+    made = get_type_hints(found).get("return") if inspect.isfunction(found) else found
+    return inspect.isclass(made) and issubclass(made, nn.Module)
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     """A model's description that loads no pretrained weights; all else, such as frozen layers, stays as it was."""
-    return {**config, "weights": "none"} if "weights" in config else dict(config)
+    inner = {key: without_weights(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    return {**inner, "weights": "none"} if "weights" in config else inner
 
 
 def build_detector(config: Mapping[str, Any], file: str | Path) -> nn.Module:
@@ -177,11 +173,12 @@ def load_module(path: str | Path) -> SegmentationModule:
     """
     content = read_checkpoint(path)
     hyper = content["hyper_parameters"]
+    frame = hyper.get("input_size")
     module = SegmentationModule(
         build_detector(hyper["model"], path),
         config=hyper["model"],
         label_names=hyper["label_names"],
-        input_size=hyper.get("input_size"),
+        scale=InputScale(None if frame is None else (int(frame[0]), int(frame[1])), hyper.get("input_width")),
     )
     load_weights(module, content["state_dict"], path)
     return module.eval()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -17,8 +18,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from kemr_lightning.core.contracts import DetectionStore, as_detector
 from kemr_lightning.core.distributed import everywhere
 from kemr_lightning.core.errors import SettingError, UserError
-from kemr_lightning.core.geometry import fitted_size, place_detections, resize_image
+from kemr_lightning.core.geometry import place_detections, resize_image
 from kemr_lightning.core.instances import Detections, Instances, Sample
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.training.attempt import Attempt, random_states
 
 logger = logging.getLogger(__name__)
@@ -26,18 +28,17 @@ logger = logging.getLogger(__name__)
 INTENSITY_RULE = "uint8 luma, 16 bit by percentile window"
 
 
-def model_input(image: Tensor, input_size: Sequence[int] | None = None) -> Tensor:
+def model_input(image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """Convert an intensity image to what a detector sees.
 
     Args:
         image: ``(H, W)`` uint8.
-        input_size: ``(width, height)`` that it is fitted into, or None for the native size.
+        size: ``(h, w)`` that it is resized to, or None for its own.
 
     Returns:
         ``(1, h, w)`` float32 in [0, 1].
     """
-    size = fitted_size((int(image.shape[0]), int(image.shape[1])), input_size)
-    return resize_image(image, size)[None].float() / 255
+    return (image if size is None else resize_image(image, size))[None].float() / 255
 
 
 class DivergedError(UserError):
@@ -56,7 +57,7 @@ class SegmentationModule(pl.LightningModule):
         config: The description that ``detector`` was built from (a resolved ``conf/model``), plain values only; it is
             stored in checkpoints.
         label_names: Names of labels 1, 2, ...
-        input_size: ``(width, height)`` that images are fitted into before the detector sees them; None for native size.
+        scale: How images are scaled before the detector sees them; None keeps their size.
 
     Raises:
         UserError: The detector lacks an attribute of the protocol.
@@ -69,7 +70,7 @@ class SegmentationModule(pl.LightningModule):
         scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
         config: Mapping[str, Any] | None = None,
         label_names: Sequence[str] = ("chromosome",),
-        input_size: Sequence[int] | None = None,
+        scale: InputScale | None = None,
     ) -> None:
         super().__init__()
         self.detector = as_detector(detector)
@@ -77,10 +78,15 @@ class SegmentationModule(pl.LightningModule):
         self.make_scheduler = scheduler
         self.config = dict(config or {})
         self.label_names = list(label_names)
-        self.input_size = None if input_size is None else [int(side) for side in input_size]
+        self.scale = scale or InputScale()
         self.limit_reached = False
         self.views = 1
         """How many rotated and mirrored views of an image a prediction averages; set by `look_in`."""
+        self.seed: int | None = None
+        """Seeds each step's draws, together with the step's number: a resumed training draws what it would have drawn
+        without the interruption, whatever was drawn in between."""
+        self.settings: dict[str, Any] = {}
+        """What decides the course of the training, dotted keys and plain values; kept in checkpoints."""
         self.store: DetectionStore | None = None
         """Keeps detections for later runs. Only for weights that do not change, those of a checkpoint."""
         self.attempts: list[Attempt] | None = None
@@ -88,6 +94,12 @@ class SegmentationModule(pl.LightningModule):
         there is no such callback: such a loss then raises an error."""
         self.step_skipped = False
         """Whether the latest step left the weights as they were, because its loss or gradient was not finite."""
+
+    def on_train_batch_start(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
+        """Seed the draws of boxes and masks of this step; samples have generators of their own."""
+        if self.seed is not None:
+            key = [self.seed, self.global_step, batch_idx, self.global_rank]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     def training_step(self, batch: list[Sample], batch_idx: int) -> Tensor:  # noqa: ARG002
         """Sum the detector's losses. Each is logged as ``train/loss_*``, the sum as ``train/loss``.
@@ -136,23 +148,38 @@ class SegmentationModule(pl.LightningModule):
             self._warn_at_limit(sample.name, len(instances))
         return found
 
-    def find(self, batch: list[Sample]) -> list[Instances]:
-        """As `predict_step`, without its warning, for callers that deal with the limit of detections themselves."""
+    def find(self, batch: list[Sample], factor: float | None = None) -> list[Instances]:
+        """As `predict_step`, without its warning, for callers that deal with the limit of detections themselves.
+
+        Args:
+            batch: As in `predict_step`.
+            factor: Scales the images, if the module scales them by the width of chromosomes; None to estimate it from
+                each. Parts of an image have the factor of the whole.
+        """
+        sizes = [
+            self.scale.size_of(sample.image) if factor is None else self.scale.size(sample.image_size, factor)
+            for sample in batch
+        ]
         return [
-            place_detections(found, fitted_size(sample.image_size, self.input_size), sample.image_size)
-            for sample, found in zip(batch, self._detect(batch), strict=True)
+            place_detections(found, size, sample.image_size)
+            for sample, size, found in zip(batch, sizes, self._detect(batch, sizes), strict=True)
         ]
 
-    def _detect(self, batch: list[Sample]) -> list[Detections]:
-        """The detector's output for each image. The detector does not run on images that are in the store."""
+    def _detect(self, batch: list[Sample], sizes: list[tuple[int, int]]) -> list[Detections]:
+        """The detector's output for each image. The detector does not run on images that are in the store.
+
+        Args:
+            batch: The images.
+            sizes: ``(h, w)`` at which the detector sees each.
+        """
         stored = [None if self.store is None else self.store.get(sample) for sample in batch]
-        missing = [sample for sample, known in zip(batch, stored, strict=True) if known is None]
+        missing = [index for index, known in enumerate(stored) if known is None]
         fresh: list[Detections] = []
         if missing:
-            fresh = self._look([model_input(sample.image, self.input_size) for sample in missing])
+            fresh = self._look([model_input(batch[index].image, sizes[index]) for index in missing])
         if self.store is not None:
-            for sample, found in zip(missing, fresh, strict=True):
-                self.store.put(sample, found)
+            for index, found in zip(missing, fresh, strict=True):
+                self.store.put(batch[index], found)
         computed = iter(fresh)
         return [next(computed) if known is None else known for known in stored]
 
@@ -230,6 +257,8 @@ class SegmentationModule(pl.LightningModule):
         checkpoint["hyper_parameters"] = {
             "model": self.config,
             "label_names": self.label_names,
-            "input_size": self.input_size,
+            **self.scale.plain(),
             "intensity": INTENSITY_RULE,
         }
+        if self.settings:
+            checkpoint["settings"] = self.settings

@@ -129,7 +129,7 @@ class PredictionStore:
         header = {"version": str(VERSION), "model": self._model_on(device), "checksum": _checksum(tensors)}
         path = self.path(sample)
         try:
-            with atomic_write(path) as temporary:
+            with atomic_write(path, durable=False) as temporary:  # damage is noticed, and computed again
                 temporary.write_bytes(save(tensors, metadata=header))
         except OSError as error:
             self._writable = False
@@ -171,7 +171,7 @@ def model_digest(checkpoint: str | Path, module: SegmentationModule) -> str:
         "version": VERSION,
         "checkpoint": remembered_digest(checkpoint),
         "model": module.config,
-        "input_size": module.input_size,
+        **module.scale.plain(),
         "label_names": module.label_names,
         "views": module.views,
         "code": code_digest(module),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from kemr_lightning.metrics.average_precision import MAX_DETECTIONS
 from kemr_lightning.refinement.refiner import Refiner
 from kemr_lightning.tuning.scoring import Scorer
 
@@ -20,10 +21,14 @@ def fingerprint(model: str, scorer: Scorer, refiner: Refiner) -> str:
         16 hexadecimal digits.
     """
     images = scorer.images
-    thresholds = (images.threshold, scorer.ia_score, scorer.ia_iou)
+    thresholds: tuple[float, ...] = (images.threshold, scorer.ia_score, scorer.ia_iou)
+    if scorer.max_detections != MAX_DETECTIONS:  # studies of earlier versions know no other
+        thresholds = (*thresholds, scorer.max_detections)
     settings = (thresholds, refiner.engine, refiner.margin, refiner.tolerance, scorer.ends, images.order)
     digest = hashlib.sha256(f"{model} {settings}".encode())
     for position in range(len(images)):
         digest.update(images[position].image.numpy().tobytes())
-        digest.update(repr(images[position].record.truth).encode())
+        record = images[position].record
+        digest.update(repr(record.truth).encode())
+        digest.update(repr(record.crowds).encode() if record.crowds else b"")
     return digest.hexdigest()[:16]

@@ -12,7 +12,7 @@ from torch import Tensor
 from kemr_lightning.core.contracts import MaskRefiner, Samples
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances, Sample
-from kemr_lightning.metrics.average_precision import average_precision
+from kemr_lightning.metrics.average_precision import MAX_DETECTIONS, average_precision
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import instance_accuracy
 
@@ -89,18 +89,24 @@ class ScoredImages:
         return made
 
 
-def score_masks(records: Sequence[ImageRecord], ia_score: float = 0.5, ia_iou: float = 0.5) -> dict[str, float]:
+def score_masks(
+    records: Sequence[ImageRecord],
+    ia_score: float = 0.5,
+    ia_iou: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
+) -> dict[str, float]:
     """The figures named in `SCORES`, as `kemr_lightning.metrics.segmentation.headline` gives them.
 
     Args:
         records: The images, with unique ids.
         ia_score: Score threshold of Instance Accuracy.
         ia_iou: IoU threshold of Instance Accuracy.
+        max_detections: Of each image and class so many detections count for AP.
 
     Returns:
         Name -> percent, NaN without annotations.
     """
-    found = average_precision(records, masks=True)
+    found = average_precision(records, masks=True, max_detections=max_detections)
     accuracy = instance_accuracy(records, ia_score, ia_iou)
     return {"MaskAP": found.at(), "AP50": found.at(0.5), "AP75": found.at(0.75), "IA": accuracy}
 
@@ -113,19 +119,31 @@ class Scorer:
         chunks: Number of parts, >= 1; there are fewer if there are fewer images.
         ia_score: Score threshold of Instance Accuracy.
         ia_iou: IoU threshold of Instance Accuracy.
+        max_detections: See `score_masks`.
     """
 
-    def __init__(self, images: ScoredImages, chunks: int = 4, ia_score: float = 0.5, ia_iou: float = 0.5) -> None:
+    def __init__(
+        self,
+        images: ScoredImages,
+        chunks: int = 4,
+        ia_score: float = 0.5,
+        ia_iou: float = 0.5,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> None:
         self.images = images
         count = len(images)
         self.ends = sorted({-(-count * part // chunks) for part in range(1, chunks + 1)} - {0})
         """Number of images up to the end of each part."""
         self.ia_score = ia_score
         self.ia_iou = ia_iou
+        self.max_detections = max_detections
 
     def initial(self) -> dict[str, float]:
         """The figures without refinement."""
-        return score_masks([self.images[i].record for i in range(len(self.images))], self.ia_score, self.ia_iou)
+        return self._score([self.images[i].record for i in range(len(self.images))])
+
+    def _score(self, records: Sequence[ImageRecord]) -> dict[str, float]:
+        return score_masks(records, self.ia_score, self.ia_iou, self.max_detections)
 
     @torch.no_grad()
     def parts(self, refiner: MaskRefiner) -> Iterator[dict[str, float]]:
@@ -142,7 +160,7 @@ class Scorer:
                 nothing = Instances.empty(refined.image_size)
                 found = record(refined, nothing, one.record.image_id, threshold=self.images.threshold)
                 records.append(replace(one.record, predictions=found.predictions))
-            yield score_masks(records, self.ia_score, self.ia_iou)
+            yield self._score(records)
 
     def all(self, refiner: MaskRefiner) -> dict[str, float]:
         """The figures of all images.

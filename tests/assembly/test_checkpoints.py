@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from kemr_lightning.assembly import checkpoints
 from kemr_lightning.core.errors import UserError
+from kemr_lightning.training.weights_file import SHIPPED
 from tests.conftest import compose
 
 
@@ -80,15 +81,15 @@ def test_an_experiment_that_only_tests_takes_the_newest_run_of_any(
         found("mask_rcnn_tiny", "train")
 
 
-def test_other_tasks_need_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"task=predict needs a trained model\. Give it: ckpt=FILE"):
+def test_other_tasks_use_the_shipped_model_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checkpoints.needed_checkpoint(config_of(tmp_path, "task=predict")) == SHIPPED
+    assert checkpoints.needed_checkpoint(config_of(tmp_path, "task=predict", "ckpt=pretrained")) == SHIPPED
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "lost.safetensors")
+    with pytest.raises(UserError, match=r"lost\.safetensors is missing from this installation.*ckpt=FILE"):
         checkpoints.needed_checkpoint(config_of(tmp_path, "task=predict"))
 
 
-@pytest.mark.parametrize(("attempt", "saved", "found"), [("0", True, False), ("1", False, False), ("1", True, True)])
-def test_a_requeued_job_resumes_from_what_it_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: str, saved: bool, found: bool
-) -> None:
-    monkeypatch.setenv("SLURM_RESTART_COUNT", attempt)
-    last = checkpoint(tmp_path / "run", 1, "last") if saved else None
-    assert checkpoints.requeued_checkpoint(config_of(tmp_path)) == (last if found else None)
+def test_a_training_starts_from_a_file_or_the_shipped_model(tmp_path: Path) -> None:
+    assert checkpoints.initial_weights(config_of(tmp_path)) is None
+    assert checkpoints.initial_weights(config_of(tmp_path, "init=pretrained")) == SHIPPED
+    assert checkpoints.initial_weights(config_of(tmp_path, "init=a.ckpt")) == Path("a.ckpt")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kemr_lightning.assembly import refiner as assembly
+from kemr_lightning.assembly import settings as assembly
 from kemr_lightning.assembly.refiner import build_refiner
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.refinement import CRFParams, Knowledge

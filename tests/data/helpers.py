@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ def shape(points: Any, label: str = "chr", kind: str = "polygon", **more: Any) -
     return {"label": label, "points": points, "group_id": None, "shape_type": kind, "flags": {}, **more}
 
 
+def flat(name: str, size: tuple[int, int], level: int) -> np.ndarray:
+    """A grey image but for the first pixels, which differ from one name to the next: no two images are copies."""
+    pixels = np.full(size, level, dtype=np.uint8)
+    pixels[0, :4] = np.frombuffer(zlib.crc32(name.encode()).to_bytes(4, "big"), dtype=np.uint8)
+    return pixels
+
+
 def write_labelme_file(
     folder: Path,
     stem: str = "one",
@@ -56,7 +64,7 @@ def write_labelme_file(
 ) -> Path:
     """A PNG (60 wide, 40 high unless given) and its JSON; ``changes`` replace keys, `REMOVE` removes them."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.full((40, 60), 90, dtype=np.uint8) if image is None else image
+    pixels = flat(f"{folder.name}/{stem}", (40, 60), 90) if image is None else image
     Image.fromarray(pixels).save(folder / f"{stem}.png")
     document = {
         "version": "5.5.0",
@@ -130,7 +138,7 @@ def write_coco_file(
     (folder / name).write_text(json.dumps(content))
     for image in images:
         (folder / image).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full(COCO_SIZE, 50, dtype=np.uint8)).save(folder / image)
+        Image.fromarray(flat(image, COCO_SIZE, 50)).save(folder / image)
     return folder / name
 
 
@@ -207,3 +215,17 @@ def write_box_file(folder: Path, stem: str, boxes: list[list[float]] | None = No
     path = folder / f"{stem}.box"
     path.write_text(json.dumps({"boxes": [[5, 5, 20, 15], [30, 10, 40, 35]] if boxes is None else boxes}))
     return path
+
+
+def expected_intensity(array: np.ndarray, colour: bool = False, channel: int = 0) -> np.ndarray:
+    """The 8-bit intensity of ``(H, W)`` or ``(H, W, C)`` pixels: of one channel, or the luma of the first three."""
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    eight = array.dtype == np.uint8
+    grey = array[:, :, :3].astype(np.float64) @ [0.299, 0.587, 0.114] if colour else array[:, :, channel]
+    grey = grey.astype(np.float64)
+    if eight:
+        return np.rint(grey)
+    low, high = np.percentile(grey[np.isfinite(grey)], (0.1, 99.9))
+    return np.rint(((np.nan_to_num(grey, nan=low) - low) / (high - low) * 255).clip(0, 255))

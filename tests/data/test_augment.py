@@ -1,13 +1,14 @@
 """Pixels and outlines must move together: exactly for turns and flips, closely for free turns and scales."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from kemr_lightning.core.errors import SettingError
-from kemr_lightning.data.annotation import Annotation, rasterise
+from kemr_lightning.data.annotation import EVERY_CLASS, Annotation, rasterise
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.warp import background_level
 from tests.data.helpers import CLEAR, frame, iou
@@ -252,3 +253,43 @@ def test_wrong_settings_name_themselves(options: dict[str, Any], setting: str) -
     with pytest.raises(SettingError) as raised:
         Augmentation(**options)
     assert raised.value.setting == f"augmentation.{setting}"
+
+
+def test_crowds_move_with_the_image_and_change_nothing_else() -> None:
+    image, annotations = scene(3)
+    crowd = replace(annotations[0], label="chr", crowd=True)
+    everywhere = Annotation(EVERY_CLASS, box=(10.0, 10.0, 30.0, 40.0), crowd=True)
+    augment = Augmentation(crop_size=(64, 64), **CLEAR)
+    ids = {"chr": 1, "other": 2}
+    plain, without = augment(image, annotations[1:], ids, np.random.default_rng(5))
+    moved, found = augment(image, [crowd, *annotations[1:], everywhere], ids, np.random.default_rng(5))
+    assert np.array_equal(plain, moved)
+    assert without.ignored is None
+    assert found.boxes.tolist() == without.boxes.tolist()
+    # The same crowd as an instance moves alike.
+    affine = augment.draw_geometry((image.shape[0], image.shape[1]), annotations[1:], np.random.default_rng(5))
+    regions = augment.move_crowds([crowd, everywhere], ids, affine, (image.shape[0], image.shape[1]))
+    instance = replace(augment, min_visible=0, min_area=0).move([annotations[0]], ids, affine, image.shape[:2])
+    expected = [frame(patch, (64, 64)) for patch in instance.patches or []]
+    seen = [] if regions is None else [frame(patch, (64, 64)) for patch in regions.patches or []]
+    labels = [] if regions is None else regions.labels.tolist()
+    ones = [mask for mask, label in zip(seen, labels, strict=True)][: len(expected)]
+    assert all(np.array_equal(one, other) for one, other in zip(ones, expected, strict=True))
+    assert labels in ([1] * len(expected), [1] * len(expected) + [1, 2])
+
+
+def test_boxes_without_masks_stay_boxes() -> None:
+    """They are not turned freely, fill their patch and are marked; the others keep their masks."""
+    image = np.full((120, 160), 200, dtype=np.uint8)
+    outlined = Annotation("a", polygons=(np.array([[20.0, 20.0], [60.0, 20.0], [60.0, 32.0], [20.0, 32.0]]),))
+    boxed = Annotation("a", box=(80.0, 40.0, 130.0, 60.0))
+    turning = Augmentation(crop_size=None, rotate=180, resample_p=1.0, scale=(1.0, 1.0), turns=False)
+    for seed in range(4):
+        _, found = turning(image, [outlined, boxed], {"a": 1}, np.random.default_rng(seed))
+        assert found.outlined is not None
+        assert found.outlined.tolist() == [True, False]
+        assert found.boxes[1].tolist() == [80, 40, 130, 60]
+        assert found.patches is not None
+        assert bool(found.patches[1].values.all())
+    _, found = turning(image, [outlined], {"a": 1}, np.random.default_rng(0))
+    assert found.outlined is None

@@ -218,10 +218,10 @@ def test_nothing_is_overwritten_and_a_broken_file_leaves_nothing(crossing: Path,
 def test_wrong_options_are_named(crossing: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"target=labelme is the format that the data have already\. Choose coco"):
         convert_dataset(crossing, "labelme", "labelme", tmp_path / "x")
-    with pytest.raises(SettingError, match="target=yolo is unknown"):
-        convert_dataset(crossing, "labelme", "yolo", tmp_path / "x")
-    with pytest.raises(SettingError, match="data_format=yolo is unknown"):
-        convert_dataset(crossing, "yolo", "coco", tmp_path / "x")
+    with pytest.raises(SettingError, match="target=dota is unknown"):
+        convert_dataset(crossing, "labelme", "dota", tmp_path / "x")
+    with pytest.raises(SettingError, match="data_format=dota is unknown"):
+        convert_dataset(crossing, "dota", "coco", tmp_path / "x")
     with pytest.raises(SettingError, match=r"root=.*none is not a folder"):
         convert_dataset(tmp_path / "none", "labelme", "coco", tmp_path / "x")
     with pytest.raises(SettingError, match="label_map=merge is unknown"):

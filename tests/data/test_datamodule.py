@@ -208,9 +208,32 @@ def test_boxes_are_no_training_data(tmp_path: Path) -> None:
     assert sample.instances.boxes.tolist() == [[1, 2, 11, 12]]
 
 
+def test_boxes_among_masks_train_and_do_not_score(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = [{"id": n, "file_name": f"{n}.png", "height": 40, "width": 60} for n in range(2)]
+    annotations = [{"id": n, "image_id": n // 2, "category_id": 1, "bbox": [1, 2, 10, 10]} for n in range(4)]
+    for annotation in annotations[::2]:
+        annotation["segmentation"] = [[20, 20, 40, 20, 40, 30, 20, 30]]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "chr"}]}
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        for n in range(2):
+            Image.fromarray(np.full((40, 60), n + 9 * len(part), dtype=np.uint8)).save(tmp_path / part / f"{n}.png")
+        (tmp_path / part / "a.json").write_text(json.dumps(content))
+    data = SegmentationDataModule(tmp_path, format="coco", augmentation=Augmentation(None), scale=None)
+    data.setup("train")
+    data.setup("test")
+    assert data.val is None
+    assert data.train is not None
+    assert data.test is not None
+    outlined = data.train[0].instances.outlined
+    assert sorted(outlined.tolist()) == [False, True]
+    assert len(data.test[0].instances) == 1
+    assert "2 of 4 annotations for test have a box and no mask, left out" in caplog.text
+
+
 def test_formats_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"format=voc is unknown\. Use one of coco, labelme"):
-        SegmentationDataModule(tmp_path, format="voc")
+    with pytest.raises(SettingError, match=r"format=dota is unknown\. Use one of coco, cvat"):
+        SegmentationDataModule(tmp_path, format="dota")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -281,3 +304,42 @@ def test_configs_build(name: str, tmp_path: Path) -> None:
     assert data.augmentation == Augmentation(
         crop_size=[384, 384], scale=[0.8, 1.25], contrast=[0.75, 1.33], gamma=[0.75, 1.33]
     )
+
+
+def test_regions_to_ignore_and_groups_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    far = [[x + 25, y] for x, y in TRIANGLE[::-1]]
+    near = [[x * 0.2, y * 0.2] for x, y in TRIANGLE]
+    shapes = [shape(near, group_id=1), shape([[x + 30, y] for x, y in near], group_id=1), shape(far, "__ignore__")]
+    for part in ("train", "val", "test"):
+        write_labelme_file(tmp_path / part, part, shapes)
+    data = SegmentationDataModule(tmp_path)
+    data.setup("test")
+    assert data.test is not None
+    sample = data.test[0]
+    assert sample.instances is not None
+    assert sample.instances.ignored is not None
+    assert (len(sample.instances), len(sample.instances.ignored)) == (1, 1)
+    apart = SegmentationDataModule(tmp_path, groups="separate", ignore_labels=[])
+    apart.setup("test")
+    assert apart.test is not None
+    assert len(apart.test[0].instances or ()) == 3
+
+
+def test_nothing_but_crowds_names_the_setting(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write_labelme_file(tmp_path / part, part, [shape(TRIANGLE, "ignore")])
+    with pytest.raises(SettingError, match=r"^ignore_labels=.* leaves no instance in the 1 images for train: all 1"):
+        SegmentationDataModule(tmp_path).setup("fit")
+    for part in ("train", "val"):
+        coco = {
+            "images": [{"id": 1, "file_name": f"{part}.png"}],
+            "categories": [{"id": 1, "name": "chr"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 9, 9], "iscrowd": 1}],
+        }
+        coco["annotations"][0]["segmentation"] = [[5, 5, 14, 5, 14, 14, 5, 14]]
+        (tmp_path / part / f"{part}.json").write_text(json.dumps(coco))
+    with pytest.raises(SettingError, match=r"^crowds=ignore leaves no .* crowds \(iscrowd=1\).* use instances"):
+        SegmentationDataModule(tmp_path, format="coco").setup("fit")
+    kept = SegmentationDataModule(tmp_path, format="coco", crowds="instances")
+    kept.setup("fit")
+    assert kept.train is not None

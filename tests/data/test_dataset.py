@@ -15,6 +15,7 @@ from kemr_lightning.data.annotation import Annotation
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.image import IntensityImage
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.record import Record
 
 
@@ -38,12 +39,12 @@ def test_training_images_are_fitted_and_the_others_are_not() -> None:
         noise=0,
         blur_p=0,
     )
-    sample = SampleDataset([record], ["a"], whole, resize=[120, 100])[0]
+    sample = SampleDataset([record], ["a"], whole, scale=InputScale((120, 100)))[0]
     assert sample.image.shape == (80, 120)
     assert sample.instances.boxes.tolist() == [[20, 20, 80, 60]]
     inside = sample.image[sample.instances.masks()[0]]
     assert inside.float().mean() > 195
-    plain = SampleDataset([record], ["a"], None, resize=[120, 100])[0]
+    plain = SampleDataset([record], ["a"], None, scale=InputScale((120, 100)))[0]
     assert plain.image.shape == (40, 60)
 
 
@@ -99,7 +100,7 @@ def noise(seed: int = 0) -> np.ndarray:
 
 def test_plain_samples_are_whole_and_unaugmented() -> None:
     records = [Record(f"{seed}.png", Path("x"), decoded(noise(seed)), ()) for seed in range(2)]
-    augmented = SampleDataset(records, ["a"], Augmentation(crop_size=(32, 32)), resize=(120, 80), seed=3)
+    augmented = SampleDataset(records, ["a"], Augmentation(crop_size=(32, 32)), scale=InputScale((120, 80)), seed=3)
     assert augmented[1].image.shape == (32, 32)
     plain = augmented.plain()
     assert [plain[index].name for index in range(2)] == ["0.png", "1.png"]

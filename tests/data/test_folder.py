@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.folder import read_json, walk
+from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.folder import READ_SUFFIXES, check_links, read_json, walk
 
 
 def test_files_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> None:
@@ -45,3 +45,82 @@ def test_what_is_no_json_is_named_with_the_cure(tmp_path: Path, content: bytes) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot open .*a\.json"):
         read_json(tmp_path / "a.json", "Mend it.")
+
+
+def linked(root: Path, place: str, target: Path) -> None:
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).symlink_to(target)
+
+
+def touched(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def names(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in walk(root, [".png"])]
+
+
+def test_links_that_stay_inside_are_followed_and_each_folder_is_read_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "root"
+    touched(root / "slides/b/1.png", root / "train/0.png")
+    linked(root, "train/slideB", root / "slides/b")
+    linked(root, "train/again", root / "slides/b")
+    linked(root, "train/2.png", root / "slides/b/1.png")
+    check_links(root, False, READ_SUFFIXES)
+    assert names(root / "train") == ["0.png", "2.png", "again/1.png"]
+    assert names(root) == ["slides/b/1.png", "train/0.png", "train/2.png"]  # by its own name, not a link's
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("place", "target"), [("train/slideB", "away"), ("train/x.png", "away/1.png")])
+def test_a_link_out_of_the_root_is_refused_or_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str, target: str
+) -> None:
+    root = tmp_path / "root"
+    touched(root / "train/0.png", tmp_path / "away/1.png")
+    linked(root, place, tmp_path / target)
+    with pytest.raises(
+        SettingError, match=rf"^follow_links=false does not .*{place} -> .*{target}\. Copy .* give true"
+    ):
+        check_links(root, False, READ_SUFFIXES)
+    check_links(root, True, READ_SUFFIXES)
+    assert f"1 links that lead out of it are followed: {place} -> {tmp_path / target}" in caplog.text
+    assert len(names(root)) == 2
+
+
+def test_loops_and_links_to_nowhere_are_passed_over_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touched(tmp_path / "train/0.png")
+    linked(tmp_path, "train/up", tmp_path)
+    linked(tmp_path, "train/self", tmp_path / "train")
+    linked(tmp_path, "train/gone.png", tmp_path / "nothing.png")
+    linked(tmp_path, "train/a.png", tmp_path / "train/b.png")
+    linked(tmp_path, "train/b.png", tmp_path / "train/a.png")
+    check_links(tmp_path, False, READ_SUFFIXES)
+    assert names(tmp_path) == ["train/0.png"]
+    assert names(tmp_path / "train") == ["0.png"]
+    assert "5 links lead nowhere or to a folder that they lie in, passed over" in caplog.text
+
+
+def test_other_links_do_not_matter(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    touched(root / "0.png", tmp_path / "away/1.txt")
+    linked(root, ".cache", tmp_path / "away")
+    linked(root, "notes.txt", tmp_path / "away/1.txt")
+    check_links(root, False, READ_SUFFIXES)
+    (tmp_path / "link").symlink_to(root)
+    check_links(tmp_path / "link", False, READ_SUFFIXES)  # the root itself may be one
+    assert names(tmp_path / "link") == ["0.png"]
+
+
+def test_a_deep_pair_of_links_ends(tmp_path: Path) -> None:
+    touched(tmp_path / "a/0.png", tmp_path / "b/1.png")
+    linked(tmp_path, "a/b", tmp_path / "b")
+    linked(tmp_path, "b/a", tmp_path / "a")
+    assert names(tmp_path) == ["a/0.png", "b/1.png"]
+    assert names(tmp_path / "a") == ["0.png", "b/1.png"]

@@ -30,7 +30,8 @@ def boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_formats_have_the_names_they_are_registered_by() -> None:
-    assert {name: chosen.name for name, chosen in FORMATS.items()} == {"labelme": "labelme", "coco": "coco"}
+    names = ["labelme", "coco", "voc", "yolo", "cvat", "label_studio"]
+    assert {name: chosen.name for name, chosen in FORMATS.items()} == {name: name for name in names}
     assert DEFAULT in FORMATS
     conf = Path(__file__).parents[2] / "conf" / "data"
     assert all((conf / f"{chosen.config}.yaml").is_file() for chosen in FORMATS.values())
@@ -39,8 +40,9 @@ def test_formats_have_the_names_they_are_registered_by() -> None:
 def test_unknown_formats_are_named_with_the_known_ones() -> None:
     assert format_named("coco") is FORMATS["coco"]
     with pytest.raises(SettingError) as caught:
-        format_named("voc", "target")
-    assert str(caught.value.under("convert", target="to")) == "convert.to=voc is unknown. Use one of coco, labelme"
+        format_named("dota", "target")
+    known = "coco, cvat, label_studio, labelme, voc, yolo"
+    assert str(caught.value.under("convert", target="to")) == f"convert.to=dota is unknown. Use one of {known}"
 
 
 def test_a_new_format_is_trained_and_tested_on(boxes: Path) -> None:

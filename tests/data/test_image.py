@@ -10,9 +10,8 @@ import tifffile
 from PIL import Image
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.data import image as image_module
+from kemr_lightning.data import intensity as intensity_module
 from kemr_lightning.data.image import (
-    WINDOW,
     decode_mask,
     image_size,
     read_image,
@@ -20,6 +19,7 @@ from kemr_lightning.data.image import (
     shows_everywhere,
     to_intensity,
 )
+from kemr_lightning.data.intensity import WINDOW
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_large_images_are_converted_as_small_ones_are(monkeypatch: pytest.Monkey
     deep = sixteen_bit()
     colour = np.random.default_rng(6).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     at_once = [to_intensity(array).pixels for array in (deep, colour, colour.astype(np.uint16))]
-    monkeypatch.setattr(image_module, "_STRIP", 50 * 7)  # seven rows at a time
+    monkeypatch.setattr(intensity_module, "_STRIP", 50 * 7)  # seven rows at a time
     for array, expected in zip((deep, colour, colour.astype(np.uint16)), at_once, strict=True):
         assert np.array_equal(to_intensity(array).pixels, expected)
 

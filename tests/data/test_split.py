@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kemr_lightning.core.errors import SettingError, UserError
-from kemr_lightning.data.split import group_of, grouped_split, part_named, read_list, select, split_name
+from kemr_lightning.data.split import group_of, grouped_split, part_mentioned, part_named, read_list, select, split_name
 
 
 def test_parts_of_one_number_belong_together() -> None:
@@ -67,17 +67,46 @@ def test_names_are_found_with_or_without_folder_and_ending() -> None:
     assert select(names, ["b", "test/a.png", "./train/a.json", "c.d", "b.png"], "list") == [1, 2, 0, 3]
     with pytest.raises(SettingError, match="list=z is not in the data folder"):
         select(names, ["z"], "list")
-    with pytest.raises(SettingError, match="list=a matches 2 files"):
+    with pytest.raises(SettingError, match=r"list=a matches 2 files \(train/a\.png, test/a\.png\)\. Add its folder"):
         select(names, ["a"], "list")
 
 
+def test_other_spellings_are_found_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    names = ["x/Zelle \u00fc.PNG", "B.png", "b.png", "c.png", "C.tif"]
+    assert select(names, ["X\\zelle%20u\u0308.png", "zelle u\u0308", "b.png"], "list") == [0, 2]
+    assert "is taken for x/Zelle \u00fc.PNG" in caplog.text
+    with pytest.raises(SettingError, match=r"list=B%2Epng matches 2 files \(B\.png, b\.png\)"):
+        select(names, ["B%2Epng"], "list")
+
+
 def test_parts_by_name() -> None:
-    words = ("train", "val", "valid", "validation", "test", "Train", "training", "")
-    assert [part_named(word) for word in words] == ["train", "val", "val", "val", "test", None, None, None]
+    parts = {
+        "train": ("train", "Train", "TRAINING", "trainset", "Train_set", "train2017", "train-2017"),
+        "val": ("val", "valid", "Validation", "DEV"),
+        "test": ("test", "Tests", "testing", "test set"),
+    }
+    for part, words in parts.items():
+        assert [part_named(word) for word in words] == [part] * len(words)
+    for word in ("", "trains", "train_old", "train2", "train_images", "contest", "2017"):
+        assert part_named(word) is None
+
+
+def test_words_that_mention_a_part() -> None:
+    names = ("instances_Train2017", "old-train", "test images", "Valid", "train_set", "attest", "a")
+    assert [part_mentioned(name) for name in names] == ["train", "train", "test", "val", "train", None, None]
+
+
+def test_versions_of_an_image_belong_together() -> None:
+    one = "train/case_12a_png.rf.0123456789abcdef0123456789abcdef.jpg"
+    two = "train/case_12b_jpg.rf.fedcba9876543210fedcba9876543210.jpg"
+    assert group_of(one) == group_of(two) == "train/case_12"
+    assert group_of("CELL_JPG.rf.0123456789abcdef.png") == group_of("CELL_JPG.rf.1123456789abcdef.png") == "CELL"
+    assert group_of("other.rf.x.png") == "other.rf.x.png"
 
 
 def test_the_part_of_a_name_is_its_folder() -> None:
     assert split_name("train/sub/a.png", ["train", "test"]) == ("train", "sub/a.png")
+    assert split_name("Training/a.png", ["train", "test"]) == ("train", "a.png")
     assert split_name("val/a.png", ["train", "test"]) == ("all", "val/a.png")
     assert split_name("train", ["train"]) == ("all", "train")
     assert split_name("train/a.png", ["all"]) == ("all", "train/a.png")

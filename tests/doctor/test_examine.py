@@ -238,7 +238,7 @@ def test_coco_skips_faults(tmp_path: Path) -> None:
     ]
     write_coco(tmp_path / "x", images, annotations)
     diagnosis = look(tmp_path / "x", "coco")
-    expected = {"broken_image": 1, "missing_image": 1, "broken_shape": 1, "degenerate": 1, "skipped": 1}
+    expected = {"broken_image": 1, "missing_image": 1, "broken_shape": 1, "degenerate": 1, "crowds": 1}
     assert kinds(diagnosis) == expected | {"unannotated": 1}
     assert len(diagnosis.images[0].labels) == 12
 

@@ -17,7 +17,10 @@ def test_every_kind_has_words() -> None:
 
 def test_texts_name_the_settings_of_the_caller_and_all_formats() -> None:
     named = {name: kind.naming(SettingNames(root="data.root", label_map="classes")) for name, kind in KINDS.items()}
-    assert named["nothing"].advice == "Correct data.root or format (labelme, coco), or annotate some images."
+    assert (
+        named["nothing"].advice
+        == "Correct data.root or format (labelme, coco, voc, yolo, cvat, label_studio), or annotate some images."
+    )
     assert named["label_unmapped"].title == "label missing in classes"
     assert named["label_merged"].advice.endswith("drop them: classes={good: chromosome, bad: null}.")
     assert named["count"] == KINDS["count"]

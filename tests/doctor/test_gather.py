@@ -93,8 +93,8 @@ def test_a_format_of_another_program_is_examined(tmp_path: Path, monkeypatch: py
 
 
 def test_wrong_settings_name_themselves(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="format=voc is unknown"):
-        gather(tmp_path, "voc")
+    with pytest.raises(SettingError, match="format=dota is unknown"):
+        gather(tmp_path, "dota")
     with pytest.raises(SettingError, match=r"root=.*none is not a folder"):
         gather(tmp_path / "none", "labelme")
     save(tmp_path, "a")

@@ -47,7 +47,10 @@ def test_images_without_content_are_not_copies() -> None:
 
 def test_an_image_in_two_lists() -> None:
     (found,) = copy_findings([with_thumb("a", 1, "train"), with_thumb("a", 1, "test")])
-    assert (found.kind, found.message) == ("same_image_parts", "is in two of lists (test and train)")
+    assert (found.kind, found.message) == (
+        "same_image_parts",
+        "is in two parts (test and train), by its files or lists",
+    )
 
 
 def test_cases_in_two_parts() -> None:

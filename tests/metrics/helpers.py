@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,26 +91,32 @@ def of_squares(*items: tuple[int, int, float, int]) -> Instances:
     )
 
 
-def reference(images: Images, kind: str, boxes_only: bool = False) -> COCOeval:
+def with_crowds(truth: Instances, crowds: Instances) -> Instances:
+    return replace(truth, ignored=crowds if len(crowds) else None)
+
+
+def reference(images: Images, kind: str, boxes_only: bool = False, most: int = 100) -> COCOeval:
     """pycocotools on full frames, knowing nothing of the package's records."""
     truth: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
     results = []
-    labels = {int(v) for pair in images for side in pair for v in side.labels}
+    crowds = [target.ignored or Instances.empty(target.image_size) for _, target in images]
+    labels = {int(v) for pair in (*images, crowds) for side in pair for v in side.labels}
     truth["categories"] = [{"id": v, "name": str(v)} for v in labels]
     for image_id, (predictions, target) in enumerate(images, 1):
         height, width = target.image_size
         truth["images"].append({"id": image_id, "height": height, "width": width})
-        for which, side in (("t", target), ("p", predictions)):
+        for which, side in (("t", target), ("c", crowds[image_id - 1]), ("p", predictions)):
             frames = side.masks().numpy() if not boxes_only else [None] * len(side)
             for frame, box, score, label in zip(
                 frames, side.boxes.double().tolist(), side.scores.double().tolist(), side.labels.tolist(), strict=True
             ):
                 x0, y0, x1, y1 = box
-                one = {"image_id": image_id, "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
+                one = {"image_id": image_id, "category_id": label, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+                one["iscrowd"] = int(which == "c")
                 one["area"] = (x1 - x0) * (y1 - y0) if frame is None else int(frame.sum())
                 if frame is not None:
                     one["segmentation"] = coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))
-                if which == "t":
+                if which in "tc":
                     truth["annotations"].append({"id": len(truth["annotations"]) + 1, **one})
                 else:
                     results.append({**one, "score": score})
@@ -118,7 +125,9 @@ def reference(images: Images, kind: str, boxes_only: bool = False) -> COCOeval:
         coco.dataset = truth
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), kind)
+        evaluation.params.maxDets = [1, 10, most]
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
+        if most == 100:
+            evaluation.summarize()  # it knows no other maximum
     return evaluation

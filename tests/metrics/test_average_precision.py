@@ -8,7 +8,7 @@ import torch
 
 from kemr_lightning.metrics.average_precision import IOU_THRESHOLDS, average_precision, coco_dataset
 from kemr_lightning.metrics.records import Entry, ImageRecord, record
-from tests.metrics.helpers import Images, of_squares, reference, scene
+from tests.metrics.helpers import Images, boxes_only, of_squares, reference, scene, with_crowds
 
 
 def recorded(images: Images) -> list[ImageRecord]:
@@ -97,3 +97,58 @@ def test_one_side_of_the_records_as_a_data_set() -> None:
     (first, _) = coco_dataset(recorded(images), [1, 2], "predictions", masks=True)["annotations"]
     assert (first["category_id"], first["score"], first["segmentation"]["size"]) == (2, 0.5, [50, 50])
     assert [row["id"] for row in truth["categories"]] == [1, 2]
+
+
+def test_predictions_on_crowds_count_as_in_pycocotools_at_every_threshold() -> None:
+    rng = np.random.default_rng(5)
+    images = []
+    for _ in range(8):
+        predictions, truth = scene(rng, classes=2)
+        images.append((predictions, with_crowds(truth, scene(rng, classes=2)[1])))
+    for kind, masks in (("segm", True), ("bbox", False)):
+        evaluation = reference(images, kind)
+        found = average_precision(recorded(images), masks)
+        assert found.at() == pytest.approx(100 * evaluation.stats[0], abs=1e-9)
+        assert np.allclose(found.precision, evaluation.eval["precision"][:, :, :, 0, -1], atol=1e-12)
+        without = [(predictions, with_crowds(truth, of_squares())) for predictions, truth in images]
+        assert found.at() > average_precision(recorded(without), masks).at()
+
+
+def test_a_crowd_is_about_its_own_class_and_larger_than_what_lies_on_it() -> None:
+    truth = with_crowds(of_squares((0, 0, 1, 1)), of_squares((20, 20, 1, 1)))
+    on, beside = (22, 22, 0.95, 1), (35, 35, 0.95, 1)
+    right = (0, 0, 0.9, 1)
+    assert average_precision(recorded([(of_squares(on, right), truth)]), True).at(0.5) == 100
+    assert average_precision(recorded([(of_squares(beside, right), truth)]), True).at(0.5) == 50
+    other = with_crowds(of_squares((0, 0, 1, 1)), of_squares((20, 20, 1, 2)))
+    assert average_precision(recorded([(of_squares(on, right), other)]), True).at(0.5) == 50
+    boxes = recorded([(boxes_only(of_squares(on, right)), with_crowds(boxes_only(truth), truth.ignored))])
+    assert average_precision(boxes, False).at(0.5) == 100
+    # Only a crowd: there is nothing to find.
+    assert np.isnan(
+        average_precision(recorded([(of_squares(on), with_crowds(of_squares(), truth.ignored))]), True).at()
+    )
+
+
+@pytest.mark.parametrize("most", [3, 100, 150])
+def test_any_maximum_of_detections_gives_the_figure_of_pycocotools_with_it(most: int) -> None:
+    rng = np.random.default_rng(3)
+    predictions, truth = scene(rng, count=60)
+    images = [(predictions[torch.arange(len(predictions)).repeat(3)], truth), scene(rng)]
+    assert len(images[0][0]) > 150
+    evaluation = reference(images, "segm", most=most)
+    found = average_precision(recorded(images), masks=True, max_detections=most)
+    # Sorted, the reference's maxima end with the one that counts, unless it is the 3 among 1, 3 and 10.
+    which = sorted([1, 10, most]).index(most)
+    if most > 10:
+        assert np.allclose(found.precision, evaluation.eval["precision"][:, :, :, 0, which], atol=1e-12)
+    assert np.allclose(found.recall, evaluation.eval["recall"][:, :, 0, which], atol=1e-12)
+
+
+def test_120_perfect_predictions_score_100_where_they_all_count() -> None:
+    places = [(x, y) for x in range(0, 41, 4) for y in range(0, 41, 4)][:120]
+    truth = of_squares(*((x, y, 1.0, 1) for x, y in places))
+    predictions = of_squares(*((x, y, 0.9, 1) for x, y in places))
+    items = recorded([(predictions, truth)])
+    assert average_precision(items, True).at() == pytest.approx(100 * 84 / 101)
+    assert average_precision(items, True, max_detections=120).at() == 100

@@ -9,7 +9,7 @@ from kemr_lightning.core.instances import Instances
 from kemr_lightning.metrics.bootstrap import paired_bootstrap, statistic
 from kemr_lightning.metrics.records import ImageRecord, record
 from kemr_lightning.metrics.segmentation import headline
-from tests.metrics.helpers import scene
+from tests.metrics.helpers import scene, with_crowds
 
 
 def data_set(seed: int, classes: int = 1, images: int = 8) -> list[ImageRecord]:
@@ -20,7 +20,7 @@ def data_set(seed: int, classes: int = 1, images: int = 8) -> list[ImageRecord]:
 def repeated(records: list[ImageRecord], weights: np.ndarray) -> list[ImageRecord]:
     """The resample written out: an image drawn k times is k images."""
     copies = [item for item, weight in zip(records, weights, strict=True) for _ in range(weight)]
-    return [ImageRecord(i, c.size, c.name, c.truth, c.predictions, c.masks) for i, c in enumerate(copies, 1)]
+    return [ImageRecord(i, c.size, c.name, c.truth, c.predictions, c.masks, c.crowds) for i, c in enumerate(copies, 1)]
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -48,12 +48,20 @@ def test_weights_equal_images_written_out(figure: str) -> None:
             predictions.labels,
             predictions.patches,
         )
-        records.append(record(predictions, truth, position + 1))
+        records.append(record(predictions, with_crowds(truth, scene(rng, classes=2)[1]), position + 1))
     compute = statistic(records, figure)
     for _ in range(5):
         weights = rng.multinomial(6, np.full(6, 1 / 6))
         expected = headline(repeated(records, weights))[figure]
         assert compute(weights) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_the_maximum_of_detections_counts() -> None:
+    records = data_set(1)
+    once = np.ones(len(records), dtype=np.int64)
+    few = statistic(records, "MaskAP", max_detections=1)(once)
+    assert few == pytest.approx(headline(records, max_detections=1)["MaskAP"], abs=1e-9)
+    assert few != pytest.approx(headline(records)["MaskAP"], abs=1)
 
 
 def test_boxes_only_and_unknown_figures() -> None:

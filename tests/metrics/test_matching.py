@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.metrics.matching import boundary_f, match, summarise
+from kemr_lightning.metrics.matching import boundary_f, match, match_boxes, summarise
 from kemr_lightning.metrics.records import record
+from kemr_lightning.metrics.segmentation import counted
+from tests.metrics.helpers import boxes_only, of_squares, with_crowds
 
 Item = tuple[int, int, int, int, float, int]
 
@@ -132,3 +134,16 @@ def test_boundary_f_of_shifted_and_empty_masks() -> None:
     empty = Patch(0, 0, torch.zeros(1, 1))
     assert boundary_f(square, empty) == (0.0, 0.0)
     assert boundary_f(empty, empty) == (1.0, 1.0)
+
+
+def test_wrong_predictions_on_crowds_do_not_count() -> None:
+    truth = of_squares((0, 0, 1, 1))
+    crowds = of_squares((20, 20, 1, 1), (35, 0, 1, 2))
+    predictions = of_squares((0, 0, 0.9, 1), (22, 22, 0.8, 1), (36, 0, 0.8, 1), (21, 20, 0.2, 1))
+    for masks in (True, False):
+        sides = [truth, predictions] if masks else [boxes_only(truth), boxes_only(predictions)]
+        item = record(sides[1], with_crowds(sides[0], crowds), 1)
+        found = match(item) if masks else match_boxes(item)
+        # The third lies on a crowd of another class; the fourth's score is too low anyway.
+        assert found.predictions == ["matched", "ignored", "false", "unsure"]
+        assert [entry.score for entry in counted(item, masks)] == pytest.approx([0.9, 0.8])

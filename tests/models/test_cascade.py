@@ -370,3 +370,15 @@ def test_scores_below_the_threshold_and_beyond_the_limit_are_dropped():
     heads.suppression = Suppression(0.5)  # the score is 0.5: not above it
     (found,) = heads(features_of(), [apart], [SIZE])
     assert len(found.boxes) == 0
+
+
+def test_boxes_on_ignored_regions_are_no_background() -> None:
+    heads = region_heads(8, [4], 1, {"samples": 100, "positive_fraction": 0.5})
+    region = rectangles([(40, 40, 60, 60)], SIZE)
+    boxes = torch.tensor([[0, 0, 20, 20], [42, 42, 58, 58], [30, 0, 50, 20]]).float()
+    stage = heads.stages[0]
+    kept = heads._assign(stage, boxes, TRUTH, True)  # type: ignore[arg-type]
+    assert sorted(kept.labels.tolist()) == [0, 0, 1, 1]
+    without = heads._assign(stage, boxes, replace(TRUTH, ignored=region), True)  # type: ignore[arg-type]
+    assert sorted(without.labels.tolist()) == [0, 1, 1]
+    assert [42, 42, 58, 58] not in without.boxes.tolist()

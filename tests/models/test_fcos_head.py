@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 
+from kemr_lightning.core.instances import Instances, Patch
 from kemr_lightning.models.fcos_head import AttentionFCOSHead, neighbourhoods, per_location
 from tests.models.helpers import rectangles
 
@@ -127,3 +129,27 @@ def test_assignment_and_losses_are_torchvisions() -> None:
     assert matches[0].tolist() == expected
     assert set(expected) == {-1, 0, 1, 2, 3, 4}
     assert (matches[1] == -1).all()
+
+
+def test_background_on_ignored_regions_has_no_loss_and_no_gradient() -> None:
+    ours = head(1)
+    anchors = [torch.tensor([[x, y, x + 8, y + 8] for y in (0, 8) for x in (0, 8)]).float()]
+    patch = Patch(8, 8, torch.ones((8, 8), dtype=torch.bool))
+    ignored = Instances((16, 16), torch.tensor([[8.0, 8.0, 16.0, 16.0]]), torch.ones(1), torch.ones(1).long(), [patch])
+    nothing = Instances.empty((16, 16))
+    matches = [torch.full((4,), -1)]
+
+    def gradient(target: Instances) -> torch.Tensor:
+        logits = torch.zeros((1, 4, 1), requires_grad=True)
+        outputs = {
+            "cls_logits": logits,
+            "bbox_regression": torch.zeros((1, 4, 4)),
+            "bbox_ctrness": torch.zeros((1, 4, 1)),
+        }
+        wanted = [{"boxes": target.boxes, "labels": target.labels, "instances": target}]
+        ours.compute_loss(wanted, outputs, anchors, matches)["classification"].backward()
+        assert logits.grad is not None
+        return logits.grad[0, :, 0]
+
+    assert (gradient(nothing) > 0).tolist() == [True] * 4
+    assert (gradient(replace(nothing, ignored=ignored)) > 0).tolist() == [True, True, True, False]

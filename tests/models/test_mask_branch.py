@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kemr_lightning.core.instances import Instances, Patch
-from kemr_lightning.models.mask_branch import MaskBranch
+from kemr_lightning.models.mask_branch import MaskBranch, outlined_matches
 from kemr_lightning.models.mask_head import MaskHead
 from kemr_lightning.models.pooler import AlignedRoIPooler
 from tests.models.helpers import ConstantMask, RecordingPooler, features_of, rectangles
@@ -94,3 +94,14 @@ def test_heads_with_fine_features():
     features = OrderedDict({"0": torch.rand(1, 4, 16, 16), "fine": torch.rand(1, 3, 32, 32)})
     grids, _, _ = branch.predict(features, [torch.tensor([[4.0, 4, 40, 30]])], [torch.tensor([2])])
     assert grids[0].shape == (1, 28, 28)
+
+
+def test_instances_with_a_box_alone_teach_no_masks():
+    branch = constant([[0.5]])
+    known = rectangles([(0, 0, 8, 8), (8, 8, 30, 16)], SIZE)
+    match = torch.tensor([0, 1, 0])
+    assert outlined_matches(known, match).tolist() == [0, 1, 2]
+    known.outlined = torch.tensor([False, True])
+    assert outlined_matches(known, match).tolist() == [1]
+    branch.loss(features_of(), [known.boxes[match]], [match], [known])
+    assert branch.pooler.calls[0][0].tolist() == [[8, 8, 30, 16]]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from kemr_lightning.comparison.runs import read_image_records
 from kemr_lightning.metrics.records import Entry, ImageRecord, record
+from kemr_lightning.metrics.segmentation import headline
 from kemr_lightning.output.result_files import CLASS_COLUMNS, ResultFilesWriter, class_rows, ground_truth, results
-from tests.metrics.helpers import of_squares
+from tests.metrics.helpers import of_squares, scene, with_crowds
 
 FIGURES = {"initial": {"MaskAP": 12.345678901234567, "IA": float("nan"), "Own": 1.0}}
 
@@ -89,3 +96,29 @@ def test_classes_have_a_table_if_there_are_several(tmp_path: Path, classes: int)
         ]
         assert [row["class"] for row in class_rows(extended)] == ["A", "A", "B", "B"]
         assert set(rows[0]) == set(CLASS_COLUMNS)
+
+
+def test_pycocotools_on_the_files_gives_the_figures_with_crowds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    records = []
+    for number in range(1, 7):
+        predictions, truth = scene(rng, classes=2)
+        records.append(record(predictions, with_crowds(truth, scene(rng, classes=2)[1]), number))
+    figures = headline(records)
+    ResultFilesWriter(tmp_path).write(records, None, {"initial": figures})
+    document = json.loads((tmp_path / "ground_truth.json").read_text())
+    crowds = sum(annotation["iscrowd"] for annotation in document["annotations"])
+    assert crowds == sum(len(item.crowds) for item in records) > 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["instances"] == len(document["annotations"]) - crowds
+    for kind, figure in (("bbox", "BoxAP"), ("segm", "MaskAP")):
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(str(tmp_path / "ground_truth.json"))
+            evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "predictions.json")), kind)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        assert figures[figure] == pytest.approx(100 * evaluation.stats[0], abs=1e-9)
+    # What is read back is what was scored.
+    initial, _ = read_image_records(tmp_path)
+    assert headline(initial) == pytest.approx(figures)
+    assert [len(item.crowds) for item in initial] == [len(item.crowds) for item in records]

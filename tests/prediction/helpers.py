@@ -15,6 +15,7 @@ from torch import Tensor
 from kemr_lightning.core import rle
 from kemr_lightning.core.contracts import Prediction
 from kemr_lightning.core.instances import Instances, Patch, Sample
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.metrics.records import Entry, ImageRecord
 from kemr_lightning.prediction.image_files import ImageWriter
 from kemr_lightning.prediction.image_state import ImageState, StateFolder
@@ -65,7 +66,7 @@ class BrightModule:
     """What a prediction asks of a trained module. It finds bright parts, with masks that are too thin."""
 
     label_names = ["chromosome"]  # noqa: RUF012
-    input_size: list[int] | None = None
+    scale = InputScale()
     device = torch.device("cpu")
 
     def __init__(self, max_detections: int = 100) -> None:
@@ -82,7 +83,7 @@ class BrightModule:
     def look_in(self, views: int) -> None:
         self.views = views
 
-    def find(self, batch: list[Sample]) -> list[Instances]:
+    def find(self, batch: list[Sample], factor: float | None = None) -> list[Instances]:
         self.seen += [sample.name for sample in batch]
         return [eroded(bright_parts(sample.image.numpy()))[: self.detector.max_detections] for sample in batch]
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import kemr_lightning
 from kemr_lightning.core.instances import Instances, Sample
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.prediction import inference
 from kemr_lightning.prediction.inference import Model, usual_tiling
 from kemr_lightning.prediction.tiling import Tiling
@@ -91,8 +92,8 @@ def test_the_limit_is_logged_where_it_costs_something(caplog: pytest.LogCaptureF
 
 def test_a_limit_of_unlikely_detections_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     class Unsure(BrightModule):
-        def find(self, batch: list[Sample]) -> list[Instances]:
-            (found,) = super().find(batch)
+        def find(self, batch: list[Sample], factor: float | None = None) -> list[Instances]:
+            (found,) = super().find(batch, factor)
             found.scores = found.scores * 0.2
             return [found]
 
@@ -107,7 +108,7 @@ def test_a_limit_of_unlikely_detections_is_logged_once(caplog: pytest.LogCapture
 def test_models_with_an_input_size_see_images_whole() -> None:
     module = BrightModule()
     assert usual_tiling(module) == Tiling()  # type: ignore[arg-type]
-    module.input_size = [1280, 1024]
+    module.scale = InputScale((1280, 1024))
     assert usual_tiling(module) is None  # type: ignore[arg-type]
 
 

@@ -51,7 +51,7 @@ def test_a_training_that_was_begun_resumes(tmp_path: Path) -> None:
     given: list[tuple[str, str | None]] = []
 
     def train(config: DictConfig) -> float:
-        given.append((Path(config.paths.run_dir).name, config.ckpt))
+        given.append((Path(config.paths.run_dir).name, config.resume))
         last = Path(config.paths.run_dir) / "checkpoints" / "last.ckpt"
         last.parent.mkdir(exist_ok=True)
         last.write_bytes(b"state")
@@ -62,14 +62,14 @@ def test_a_training_that_was_begun_resumes(tmp_path: Path) -> None:
     def start_as(number: int) -> float | None:
         one = job(tmp_path, 0, 2)
         paths = {"run_dir": str(tmp_path / str(number))}
-        config = {"paths": paths, "ckpt": None, "init": "start.ckpt", "task": {"name": "train"}}
+        config = {"paths": paths, "ckpt": None, "resume": None, "init": "start.ckpt", "task": {"name": "train"}}
         return run(Job(number, tmp_path, one.overrides, one.varied), OmegaConf.create(config), train)
 
     with pytest.raises(KeyboardInterrupt):
         start_as(0)
     # More values were put before this one: its number is another, its directory is not.
     assert start_as(1) == 1
-    assert given == [("0", None), ("0", str(tmp_path / "0" / "checkpoints" / "last.ckpt"))]
+    assert given == [("0", None), ("0", "auto")]
     assert [row["status"] for row in rows(tmp_path)] == ["done"]
 
 

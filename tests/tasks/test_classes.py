@@ -77,8 +77,8 @@ class NamedModule(BrightModule):
 
     label_names = NAMES
 
-    def find(self, batch: list[Sample]) -> list[Instances]:
-        found = super().find(batch)
+    def find(self, batch: list[Sample], factor: float | None = None) -> list[Instances]:
+        found = super().find(batch, factor)
         for instances in found:
             instances.labels = torch.arange(len(instances)) % len(NAMES) + 1
         return found

@@ -15,11 +15,11 @@ CONF = Path(__file__).parents[2] / "conf"
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trainer.max_steps=abc"], r"trainer\.max_steps=abc is not a number\. The default is trainer\.max_steps=4000"),
+        (["trainer.max_steps=abc"], r"trainer\.max_steps=abc is not a number\. Give a whole number, 1 or more"),
         (["seed=abc"], "seed=abc is not a number"),
         (["optimizer.lr=1e-3x"], r"optimizer\.lr=1e-3x is not a number"),
-        (["trainer.max_steps=true"], "True is not a number"),
-        (["trainer.enable_model_summary=maybe"], "expected true or false"),
+        (["trainer.max_steps=true"], "true is not a number"),
+        (["trainer.enable_model_summary=maybe"], "Give true or false"),
         (["data.rot=FOLDER"], r"data\.rot is not a key.* Did you mean data\.root"),
         (["trainer.max_step=20"], r"Did you mean trainer\.max_steps"),
         (["experimnt=kemr_tiny"], "Did you mean experiment"),

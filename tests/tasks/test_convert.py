@@ -27,7 +27,7 @@ def test_converts_into_the_run_directory_and_back(labelme_root: Path, tmp_path: 
     [
         ([], "task=convert needs the format to write. Give convert.to=labelme or convert.to=coco"),
         (["convert.to=labelme"], "convert.to=labelme is the format that the data have already. Choose coco"),
-        (["convert.to=yolo"], "convert.to=yolo is unknown. Use one of coco, labelme"),
+        (["convert.to=dota"], "convert.to=dota is unknown. Use one of coco, cvat, label_studio, labelme, voc, yolo"),
         (["convert.to=coco", "convert.shape_type=star"], "convert.shape_type=star is unknown. Use polygon or mask"),
         (["convert.to=coco", "convert.min_iou=2"], "convert.min_iou=2 is out of range"),
         (
@@ -36,7 +36,7 @@ def test_converts_into_the_run_directory_and_back(labelme_root: Path, tmp_path: 
         ),
         (["convert=null"], "convert=null is not a group of settings. Leave it as it is, or set convert.to"),
         (["convert.to=coco", "convert.relabel=null"], "convert.relabel=null is neither true nor false"),
-        (["convert.to=coco", "data.format=yolo"], "data.format=yolo is unknown"),
+        (["convert.to=coco", "data.format=dota"], "data.format=dota is unknown"),
         (["convert.to=coco", "data.root=nowhere"], "data.root=nowhere is not a folder. Give the folder that holds"),
         (
             ["convert.to=coco", "convert.relabel=true", "data.label_map={a: b}"],

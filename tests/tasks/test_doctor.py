@@ -71,7 +71,10 @@ def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
         (["data.root=nowhere"], "data.root=nowhere is not a folder"),
         (["data=synthetic"], "task=doctor looks at a folder"),
         ([], "data.root is not given"),
-        (["data.root=.", "data.format=voc"], "data.format=voc is unknown. Use one of coco, labelme"),
+        (
+            ["data.root=.", "data.format=dota"],
+            "data.format=dota is unknown. Use one of coco, cvat, label_studio, labelme, voc, yolo",
+        ),
         (["data.root=.", "doctor.listed=-1"], "doctor.listed=-1 is not a number. Give a whole number from 0"),
         (["data.root=.", "doctor.expected=many"], "doctor.expected=many is not a number"),
         (["data.root=.", "doctor.anchor_misfits=2"], "doctor.anchor_misfits=2 is out of range"),

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import kemr_lightning
 from kemr_lightning.assembly import refiner as refiner_module
 from kemr_lightning.assembly.refiner import build_refiner
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.prediction.predict_folder import PredictionRun
 from kemr_lightning.prediction.settings import PredictSettings
 from kemr_lightning.prediction.tiling import Tiling
@@ -55,7 +56,7 @@ def build(config: DictConfig, checkpoint: Path, **values: object) -> PredictionR
 def test_tiles_follow_the_model(defaults: DictConfig, checkpoint: Path, module: BrightModule) -> None:
     assert build(defaults, checkpoint).model.tiling == Tiling(1536, 384)
     assert build(defaults, checkpoint, predict__tile=None).model.tiling is None
-    module.input_size = [1280, 1024]
+    module.scale = InputScale((1280, 1024))
     assert build(defaults, checkpoint).model.tiling is None
     assert build(defaults, checkpoint, predict__tile=800, predict__overlap=100).model.tiling == Tiling(800, 100)
 

@@ -32,13 +32,7 @@ def test_the_resolved_configuration_is_written(tmp_path: Path) -> None:
     assert "${" not in (directory / "config.yaml").read_text()
 
 
-@pytest.mark.parametrize("resize", ["[640]", "[0,10]", "[1,2,3]", "[1.5,2]", "5", "{a: 1}"])
-def test_a_size_that_is_none(tmp_path: Path, resize: str) -> None:
-    with pytest.raises(UserError, match=r"^data\.resize=.* is not a size"):
-        start(compose("data.root=in", f"data.resize={resize}", f"paths.run_dir='{tmp_path}'"))
-    assert not any(tmp_path.iterdir())
-
-
-def test_the_folder_is_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [(), ("data.root=null",)])
+def test_the_folder_is_asked_for(tmp_path: Path, given: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"data\.root is not given"):
-        start(compose(f"paths.run_dir='{tmp_path}'"))
+        start(compose(f"paths.run_dir='{tmp_path}'", *given))

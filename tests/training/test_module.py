@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Detections, Instances, Sample
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.warp import resize_pixels
 from kemr_lightning.training.module import DivergedError, SegmentationModule, model_input
 from kemr_lightning.training.schedule import multistep
@@ -36,7 +37,7 @@ def test_native_size_by_default():
 
 
 def test_masks_come_out_at_the_file_s_size():
-    module = SegmentationModule(OneBox(), input_size=[53, 53])
+    module = SegmentationModule(OneBox(), scale=InputScale((53, 53)))
     # 80 x 60 is fitted into 53 x 40: the height is rounded from 39.75.
     (found,) = module.predict_step([noise(size=SIZE)], 0)
     assert module.detector.shown[0].shape == (1, 40, 53)
@@ -48,8 +49,9 @@ def test_masks_come_out_at_the_file_s_size():
 def test_training_and_prediction_see_the_same_pixels():
     image = noise(size=SIZE).image
     for frame in ((160, 130), (50, 31)):
-        trained = resize_pixels(image.numpy(), frame)
-        torch.testing.assert_close(torch.from_numpy(trained)[None] / 255, model_input(image, frame))
+        size = InputScale(frame).size_of(image)
+        trained = resize_pixels(image.numpy(), size)
+        torch.testing.assert_close(torch.from_numpy(trained)[None] / 255, model_input(image, size))
 
 
 def test_losses_are_summed_and_must_be_finite():
@@ -100,7 +102,7 @@ def test_a_training_run_and_its_checkpoint(tmp_path: Path):
         partial(multistep, milestones=(2,), gamma=0.1),
         config,
         ["long", "short"],
-        [1280, 1024],
+        InputScale((1280, 1024)),
     )
     before = {name: value.clone() for name, value in module.state_dict().items()}
     trainer = pl.Trainer(
@@ -124,6 +126,7 @@ def test_a_training_run_and_its_checkpoint(tmp_path: Path):
         "model": config,
         "label_names": ["long", "short"],
         "input_size": [1280, 1024],
+        "input_width": None,
         "intensity": "uint8 luma, 16 bit by percentile window",
     }
     assert content["state_dict"].keys() == module.state_dict().keys()

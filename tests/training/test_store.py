@@ -14,6 +14,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from kemr_lightning.core.instances import Detections, Instances, Sample
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.training import store as store_module
 from kemr_lightning.training.checkpoint import load_module
 from kemr_lightning.training.module import SegmentationModule
@@ -82,14 +83,14 @@ def test_shape_counts_in_an_images_digest() -> None:
 def test_model_digest_follows_weights_description_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.ckpt"
     file.write_bytes(b"weights")
-    made = SegmentationModule(TwoByMean(), config={"nms": "box"}, input_size=[10, 10])
+    made = SegmentationModule(TwoByMean(), config={"nms": "box"}, scale=InputScale((10, 10)))
     digests = {model_digest(file, made)}
     same_content = tmp_path / "b.ckpt"
     same_content.write_bytes(b"weights")
     assert model_digest(same_content, made) in digests
     made.config["nms"] = "mask"
     digests.add(model_digest(file, made))
-    made.input_size = None
+    made.scale = InputScale()
     digests.add(model_digest(file, made))
     file.write_bytes(b"weight2")
     digests.add(model_digest(file, made))

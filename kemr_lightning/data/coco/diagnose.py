@@ -11,7 +11,15 @@ from kemr_lightning.data.coco.parse import parse_coco
 from kemr_lightning.data.coco.source import CocoSource
 from kemr_lightning.data.image import read_image
 from kemr_lightning.data.record import Record
-from kemr_lightning.data.survey import Fault, Survey, SurveyedImage, bare_image, images_besides, without_path
+from kemr_lightning.data.survey import (
+    Fault,
+    Survey,
+    SurveyedImage,
+    bare_image,
+    images_besides,
+    unused_faults,
+    without_path,
+)
 
 
 def diagnose_coco(root: Path) -> Survey:
@@ -22,9 +30,11 @@ def diagnose_coco(root: Path) -> Survey:
     """
     try:
         source = CocoSource(root)
+        unused = unused_faults(root, source.parts)
     except UserError as error:
         return Survey(faults=[Fault("broken_file", "", str(error))])
     survey = Survey(parts=list(source.parts))
+    survey.faults += unused if source.parts != ["all"] and source.in_folders else []
     listed: set[Path] = set()
     damaged: set[Path] = set()
     for part in source.parts:
@@ -42,6 +52,7 @@ def diagnose_coco(root: Path) -> Survey:
             for reason, count in contents.skipped.items():
                 message = f"{count} annotations are {reason} and left out"
                 survey.faults.append(Fault("degenerate" if reason == "degenerate" else "skipped", name, message))
+            survey.faults += [Fault("elsewhere", name, without_path(notice, path)) for notice in contents.notices]
             listed |= {record.path for record in contents.records}
             _add(survey, part, name, contents.records, owners)
     for path in images_besides(root, listed):

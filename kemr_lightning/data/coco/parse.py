@@ -6,7 +6,7 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.annotation import FARTHEST, Annotation, polygon_area
 from kemr_lightning.data.folder import read_json
 from kemr_lightning.data.image import image_size, read_image
+from kemr_lightning.data.names import AmbiguousNameError, find_alike
 from kemr_lightning.data.record import Record
 from kemr_lightning.data.survey import FaultKind
 
@@ -44,12 +45,15 @@ class CocoContents:
     Attributes:
         records: Its images, as far as they can be read, in the file's order.
         faults: What is wrong with images and annotations.
+        skipped: How many annotations of each kind (``"degenerate"``) did not become instances.
         skipped: How many annotations of each kind, ``"crowd"`` or ``"degenerate"``, did not become instances.
+        notices: What is unusual about the names of images, one sentence each.
     """
 
     records: list[Record]
     faults: list[CocoFault]
     skipped: Mapping[str, int]
+    notices: tuple[str, ...] = ()
 
 
 def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
@@ -85,11 +89,13 @@ def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
             skipped[parsed] += 1
         else:
             by_image[raw["image_id"]].append(parsed)
+    notices: list[str] = []
     for image in document["images"]:
         found = _image(path, image, sizes[image["id"]], root, folder)
         if isinstance(found, CocoFault):
             faults.append(found)
             continue
+        notices += [] if found.notice is None else [found.notice]
         case = image.get("case")
         record = Record(
             name=found.path.relative_to(root).as_posix(),
@@ -100,7 +106,7 @@ def parse_coco(path: Path, root: Path, folder: Path) -> CocoContents:
             stated_size=sizes[image["id"]],
         )
         records.append(record)
-    return CocoContents(records, faults, skipped)
+    return CocoContents(records, faults, skipped, tuple(notices))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -149,14 +155,23 @@ def _annotation(
         raise UserError(f"{where} is of image {raw.get('image_id')!r}, which is not listed. Export it again.")
     if not isinstance(raw.get("category_id"), int | float | str) or raw["category_id"] not in names:
         raise UserError(f"{where} has category {raw.get('category_id')!r}, which is not listed. Export it again.")
-    if raw.get("iscrowd"):
-        return "crowd"
-    label = names[raw["category_id"]]
+    found = _shape(where, raw, names[raw["category_id"]], sizes[raw["image_id"]])
+    return replace(found, crowd=True) if raw.get("iscrowd") and isinstance(found, Annotation) else found
+
+
+def _shape(where: str, raw: Mapping[str, Any], label: str, stated: tuple[int, int] | None) -> Annotation | str:
+    """The outlines, the bitmap or the box of one annotation, or why it has none.
+
+    Args:
+        where: Begins every message.
+        raw: The annotation.
+        label: Its class.
+        stated: ``(H, W)`` of the image according to the file, or None.
+    """
     shape = raw.get("segmentation")
     try:
         if isinstance(shape, dict):
             height, width = (int(side) for side in shape["size"])
-            stated = sizes[raw["image_id"]]
             if stated is not None and (height, width) != stated:
                 raise UserError(
                     f"{where}: its mask is {width}x{height}, its image {stated[1]}x{stated[0]}. Export again."
@@ -180,10 +195,11 @@ def _annotation(
 
 @dataclass(frozen=True)
 class _Image:
-    """An image file, and whether its EXIF orientation is applied."""
+    """An image file, whether its EXIF orientation is applied, and what is unusual about its name."""
 
     path: Path
     orient: bool
+    notice: str | None
 
 
 def _image(
@@ -201,15 +217,21 @@ def _image(
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
         return CocoFault("broken_shape", f"{path}: image {image.get('id')!r} has no file_name. Export it again.")
-    found = _find(name.replace("\\", "/"), path, root, folder)
+    notice = None
+    try:
+        found, exact = _find(name.replace("\\", "/"), path, root, folder)
+    except AmbiguousNameError as error:
+        return CocoFault("missing_image", f"{path}: image {error}")
+    if found is not None and not exact:
+        notice = f"{path}: image {name!r} is taken to be {found.relative_to(root).as_posix()}."
     if found is None:
         cure = "Put it beside the JSON or into images/."
         return CocoFault("missing_image", f"{path}: image {name!r} is not there. {cure}")
     try:
         if stated is None or stated == (size := image_size(found)):
-            return _Image(found, True)
-        if read_image(found, orient=False).pixels.shape == stated:
-            return _Image(found, False)
+            return _Image(found, True, notice)
+        if image_size(found, orient=False) == stated:
+            return _Image(found, False, notice)
     except UserError as error:
         return CocoFault("broken_image", str(error), found)
     message = (
@@ -219,14 +241,27 @@ def _image(
     return CocoFault("size_mismatch", message, found)
 
 
-def _find(name: str, path: Path, root: Path, folder: Path) -> Path | None:
-    """The image of a name, as written or else by its last part, in the places where COCO folders keep images."""
-    places = [path.parent, path.parent / "images", folder, folder / "images", root, root / "images", path.parent.parent]
+def _find(name: str, path: Path, root: Path, folder: Path) -> tuple[Path | None, bool]:
+    """The image of a name, as written or else by its last part, in the places where COCO folders keep images.
+
+    Returns:
+        The image, and whether it has exactly this name.
+
+    Raises:
+        AmbiguousNameError: Only other spellings of the name are there, and more than one.
+    """
+    subset = path.stem.removeprefix("instances_")  # CVAT keeps the images of instances_SUBSET.json in images/SUBSET/
+    places = [path.parent, root / "images" / subset, path.parent / "images", folder, folder / "images"]
+    places += [root, root / "images", path.parent.parent]
     limit = os.path.normpath(root.absolute())
-    for candidate in (name, Path(name).name):
+    names = list(dict.fromkeys((name, Path(name).name)))
+    for candidate in names:
         for place in places:
             there = Path(os.path.normpath(place.absolute() / candidate))
             # `os.path.isfile` is False for names that no file system accepts; `Path.is_file` raises.
             if there.is_relative_to(limit) and os.path.isfile(there):  # noqa: PTH113
-                return root / there.relative_to(limit)
-    return None
+                return root / there.relative_to(limit), True
+    for candidate in names:
+        if (alike := find_alike(candidate, places, root)) is not None:
+            return alike, False
+    return None, False

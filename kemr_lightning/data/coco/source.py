@@ -1,24 +1,23 @@
 """The COCO files of a data folder: which part each is for, and their records.
 
 A JSON may lie beside the images, above them (`boxes.json`, `images/`), in `train/`, `val/` and `test/`, or in
-`annotations/` with the part in its name (`instances_train.json`). The name of a part may end in a year, as in
-`instances_train2017.json` and `train2017/`.
+`annotations/` with the part in its name (`instances_train.json`), with the images right there, in `train/` or in
+`images/train/`. See `kemr_lightning.data.split.PART_NAMES` for other names of parts.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.coco.parse import parse_coco
-from kemr_lightning.data.faults import raise_faults, refuse_twins, warn_of_skipped
+from kemr_lightning.data.faults import raise_faults, refuse_twins, warn_of_notices, warn_of_skipped
 from kemr_lightning.data.folder import read_json
+from kemr_lightning.data.part_folders import part_folders, unused_folders, warn_of_unused
 from kemr_lightning.data.record import Record
-from kemr_lightning.data.split import PART_NAMES, SPLITS, part_named
+from kemr_lightning.data.split import SPLITS, part_mentioned
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +36,11 @@ class CocoSource:
         self.parts = list(self._files)
         """``train``, ``val`` and ``test`` as far as there are files for them, else ``["all"]``."""
 
+    @property
+    def in_folders(self) -> bool:
+        """Whether the JSON files lie in the folders of the parts."""
+        return all(path.parent == folder for files, folder in self._files.values() for path in files)
+
     def places(self, part: str) -> tuple[list[Path], Path]:
         """The JSON files of one part and the folder of its images."""
         return self._files[part]
@@ -51,16 +55,19 @@ class CocoSource:
         records: list[Record] = []
         faults: list[str] = []
         skipped: Counter[str] = Counter()
+        notices: list[str] = []
         for path in files:
             contents = parse_coco(path, self.root, folder)
             records += contents.records
             faults += [fault.message for fault in contents.faults]
             skipped.update(contents.skipped)
+            notices += contents.notices
         raise_faults(faults, folder, "faults")
+        warn_of_notices(notices, folder)
         warn_of_skipped(folder, "annotations", skipped)
         records.sort(key=lambda record: record.name)
         refuse_twins(records, "listed twice in the COCO files. Keep one of the entries.")
-        return _without_stray_boxes(records, folder)
+        return records
 
     def readable(self, part: str) -> tuple[list[Record], list[str]]:
         """The records of one part as far as they can be read, and what is wrong with the others, one message each."""
@@ -75,37 +82,41 @@ class CocoSource:
                 continue
             records += contents.records
             faults += [fault.message for fault in contents.faults]
-        return _without_stray_boxes(records, folder), faults
+        return records, faults
 
 
 def _files_of_parts(root: Path) -> dict[str, tuple[list[Path], Path]]:
     """The JSON files of each part and the folder of its images."""
-    folders = {part: _folders(root, part) for part in SPLITS}
-    found: dict[str, tuple[list[Path], Path]] = {}
-    for part in SPLITS:
-        for folder in folders[part]:
-            if part not in found and (files := _coco_files(folder)):
-                found[part] = (files, folder)
+    folders = part_folders(root)
+    found = {part: (files, folder) for part, folder in folders.items() if (files := _coco_files(folder))}
+    above = _coco_files(root) + _coco_files(root / "annotations")
     if found:
+        names = [path.relative_to(root).as_posix() for path in above if part_mentioned(path.stem)]
+        warn_of_unused(root, unused_folders(root, [folder for _, folder in found.values()]) + names)
         return found
-    files = _coco_files(root) + _coco_files(root / "annotations")
+    images = folders or part_folders(root / "images")
     for part in SPLITS:
-        if chosen := [path for path in files if _part_in_name(path.stem) == part]:
-            found[part] = (chosen, (folders[part] or [root / part])[0])
+        if chosen := [path for path in above if part_mentioned(path.stem) == part]:
+            found[part] = (chosen, images.get(part, root / part))
     if found:
+        unused = [path.relative_to(root).as_posix() for path in above if part_mentioned(path.stem) is None]
+        if unused:
+            log.warning("%s: %s name no part (train, val, test) and are not used", root, ", ".join(unused))
         return found
-    if not files:
+    if not above:
         raise UserError(f"{root} has no COCO JSON (with images and annotations). Give the folder that holds one")
-    if len(files) > 1:
-        names = ", ".join(path.name for path in files)
-        log.warning("%s: none of %s names a part (train, val, test): they are read as one set", root, names)
-    return {"all": (files, root)}
+    if len(above) > 1:
+        names = [path.name for path in above]
+        log.warning("%s: none of %s names a part (train, val, test): they are read as one set", root, ", ".join(names))
+    return {"all": (above, root)}
 
 
 def _coco_files(folder: Path) -> list[Path]:
     """The COCO files right in a folder. A JSON that cannot be read counts as one, so that it is reported."""
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
+            continue
         try:
             document = read_json(path, "")
         except UserError:
@@ -114,31 +125,3 @@ def _coco_files(folder: Path) -> list[Path]:
         if isinstance(document, dict) and "images" in document and "annotations" in document:
             found.append(path)
     return found
-
-
-def _folders(root: Path, part: str) -> list[Path]:
-    """The folders of a part: first those with its name alone (``valid``), then those with a year (``val2017``)."""
-    if not root.is_dir():
-        return []
-    found = [path for path in sorted(root.iterdir()) if part_named(_without_year(path.name)) == part and path.is_dir()]
-    return sorted(found, key=lambda folder: folder.name not in PART_NAMES[part])
-
-
-def _part_in_name(name: str) -> str | None:
-    """The part that a file name mentions as one of its words, with or without a year."""
-    words = [_without_year(word) for word in re.split(r"[-_. ]", name.lower())]
-    return next((part for part in SPLITS if any(part_named(word) == part for word in words)), None)
-
-
-def _without_year(word: str) -> str:
-    return word.rstrip("0123456789")
-
-
-def _without_stray_boxes(records: list[Record], folder: Path) -> list[Record]:
-    """Leave out annotations with a box only if others have masks: a box is not a mask."""
-    everything = [annotation for record in records for annotation in record.annotations or ()]
-    boxes = sum(annotation.box_only for annotation in everything)
-    if boxes in (0, len(everything)):
-        return records
-    log.warning("%s: %d of %d annotations have a box and no mask, left out", folder, boxes, len(everything))
-    return [replace(r, annotations=tuple(a for a in r.annotations or () if not a.box_only)) for r in records]

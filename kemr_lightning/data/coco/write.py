@@ -58,7 +58,7 @@ class CocoWriter(Writer):
                     "image_id": self._images,
                     "category_id": self._numbers[annotation.label],
                     **coco_shape(annotation, size, self.options.shape_type),
-                    "iscrowd": 0,
+                    "iscrowd": int(annotation.crowd),
                 }
             )
 

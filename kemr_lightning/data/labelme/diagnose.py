@@ -15,9 +15,19 @@ from kemr_lightning.data.folder import walk
 from kemr_lightning.data.image import read_image
 from kemr_lightning.data.labelme.parse import NO_INSTANCE, LabelmeFile, NotLabelmeError, interpret, read_document
 from kemr_lightning.data.labelme.read import find_image, load_image
-from kemr_lightning.data.labelme.source import labelme_record, parts_of
+from kemr_lightning.data.labelme.source import LabelmeSource, labelme_record
+from kemr_lightning.data.names import AmbiguousNameError
 from kemr_lightning.data.split import split_name
-from kemr_lightning.data.survey import Box, Fault, Survey, SurveyedImage, bare_image, images_besides, without_path
+from kemr_lightning.data.survey import (
+    Box,
+    Fault,
+    Survey,
+    SurveyedImage,
+    bare_image,
+    images_besides,
+    unused_faults,
+    without_path,
+)
 
 
 def diagnose_labelme(root: Path) -> Survey:
@@ -26,7 +36,11 @@ def diagnose_labelme(root: Path) -> Survey:
     Args:
         root: The data root.
     """
-    survey = Survey(parts=parts_of(root))
+    try:
+        survey = Survey(parts=LabelmeSource(root).parts)
+    except UserError as error:
+        return Survey(faults=[Fault("parts", "", str(error))])
+    survey.faults += unused_faults(root, survey.parts)
     owners: dict[str, str] = {}
     used: set[Path] = set()
     for path in walk(root, [".json"]):
@@ -37,7 +51,11 @@ def diagnose_labelme(root: Path) -> Survey:
         file = _parse(path, name, survey.faults)
         if file is None:
             continue
-        found, notice = find_image(file, root)
+        try:
+            found, notice = find_image(file, root)
+        except AmbiguousNameError as error:
+            survey.faults.append(Fault("missing_image", name, without_path(str(error), path)))
+            continue
         image = _surveyed(file, root, found, survey.parts)
         image_name = image.record.name
         if notice is not None:
@@ -63,7 +81,7 @@ def diagnose_labelme(root: Path) -> Survey:
 
 def _outside(name: str, parts: Sequence[str]) -> bool:
     """Whether a file lies outside the parts' folders, if there are any."""
-    return list(parts) != ["all"] and name.partition("/")[0] not in parts
+    return list(parts) != ["all"] and split_name(name, parts)[0] == "all"
 
 
 def _surveyed(file: LabelmeFile, root: Path, found: Path | None, parts: Sequence[str]) -> SurveyedImage:

@@ -11,6 +11,7 @@ from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, annotation_patch
 from kemr_lightning.data.annotation_format import WriteOptions, Writer
 from kemr_lightning.data.labelme.write import mask_shapes, polygon_shapes, unlabelled_shape, write_labelme
+from kemr_lightning.data.regions import IGNORE_LABELS
 
 
 class LabelmeWriter(Writer):
@@ -43,7 +44,7 @@ class LabelmeWriter(Writer):
 def labelme_shapes(
     annotations: Sequence[Annotation], size: tuple[int, int], options: WriteOptions
 ) -> list[dict[str, Any]]:
-    """The shapes of one image; the parts of one instance share a ``group_id``.
+    """The shapes of one image; the parts of one instance share a ``group_id``, and crowds are labelled to be ignored.
 
     Args:
         annotations: Each covers some of the image.
@@ -55,7 +56,8 @@ def labelme_shapes(
         parts = list(_parts(annotation, size, options))
         group = number if len(parts) > 1 else None
         description = "" if annotation.score is None else json.dumps({"score": round(annotation.score, 4)})
-        common = {"label": annotation.label, "group_id": group, "description": description}
+        label = IGNORE_LABELS[0] if annotation.crowd else annotation.label
+        common = {"label": label, "group_id": group, "description": description}
         shapes += [{**part, **common} for part in parts]
     return shapes
 

@@ -13,6 +13,7 @@ from kemr_lightning.data.folder import walk
 from kemr_lightning.data.labelme.parse import LabelmeFile, parse_labelme
 from kemr_lightning.data.labelme.read import find_image
 from kemr_lightning.data.labelme.source import labelme_record
+from kemr_lightning.data.names import AmbiguousNameError
 from kemr_lightning.data.record import Record
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,11 @@ def labelme_inputs(root: Path, apart: Callable[[Path], bool], written: Callable[
     embedded: list[Record] = []
     alone: list[str] = []
     for file in _parsed(root, apart):
-        image = find_image(file, root)[0]
+        try:
+            image = find_image(file, root)[0]
+        except AmbiguousNameError as error:
+            log.warning("%s The file is passed over.", error)
+            continue
         if image is not None:
             if not written(file.path):
                 beside.setdefault(image, []).append(file)

@@ -25,6 +25,9 @@ from kemr_lightning.data.image import decode_mask
 NO_INSTANCE = ("point", "points", "line", "linestrip")
 """Shape types that enclose nothing; they are counted and reported."""
 
+OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation", "quadrilateral")
+"""Shape types whose points are the corners of an outline; the last two are those of programs that extend Labelme."""
+
 _FILE_KEYS = (
     *("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"),
     *("image_path", "image_data", "image_height", "image_width"),
@@ -198,7 +201,7 @@ def _geometry(where: str, shape: _Shape, size: tuple[int, int] | None) -> Polygo
         outline = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     elif kind == "circle" and len(points) == 2:
         outline = circle_polygon(points[0], float(np.hypot(*(points[1] - points[0]))))
-    elif kind in ("polygon", "rectangle", "oriented_rectangle", "rotation"):
+    elif kind in OUTLINES:
         outline = points
     elif kind == "circle":
         return "degenerate"

@@ -17,8 +17,16 @@ import torch
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.core.instances import Instances
 from kemr_lightning.data.annotation import Annotation, to_instances
-from kemr_lightning.data.image import IMAGE_SUFFIXES, IntensityImage, image_size, read_image_bytes
+from kemr_lightning.data.image import (
+    DEFAULT_READING,
+    IMAGE_SUFFIXES,
+    IntensityImage,
+    Reading,
+    image_size,
+    read_image_bytes,
+)
 from kemr_lightning.data.labelme.parse import LabelmeFile, first_of, parse_document, read_document
+from kemr_lightning.data.names import AmbiguousNameError, find_alike
 from kemr_lightning.data.record import MissingImageError
 
 log = logging.getLogger(__name__)
@@ -111,12 +119,13 @@ def read_labelme(json_path: str | Path, root: str | Path | None = None) -> Label
     return LabelmeImage(image.pixels if image is not None else None, instances, file, tuple(notices))
 
 
-def load_image(file: LabelmeFile, root: Path | None = None) -> IntensityImage:
+def load_image(file: LabelmeFile, root: Path | None = None, reading: Reading = DEFAULT_READING) -> IntensityImage:
     """Decode the image of a parsed file: the file at ``imagePath``, or else the embedded one.
 
     Args:
         file: As `parse_labelme` returns it.
         root: As in `read_labelme`.
+        reading: How the image is read.
 
     Raises:
         MissingImageError: There is no image.
@@ -124,7 +133,7 @@ def load_image(file: LabelmeFile, root: Path | None = None) -> IntensityImage:
     """
     document = read_document(file.path) if file.embedded and find_image(file, root)[0] is None else {}
     notices: list[str] = []
-    image = _load_image(file, document, root, notices)
+    image = _load_image(file, document, root, notices, reading)
     for notice in notices:
         log.debug(notice)
     return image
@@ -178,6 +187,9 @@ def find_image(file: LabelmeFile, root: Path | None = None) -> tuple[Path | None
 
     Returns:
         The image's path or None, and a notice if it is not where the file says.
+
+    Raises:
+        AmbiguousNameError: The image is only there under other spellings of its name, and under more than one.
     """
     folder = file.path.parent
     root = folder if root is None else root
@@ -194,6 +206,15 @@ def find_image(file: LabelmeFile, root: Path | None = None) -> tuple[Path | None
         if Path(stated).name and os.path.isfile(beside):  # noqa: PTH113
             why = "is elsewhere" if not inside or absolute else "is missing"
             return beside, f"{file.path}: imagePath {file.image_path!r} {why}; using {beside.name} beside the JSON."
+        try:
+            alike = find_alike(stated, [folder], root) or find_alike(Path(stated).name, [folder], root)
+        except AmbiguousNameError as error:
+            if not file.embedded:
+                raise AmbiguousNameError(f"{file.path}: imagePath {error}") from error
+            alike = None
+        if alike is not None:
+            taken = alike.relative_to(root).as_posix()
+            return alike, f"{file.path}: imagePath {file.image_path!r} is taken to be {taken}."
     if file.embedded:
         return None, None
     for suffix in IMAGE_SUFFIXES:
@@ -204,7 +225,11 @@ def find_image(file: LabelmeFile, root: Path | None = None) -> tuple[Path | None
 
 
 def _load_image(
-    file: LabelmeFile, document: Mapping[str, Any], root: Path | None, notices: list[str]
+    file: LabelmeFile,
+    document: Mapping[str, Any],
+    root: Path | None,
+    notices: list[str],
+    reading: Reading = DEFAULT_READING,
 ) -> IntensityImage:
     found, notice = find_image(file, root)
     if notice is not None:
@@ -216,12 +241,12 @@ def _load_image(
         data = embedded_image(file.path, document)
     else:
         raise _missing(file, root)
-    image = read_image_bytes(data, name, orient=orient)
+    image = read_image_bytes(data, name, orient=orient, reading=reading)
     size = (int(image.pixels.shape[0]), int(image.pixels.shape[1]))
     if file.image_size is None or size == file.image_size:
         return image
     if image.orientation != 1:
-        other = read_image_bytes(data, name, orient=not orient)
+        other = read_image_bytes(data, name, orient=not orient, reading=reading)
         if other.pixels.shape == file.image_size:
             notices.append(f"{name}: EXIF orientation {'ignored' if orient else 'applied'} to match the stated size.")
             return other

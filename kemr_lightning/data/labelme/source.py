@@ -8,30 +8,34 @@ from collections import Counter
 from pathlib import Path
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.faults import SHOWN, raise_faults, refuse_twins, warn_of_skipped
+from kemr_lightning.data.faults import raise_faults, refuse_twins, warn_of_notices, warn_of_skipped
 from kemr_lightning.data.folder import walk
 from kemr_lightning.data.labelme.parse import LabelmeFile, NotLabelmeError, parse_labelme
 from kemr_lightning.data.labelme.read import check_image, embedded_image, find_image, load_image
+from kemr_lightning.data.part_folders import part_folders, refuse_hidden_parts, unused_folders, warn_of_unused
 from kemr_lightning.data.record import Record
-from kemr_lightning.data.split import SPLITS
 from kemr_lightning.data.survey import images_besides
 
 log = logging.getLogger(__name__)
-
-
-def parts_of(root: Path) -> list[str]:
-    """``train``, ``val`` and ``test`` as far as there are folders of these names, else ``["all"]``."""
-    return [part for part in SPLITS if (root / part).is_dir()] or ["all"]
 
 
 class LabelmeSource:
     """The Labelme files of a data folder, part by part."""
 
     def __init__(self, root: Path) -> None:
-        """Find which parts exist; no file is read yet."""
+        """Find which parts exist; no file is read yet.
+
+        Raises:
+            UserError: It is not clear which folders are the parts.
+        """
         self.root = root
-        self.parts = parts_of(root)
-        """See `parts_of`."""
+        self._folders = part_folders(root)
+        self.parts = list(self._folders) or ["all"]
+        """``train``, ``val`` and ``test`` as far as there are folders for them, else ``["all"]``."""
+        if self._folders:
+            warn_of_unused(root, unused_folders(root, list(self._folders.values())))
+        else:
+            refuse_hidden_parts(root)
 
     def read(self, part: str) -> list[Record]:
         """The records of one part, sorted by name.
@@ -39,7 +43,7 @@ class LabelmeSource:
         Raises:
             UserError: There are no annotations, or some are broken; the first few are named.
         """
-        return labelme_records(self.root, self.root if part == "all" else self.root / part)
+        return labelme_records(self.root, self._folders.get(part, self.root))
 
 
 def labelme_records(root: Path, folder: Path) -> list[Record]:
@@ -80,19 +84,12 @@ def labelme_records(root: Path, folder: Path) -> list[Record]:
             f"{folder} has no Labelme annotations (*.json). Annotate its images, or give the folder that holds them"
         )
     warn_of_skipped(folder, "shapes", skipped)
-    _tell(notices, folder)
+    warn_of_notices(notices, folder)
     if unused := len(images_besides(folder, {record.path for record in records})):
         log.info("%s: %d images without annotations are not used", folder, unused)
     records.sort(key=lambda record: record.name)
     refuse_twins(records, "annotated by two JSON files. Keep one of them.")
     return records
-
-
-def _tell(notices: list[str], folder: Path) -> None:
-    for notice in notices[:SHOWN]:
-        log.warning(notice)
-    if len(notices) > SHOWN:
-        log.warning("%s: %d more notices of this kind", folder, len(notices) - SHOWN)
 
 
 def labelme_record(file: LabelmeFile, root: Path) -> Record:

@@ -7,9 +7,9 @@ import sys
 from dataclasses import fields
 
 from kemr_lightning.core.errors import UserError
-from kemr_lightning.data.formats import DEFAULT, FORMATS
+from kemr_lightning.data.formats import DEFAULT, written
 from kemr_lightning.data.synthetic.folder import write_synthetic_folder
-from kemr_lightning.data.synthetic.scene import LOOKS, MIXED, MetaphaseSettings
+from kemr_lightning.data.synthetic.settings import CLINICAL_LOOKS, LOOKS, MIXED, SCENES, MetaphaseSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,19 +30,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--val", type=int, default=2, help="number of validation images (default 2)")
     parser.add_argument("--test", type=int, default=2, help="number of test images (default 2)")
     parser.add_argument(
-        "--format", choices=FORMATS, default=DEFAULT, help=f"format of the annotations (default {DEFAULT})"
+        "--format", choices=written(), default=DEFAULT, help=f"format of the annotations (default {DEFAULT})"
     )
-    parser.add_argument("--size", type=int, nargs=2, default=(768, 576), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--count", type=int, nargs="+", help="chromosomes in an image: a number, or lowest and highest")
-    parser.add_argument("--look", choices=(*LOOKS, MIXED), default=MIXED)
     parser.add_argument(
-        "--overlap", type=float, default=0.35, help="fraction laid across or against others (default 0.35)"
+        "--scene", choices=SCENES, default=SCENES[0], help="a nearly clean slide, or cells among nuclei and dirt"
     )
-    parser.add_argument("--width", type=float, help="typical chromosome width in pixels")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("WIDTH", "HEIGHT"),
+        help="default 768 576; in clinical scenes 600 to 3200, drawn for each image",
+    )
+    parser.add_argument("--count", type=int, nargs="+", help="chromosomes in an image: a number, or lowest and highest")
+    parser.add_argument("--look", choices=(*dict.fromkeys((*LOOKS, *CLINICAL_LOOKS)), MIXED), default=MIXED)
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        help="fraction laid across or against others (default 0.35; in clinical scenes drawn for each image)",
+    )
+    parser.add_argument(
+        "--width", type=float, nargs="+", help="typical chromosome width in pixels: a number, or lowest and highest"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--classes", action="store_true", help="24 classes, 1 to 22, X and Y, instead of one")
     options = vars(parser.parse_args(arguments))
     options["label_map"] = None if options.pop("classes") else "single"
+    if options["size"] is None and options["scene"] == SCENES[0]:
+        options["size"] = (768, 576)
     look = {setting.name: options.pop(setting.name) for setting in fields(MetaphaseSettings)}
     try:
         write_synthetic_folder(**options, settings=MetaphaseSettings(**look))

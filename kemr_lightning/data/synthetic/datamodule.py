@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.core.instances import Sample
 from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.loading import TrainingLoader, evaluation_loader
 from kemr_lightning.data.samplers import EpochSampler, Share
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
-from kemr_lightning.data.synthetic.scene import MetaphaseSettings
+from kemr_lightning.data.synthetic.settings import MetaphaseSettings
 
 
 class SyntheticDataModule(LightningDataModule):
@@ -27,11 +28,13 @@ class SyntheticDataModule(LightningDataModule):
         size: Sequence[int] | None = None,
         count: int | Sequence[int] | None = None,
         look: str = "mixed",
-        overlap: float = 0.35,
-        width: float | None = None,
+        overlap: float | None = None,
+        width: float | Sequence[float] | None = None,
+        scene: str = "plain",
         label_map: str | None = "single",
         augmentation: Augmentation | None = None,
         resize: Sequence[int] | None = None,
+        scale: str | None = None,
         batch_size: int = 2,
         num_workers: int = 0,
         epoch_samples: int | None = None,
@@ -44,14 +47,16 @@ class SyntheticDataModule(LightningDataModule):
             train_images: Number of different training images.
             val_images: Number of validation images.
             test_images: Number of test images.
-            size: ``(width, height)`` of the images; None for ``resize``, or 768x576 without one.
-            count: See `MetaphaseSettings`, as for the next three.
-            look: ``"gband"``, ``"fluorescence"`` or ``"mixed"``.
+            size: ``(width, height)`` of the images; None for ``resize`` or 768x576, in clinical scenes for drawn sizes.
+            count: See `MetaphaseSettings`, as for the next four.
+            look: ``"gband"``, ``"qband"``, ``"dapi"``, ``"fluorescence"`` or ``"mixed"``.
             overlap: Fraction of the chromosomes laid across or against others.
-            width: Typical chromosome width in pixels.
+            width: Typical chromosome width in pixels, or a range.
+            scene: ``"plain"`` or ``"clinical"``.
             label_map: ``"single"`` for one class, None for 24.
             augmentation: Augmentation of training images; None trains on complete images as they are.
             resize: ``(width, height)`` that training images are fitted into.
+            scale: See `InputScale.of`.
             batch_size: Training images in a batch of one process; evaluation batches have one.
             num_workers: Number of worker processes of every loader.
             epoch_samples: Training samples in an epoch; None takes every image once.
@@ -62,17 +67,15 @@ class SyntheticDataModule(LightningDataModule):
             SettingError: An argument is out of range.
         """
         super().__init__()
-        self.resize, self.seed, self.epoch_samples = resize, seed, epoch_samples
+        self.scale, self.seed, self.epoch_samples = InputScale.of(resize, scale), seed, epoch_samples
         self.batch_size, self.num_workers = batch_size, num_workers
         for split, length in (("train", train_images), ("val", val_images), ("test", test_images)):
             if length < 1:
                 raise SettingError(f"{split}_images", length, "leaves nothing to work on", "Give at least 1")
-        if size is None:
-            size = (768, 576) if resize is None else resize
-        settings = MetaphaseSettings(size, count, look, overlap, width)
+        settings = MetaphaseSettings(size or _usual_size(scene, resize), count, look, overlap, width, scene)
 
         def part(split: Split, length: int, augmentation: Augmentation | None = None) -> SyntheticDataset:
-            return SyntheticDataset(length, settings, seed, split, label_map, augmentation, resize, cache_mb)
+            return SyntheticDataset(length, settings, seed, split, label_map, augmentation, self.scale, cache_mb)
 
         self.train = part("train", train_images, augmentation)
         self.val = part("val", val_images)
@@ -110,3 +113,10 @@ class SyntheticDataModule(LightningDataModule):
 
     def _in_order(self, dataset: SyntheticDataset) -> DataLoader[Sample]:
         return evaluation_loader(dataset, len(dataset), Share.under(self.trainer), self.num_workers)
+
+
+def _usual_size(scene: str, resize: Sequence[int] | None) -> Sequence[int] | None:
+    """``(width, height)`` of images whose size is not given; None if it is drawn for each."""
+    if scene == "clinical":
+        return None
+    return (768, 576) if resize is None else resize

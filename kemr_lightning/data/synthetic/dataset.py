@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +16,11 @@ from kemr_lightning.core.instances import Instances, Sample
 from kemr_lightning.data.annotation import Annotation, instances_from_patches, tight_patch
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import training_view
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.labels import SINGLE
 from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES
-from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings, metaphase
+from kemr_lightning.data.synthetic.scene import metaphase
+from kemr_lightning.data.synthetic.settings import Metaphase, MetaphaseSettings
 
 Split = Literal["train", "val", "test"]
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -39,7 +40,7 @@ class SyntheticDataset(Dataset[Sample]):
         split: Split = "train",
         label_map: str | None = "single",
         augmentation: Augmentation | None = None,
-        resize: Sequence[int] | None = None,
+        scale: InputScale | None = None,
         cache_mb: int = 512,
     ) -> None:
         """Take the settings; nothing is made yet.
@@ -51,7 +52,7 @@ class SyntheticDataset(Dataset[Sample]):
             split: Splits of one seed have nothing in common either.
             label_map: ``"single"`` for one class, None for the karyotype's 24.
             augmentation: Augmentation of training images; None gives images as they are.
-            resize: ``(width, height)`` that images are fitted into before augmentation.
+            scale: How images are scaled before augmentation.
             cache_mb: Finished images are kept up to this many MiB, per process; the least recently used go first.
 
         Raises:
@@ -63,15 +64,13 @@ class SyntheticDataset(Dataset[Sample]):
             raise SettingError("label_map", label_map, "is unknown", "Use single, or null for 24 classes")
         self.length = length
         self.settings = settings or MetaphaseSettings()
-        self.image_size = self.settings.image_size
         self.seed, self.split, self.label_map = seed, split, label_map
         self.augmentation = augmentation
-        self.resize = None if resize is None else (int(resize[0]), int(resize[1]))
+        self.scale = scale or InputScale()
         self.label_names = [SINGLE] if label_map == "single" else list(CHROMOSOME_NAMES)
         self.label_ids = {name: number for number, name in enumerate(self.label_names, start=1)}
         self._cache: OrderedDict[int, tuple[npt.NDArray[np.uint8], list[Annotation], Instances]] = OrderedDict()
-        # Masks and outlines are about as large as the image itself.
-        self._cached = cache_mb * 2**20 // (2 * self.image_size[0] * self.image_size[1])
+        self._cache_left = cache_mb * 2**20
 
     def __len__(self) -> int:
         return self.length
@@ -104,7 +103,7 @@ class SyntheticDataset(Dataset[Sample]):
             if patch is not None:
                 patches.append(patch)
                 labels.append(self.label_ids[label])
-        return instances_from_patches(patches, labels, self.image_size)
+        return instances_from_patches(patches, labels, scene.image_size)
 
     def _labels(self, scene: Metaphase) -> list[str]:
         """Class name of each chromosome."""
@@ -118,8 +117,9 @@ class SyntheticDataset(Dataset[Sample]):
         scene = self.metaphase(index)
         made = scene.image, self.annotations(scene), self.instances(scene)
         self._cache[index] = made
-        while len(self._cache) > self._cached:
-            self._cache.popitem(last=False)
+        self._cache_left -= _held(scene.image)
+        while self._cache_left < 0:
+            self._cache_left += _held(self._cache.popitem(last=False)[1][0])
         return made
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
@@ -137,9 +137,17 @@ class SyntheticDataset(Dataset[Sample]):
         pixels, annotations, instances = self._made(index)
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
-            pixels, instances = training_view(pixels, annotations, self.augmentation, self.resize, self.label_ids, rng)
+            whole = (int(pixels.shape[0]), int(pixels.shape[1]))
+            size = self.scale.size(whole, self.scale.factor(pixels))
+            pixels, instances = training_view(pixels, annotations, self.augmentation, size, self.label_ids, rng)
         return Sample(torch.from_numpy(pixels.copy()), self.name(index), index + 1, instances)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to a worker process: everything but the cached images."""
-        return {**self.__dict__, "_cache": OrderedDict()}
+        left = self._cache_left + sum(_held(made[0]) for made in self._cache.values())
+        return {**self.__dict__, "_cache": OrderedDict(), "_cache_left": left}
+
+
+def _held(image: npt.NDArray[np.uint8]) -> int:
+    """Bytes that an image takes in the cache; its masks and outlines are about as large as itself."""
+    return 2 * image.nbytes

@@ -14,7 +14,7 @@ from kemr_lightning.data.annotation import Annotation, annotation_patch
 from kemr_lightning.data.annotation_format import WriteOptions
 from kemr_lightning.data.formats import DEFAULT, format_named
 from kemr_lightning.data.synthetic.dataset import Split, SyntheticDataset
-from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings
+from kemr_lightning.data.synthetic.settings import Metaphase, MetaphaseSettings
 from kemr_lightning.data.warp import clip_polygon
 
 
@@ -69,7 +69,7 @@ def write_synthetic_folder(
             path = root / dataset.name(index)
             cv2.imwrite(str(path), scene.image)
             annotations = _masks(dataset, scene) if writer.keeps_bitmaps else _outlines(dataset, scene)
-            writer.add(split, path, annotations, dataset.image_size)
+            writer.add(split, path, annotations, scene.image_size)
     writer.finish()
     return root
 
@@ -84,7 +84,7 @@ def _masks(dataset: SyntheticDataset, scene: Metaphase) -> list[Annotation]:
 
 def _outlines(dataset: SyntheticDataset, scene: Metaphase) -> list[Annotation]:
     """The chromosomes of a metaphase as outlines, cut at the image's border; a mask where its outline gives another."""
-    size = dataset.image_size
+    size = scene.image_size
     chosen = []
     for outlined, exact in zip(dataset.annotations(scene), _masks(dataset, scene), strict=True):
         drawn = annotation_patch(outlined, size)

@@ -19,8 +19,8 @@ _TRIALS = 30
 
 
 @dataclass(frozen=True)
-class Spread:
-    """What the chromosomes of one metaphase have in common.
+class Form:
+    """What the shapes of the chromosomes of one metaphase have in common.
 
     Attributes:
         condensed: Degree of condensation, from 0 (prometaphase) to 1 (late metaphase).
@@ -29,10 +29,6 @@ class Spread:
         bend: Strength of bending, 0 for straight chromosomes, about 1 for a prometaphase.
         constriction: Depth of the centromere's waist, as a fraction of the width.
         notch: Typical depth of the notch between sister chromatids at the ends, in [0, 1]; 0 for none.
-        crossing: Fraction of the chromosomes that are laid across another.
-        touching: Fraction of the chromosomes that are pushed against another.
-        cut: Whether the image's border may cut chromosomes.
-        density: Area of the cluster, as a multiple of the chromosomes' own area.
     """
 
     condensed: float
@@ -41,6 +37,19 @@ class Spread:
     bend: float
     constriction: float
     notch: float
+
+
+@dataclass(frozen=True)
+class Spread(Form):
+    """What the chromosomes of one metaphase have in common, their arrangement included.
+
+    Attributes:
+        crossing: Fraction of the chromosomes that are laid across another.
+        touching: Fraction of the chromosomes that are pushed against another.
+        cut: Whether the image's border may cut chromosomes.
+        density: Area of the cluster, as a multiple of the chromosomes' own area.
+    """
+
     crossing: float
     touching: float
     cut: bool
@@ -55,7 +64,7 @@ def centre_line(length: float, half_width: float, bend: float, rng: np.random.Ge
     Args:
         length: Arc length, pixels.
         half_width: Half the chromosome's width, pixels.
-        bend: Strength of bending, as in `Spread`.
+        bend: Strength of bending, as in `Form`.
         rng: Source of randomness.
 
     Returns:
@@ -84,20 +93,20 @@ def centre_line(length: float, half_width: float, bend: float, rng: np.random.Ge
     return points
 
 
-def chromosome_shape(bands: Ideogram, spread: Spread, rng: np.random.Generator) -> Shape:
+def chromosome_shape(bands: Ideogram, form: Form, rng: np.random.Generator) -> Shape:
     """Draw the outline of one chromosome.
 
     Args:
         bands: Its band map.
-        spread: The metaphase's traits.
+        form: The metaphase's traits.
         rng: Source of randomness.
 
     Returns:
         The outline, with its centre line's mean point at the origin.
     """
-    length = max(bands.length * spread.pixels_per_megabase * rng.normal(1, 0.04), 1.15 * spread.width)
-    half_width = spread.width / 2 * np.clip(rng.normal(1, 0.05), 0.85, 1.15)
-    points = centre_line(length, half_width, spread.bend, rng)
+    length = max(bands.length * form.pixels_per_megabase * rng.normal(1, 0.04), 1.15 * form.width)
+    half_width = form.width / 2 * np.clip(rng.normal(1, 0.05), 0.85, 1.15)
+    points = centre_line(length, half_width, form.bend, rng)
     relative = np.linspace(0, 1, len(points))
 
     def waist(at: float, depth: float, extent: float) -> FloatArray:
@@ -106,15 +115,13 @@ def chromosome_shape(bands: Ideogram, spread: Spread, rng: np.random.Generator) 
     # An undulation of a few per cent and a slight taper keep outlines from looking machined.
     profile = 1 + 0.03 * np.sin(2 * np.pi * (relative * length / (rng.uniform(3, 7) * half_width) + rng.random()))
     profile *= 1 + rng.normal(0, 0.04) * (relative - 0.5)
-    profile *= waist(
-        bands.centromere, np.clip(rng.normal(spread.constriction, 0.08), 0.04, 0.6), rng.uniform(0.35, 0.6)
-    )
+    profile *= waist(bands.centromere, np.clip(rng.normal(form.constriction, 0.08), 0.04, 0.6), rng.uniform(0.35, 0.6))
     if "s" in bands.stains:
         # Chromosomes 13, 14, 15, 21 and 22 carry satellites on a thin stalk.
         stalk = bands.stains.index("s")
         profile *= waist(bands.edges[stalk : stalk + 2].mean(), rng.uniform(0.05, 0.35), 0.5)
         profile *= 1 - rng.uniform(0, 0.15) * (relative < bands.centromere)
-    ends = np.clip(rng.normal(spread.notch, 0.15, 2), 0, 1) * (spread.notch > 0)
+    ends = np.clip(rng.normal(form.notch, 0.15, 2), 0, 1) * (form.notch > 0)
     cap = half_width * rng.uniform(0.6, 0.95)
     return Shape(points - points.mean(axis=0), half_width * profile, cap, (float(ends[0]), float(ends[1])))
 

@@ -2,131 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kemr_lightning.core.errors import SettingError
-from kemr_lightning.data.checks import check_count, check_fraction, check_size
 from kemr_lightning.data.synthetic.karyotype import ideogram, karyotype
 from kemr_lightning.data.synthetic.layout import Spread, arrange, chromosome_shape
 from kemr_lightning.data.synthetic.render import Optics, blurred, expose, field, stack, texture
+from kemr_lightning.data.synthetic.settings import (
+    LOOKS,
+    MIXED,
+    PLAIN_OVERLAP,
+    Metaphase,
+    MetaphaseSettings,
+    default_count,
+)
 from kemr_lightning.data.synthetic.shape import Footprint, Shape, footprint
 
 FloatArray = NDArray[np.floating[Any]]
 
-LOOKS = ("gband", "fluorescence")
-"""Dark chromosomes on a bright ground, and bright ones on a dark ground."""
-
-MIXED = "mixed"
-"""Either look, by chance."""
-
-_SMALLEST = 64
-"""Shortest side of an image, pixels."""
-
 _VISIBLE = 0.25
 """Chromosomes are left out of the image if less than this fraction of their area would lie inside it."""
-
-
-@dataclass(frozen=True)
-class MetaphaseSettings:
-    """What metaphases are to look like.
-
-    Attributes:
-        size: ``(width, height)`` of the image in pixels, at least 64 each.
-        count: Number of chromosomes, or a range ``(lowest, highest)`` to draw it from; None for a whole cell of 46, or
-            fewer if the image is too small for one.
-        look: ``"gband"`` (dark on bright), ``"fluorescence"`` (bright on dark) or ``"mixed"`` (either, by chance).
-        overlap: Fraction of the chromosomes that are laid across or against others, in [0, 1].
-        width: Typical width of a chromosome in pixels; None to derive it from the image's size (`default_width`).
-
-    Raises:
-        SettingError: A value is out of range.
-    """
-
-    size: Sequence[int] = (768, 576)
-    count: int | Sequence[int] | None = None
-    look: str = MIXED
-    overlap: float = 0.35
-    width: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.look not in (*LOOKS, MIXED):
-            raise SettingError("look", self.look, "is unknown", f"Use one of {', '.join((*LOOKS, MIXED))}")
-        check_size("size", self.size, "[width, height]", _SMALLEST)
-        check_fraction("overlap", self.overlap)
-        if self.width is not None and not 4 <= self.width <= min(self.size) / 4:
-            raise SettingError("width", self.width, "is out of range", "Give 4 pixels to a quarter of the image")
-        if self.count is not None:
-            check_count("count", self.count)
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """``(H, W)`` of the image."""
-        return int(self.size[1]), int(self.size[0])
-
-    @property
-    def count_range(self) -> tuple[int, int] | None:
-        """Lowest and highest number of chromosomes; None for the default."""
-        if self.count is None:
-            return None
-        if isinstance(self.count, Sequence):
-            return int(self.count[0]), int(self.count[-1])
-        return int(self.count), int(self.count)
-
-
-@dataclass(frozen=True)
-class Metaphase:
-    """An image and what is on it.
-
-    Attributes:
-        image: ``(H, W)`` uint8.
-        names: Name of each chromosome, ``"1"`` to ``"22"``, ``"X"`` or ``"Y"``.
-        shapes: Outline of each chromosome.
-        footprints: Pixels that each chromosome covers.
-        width: Nominal width of a chromosome, pixels.
-    """
-
-    image: NDArray[np.uint8]
-    names: list[str]
-    shapes: list[Shape]
-    footprints: list[Footprint]
-    width: float
-
-
-def default_width(image_size: tuple[int, int]) -> float:
-    """Typical chromosome width for an image of ``(H, W)``: 22 pixels at 1280x1024, 12 at 768x576, 9 at 320x256."""
-    diagonal = float(np.hypot(*image_size))
-    return max(12 * diagonal / 960, 9.0) if diagonal < 960 else 12 + 10 * (diagonal - 960) / 679
-
-
-def default_count(image_size: tuple[int, int], width: float) -> int:
-    """46 chromosomes, a whole cell, if an image of ``(H, W)`` has room for them at that width; else as many as fit."""
-    height, columns = image_size
-    return int(np.clip(height * columns / (width * width * 58), 1, 46))
 
 
 def metaphase(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase:
     """Make one metaphase.
 
     Args:
-        settings: What it is to look like. Without a ``count`` it has `default_count` chromosomes, sometimes one or two
-            fewer.
+        settings: What it is to look like. Without a ``count`` a plain scene has `default_count` chromosomes, at times
+            one or two fewer.
         rng: Decides everything that the settings leave open.
     """
+    if settings.scene == "plain":
+        return _plain(settings, rng)
+    # Here, because clinical scenes need numba, which takes a second to import.
+    from kemr_lightning.data.synthetic.clinical import clinical
+
+    return clinical(settings, rng)
+
+
+def _plain(settings: MetaphaseSettings, rng: np.random.Generator) -> Metaphase:
+    """Make a metaphase on a nearly clean slide."""
     look = LOOKS[int(rng.integers(2))] if settings.look == MIXED else settings.look
     image_size = settings.image_size
-    typical = default_width(image_size) if settings.width is None else settings.width
+    typical = settings.draw_width(rng)
     if settings.count_range is None:
         full = default_count(image_size, typical)
         number = full - int(rng.integers(1, 3)) if full > 4 and rng.random() < 0.25 else full
     else:
         lowest, highest = settings.count_range
         number = int(rng.integers(lowest, highest + 1))
-    spread = _spread(typical, settings.overlap, rng)
+    spread = _spread(typical, PLAIN_OVERLAP if settings.overlap is None else settings.overlap, rng)
     optics = Optics.sample(look, spread.width, rng)
 
     names = karyotype(number, rng)

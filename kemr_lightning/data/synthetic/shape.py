@@ -9,6 +9,7 @@ function of ``|t| / w``. Pixel ``(i, j)`` covers ``[j, j + 1] x [i, i + 1]``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -41,7 +42,7 @@ class Shape:
     cap: float
     notch: tuple[float, float] = (0.0, 0.0)
 
-    @property
+    @cached_property
     def step(self) -> float:
         """Arc length between neighbouring points, pixels."""
         return float(np.hypot(*(self.points[1] - self.points[0])))
@@ -55,13 +56,15 @@ class Shape:
         """The same shape, shifted by ``(dx, dy)`` pixels."""
         return Shape(self.points + offset, self.half_width, self.cap, self.notch)
 
-    def _frame(self) -> tuple[FloatArray, FloatArray]:
+    @cached_property
+    def frame(self) -> tuple[FloatArray, FloatArray]:
         """Unit tangents ``(M, 2)`` and curvatures ``(M,)`` (1/pixel) at the points."""
-        step = self.step
-        tangent = np.gradient(self.points, step, axis=0)
+        tangent = _slopes(self.points, self.step)
         tangent /= np.hypot(tangent[:, 0], tangent[:, 1])[:, None]
-        heading = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
-        return tangent, np.gradient(heading, step)
+        heading = np.arctan2(tangent[:, 1], tangent[:, 0])
+        if np.any(np.abs(np.diff(heading)) >= np.pi):
+            heading = np.unwrap(heading)
+        return tangent, _slopes(heading, self.step)
 
     def inside(self, s: FloatArray, t: FloatArray) -> NDArray[np.bool_]:
         """Whether points lie inside the chromosome.
@@ -97,7 +100,7 @@ class Shape:
         s = np.concatenate([ends[0], side, self.length - ends[1][::-1], side[::-1]])
         sign = np.concatenate([across, one, across[::-1], -one])
         at = np.arange(len(self.points)) * self.step
-        tangent, _ = self._frame()
+        tangent, _ = self.frame
 
         def along(values: FloatArray) -> FloatArray:
             return np.asarray(np.interp(s, at, values))
@@ -130,6 +133,14 @@ class Footprint:
     def mask(self) -> NDArray[np.bool_]:
         """``(h, w)`` bool: pixels of which at least half is covered."""
         return self.coverage >= 0.5
+
+
+def _slopes(values: FloatArray, step: float) -> FloatArray:
+    """Differences along the first axis per pixel: central ones, and one-sided ones at the ends."""
+    slopes = np.empty_like(values)
+    slopes[1:-1] = (values[2:] - values[:-2]) / (2 * step)
+    slopes[0], slopes[-1] = (values[1] - values[0]) / step, (values[-1] - values[-2]) / step
+    return slopes
 
 
 def _end_outline(across: FloatArray, notch: float) -> FloatArray:
@@ -173,7 +184,7 @@ def footprint(shape: Shape, image_size: tuple[int, int]) -> Footprint | None:
     centres = np.stack([at_column, at_row], axis=1) + 0.5 + low
 
     nearest = _nearest(centres, shape.points)
-    tangent, curvature = shape._frame()
+    tangent, curvature = shape.frame
     to_centre = centres - shape.points[nearest]
     tangents, curvatures = tangent[nearest], curvature[nearest]
     x = np.sum(to_centre * tangents, axis=1)

@@ -23,7 +23,6 @@ def test_faults_do_not_stop_it(tmp_path: Path) -> None:
     assert {(fault.kind, fault.file) for fault in survey.faults} == {
         ("broken_file", "broken.json"),
         ("broken_shape", "labels.json"),
-        ("skipped", "labels.json"),
         ("degenerate", "labels.json"),
         ("missing_image", "labels.json"),
         ("broken_image", "labels.json"),

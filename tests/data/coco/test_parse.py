@@ -57,7 +57,7 @@ def test_boxes_without_a_segmentation(tmp_path: Path) -> None:
     assert all(annotation.box_only for annotation in record.annotations)
 
 
-def test_crowds_and_degenerate_annotations_are_counted(tmp_path: Path) -> None:
+def test_degenerate_annotations_are_counted(tmp_path: Path) -> None:
     empty = {"size": list(COCO_SIZE), "counts": [COCO_SIZE[0] * COCO_SIZE[1]]}
     annotations = [
         {"iscrowd": 1, "segmentation": empty},
@@ -68,7 +68,7 @@ def test_crowds_and_degenerate_annotations_are_counted(tmp_path: Path) -> None:
     ]
     contents = parse(write_coco_file(tmp_path, coco_document(annotations)))
     assert len(contents.records[0].annotations or ()) == 1
-    assert contents.skipped == {"crowd": 1, "degenerate": 3}
+    assert contents.skipped == {"degenerate": 4}
     assert contents.faults == []
 
 
@@ -184,3 +184,10 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     path = write_coco_file(tmp_path, {})
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(coco_document([{}])).encode())
     assert len(parse(path).records) == 1
+
+
+def test_crowds_are_annotations_of_any_shape(tmp_path: Path) -> None:
+    runs = {"size": list(COCO_SIZE), "counts": [5, 3, COCO_SIZE[0] * COCO_SIZE[1] - 8]}
+    annotations = [{"iscrowd": 1, "segmentation": runs}, {"iscrowd": 1}, {"iscrowd": 0, "segmentation": runs}]
+    contents = parse(write_coco_file(tmp_path, coco_document(annotations)))
+    assert [each.crowd for each in contents.records[0].annotations or ()] == [True, True, False]

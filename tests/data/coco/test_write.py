@@ -60,7 +60,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     first, second = CocoSource(tmp_path).read("test")
     assert (first.name, first.group, second.name, second.group) == ("test/a.png", "case 7", "test/sub/b.png", None)
     assert [annotation.label for annotation in first.annotations or ()] == ["Y", "X"]
-    assert second.annotations == ()  # a box among masks is not an instance
+    assert [annotation.box for annotation in second.annotations or ()] == [(1.0, 2.0, 5.0, 9.0)]
 
 
 def test_parts_have_files_of_their_own_with_the_same_categories(tmp_path: Path) -> None:

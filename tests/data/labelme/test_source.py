@@ -9,15 +9,28 @@ import pytest
 
 from kemr_lightning.core.errors import UserError
 from kemr_lightning.data.labelme import parse_labelme
-from kemr_lightning.data.labelme.source import LabelmeSource, labelme_record, parts_of
+from kemr_lightning.data.labelme.source import LabelmeSource, labelme_record
 from tests.data.helpers import REMOVE, png, shape, write_labelme_file
 
 
 def test_parts_are_folders(tmp_path: Path) -> None:
-    assert parts_of(tmp_path) == ["all"]
-    for name in ("test", "train", "valid", "other"):
-        (tmp_path / name).mkdir()
-    assert parts_of(tmp_path) == ["train", "test"]
+    assert LabelmeSource(tmp_path).parts == ["all"]
+    for name in ("Test", "Training", "valid", "other"):
+        write_labelme_file(tmp_path / name, "a")
+    source = LabelmeSource(tmp_path)
+    assert source.parts == ["train", "val", "test"]
+    assert [[record.name for record in source.read(part)] for part in source.parts] == [
+        ["Training/a.png"],
+        ["valid/a.png"],
+        ["Test/a.png"],
+    ]
+
+
+def test_parts_by_other_names_are_not_pooled(tmp_path: Path) -> None:
+    for name in ("train_images", "test_images"):
+        write_labelme_file(tmp_path / name, "a")
+    with pytest.raises(UserError, match=r"test_images/ and train_images/ look like parts"):
+        LabelmeSource(tmp_path)
 
 
 def test_records_of_a_part_are_sorted_by_name(tmp_path: Path) -> None:

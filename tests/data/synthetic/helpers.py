@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from kemr_lightning.core.instances import Sample
-from kemr_lightning.data.synthetic.scene import MetaphaseSettings
+from kemr_lightning.data.synthetic.settings import MetaphaseSettings
 from kemr_lightning.data.synthetic.shape import Footprint, Shape, footprint
 
 SMALL = MetaphaseSettings((160, 128))

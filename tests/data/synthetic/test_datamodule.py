@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from kemr_lightning.core.errors import SettingError, settings_under
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
+from kemr_lightning.data.synthetic.settings import MetaphaseSettings
 from tests.data.synthetic.helpers import SMALL, digest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -70,25 +71,39 @@ def test_every_part_needs_an_image(split: str) -> None:
 
 
 def test_size_is_the_frame_of_the_model_unless_given() -> None:
-    assert SyntheticDataModule().val.image_size == (576, 768)
-    assert SyntheticDataModule(resize=(320, 256)).val.image_size == (256, 320)
-    assert SyntheticDataModule(resize=(320, 256), size=SIZE).val.image_size == (128, 160)
+    assert SyntheticDataModule().val.settings.image_size == (576, 768)
+    assert SyntheticDataModule(resize=(320, 256)).val.settings.image_size == (256, 320)
+    assert SyntheticDataModule(resize=(320, 256), size=SIZE).val.settings.image_size == (128, 160)
 
 
 def test_configuration_makes_the_data_module() -> None:
     data = hydra.utils.instantiate(composed("data.size=[160,128]", "data.count=[3,5]", "data.train_images=2").data)
     assert isinstance(data, SyntheticDataModule)
     assert len(data.train) == 2
-    assert data.train.image_size == (128, 160)
+    assert data.train.settings.image_size == (128, 160)
     assert data.test.settings.count_range == (3, 5)
     assert data.train.augmentation is not None
     assert data.train[0].image_size == (384, 384)
+
+
+def test_configuration_makes_clinical_scenes() -> None:
+    data = hydra.utils.instantiate(composed("data=clinical", "data.look=qband", "data.width=[8,12]").data)
+    assert isinstance(data, SyntheticDataModule)
+    assert data.train.settings == MetaphaseSettings(None, None, "qband", None, [8, 12], "clinical")
+    resized = hydra.utils.instantiate(composed("data=clinical", "data.resize=[320,256]").data)
+    assert resized.train.settings.size is None
+    sample = data.train[0]
+    assert sample.image_size == (384, 384)
+    assert sample.instances is not None
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         "data.look=blue",
+        "data.look=dapi",
+        "data.scene=messy",
+        "data.width=[20,10]",
         "data.size=[32,32]",
         "data.size=320",
         "data.count=[9,3]",

@@ -14,6 +14,7 @@ import torch
 
 from kemr_lightning.core.errors import SettingError
 from kemr_lightning.data.augment import Augmentation
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.data.synthetic import MetaphaseSettings, SyntheticDataset
 from kemr_lightning.data.synthetic.karyotype import CHROMOSOME_NAMES, ideogram
 from tests.data.synthetic.helpers import SMALL, digest
@@ -93,8 +94,8 @@ def test_default_sizes(size: tuple[int, int], widths: tuple[float, float], count
 
 
 def test_the_default_is_a_metaphase_of_768_by_576() -> None:
-    assert SyntheticDataset(1).settings == MetaphaseSettings((768, 576), None, "mixed", 0.35, None)
-    assert SyntheticDataset(1).image_size == (576, 768)
+    assert SyntheticDataset(1).settings == MetaphaseSettings((768, 576), None, "mixed", None, None, "plain")
+    assert SyntheticDataset(1).settings.image_size == (576, 768)
 
 
 @pytest.mark.parametrize(("options", "setting"), [({"label_map": "double"}, "label_map"), ({"length": -1}, "length")])
@@ -136,7 +137,19 @@ def test_the_cache_changes_nothing_and_stays_at_home() -> None:
 
 
 def test_augmentation_follows_the_epoch() -> None:
-    data = SyntheticDataset(2, SMALL, augmentation=Augmentation((64, 64)), resize=(320, 256))
+    data = SyntheticDataset(2, SMALL, augmentation=Augmentation((64, 64)), scale=InputScale((320, 256)))
     assert data[1].image_size == (64, 64)
     assert digest([data[1]]) == digest([data[(1, 0)]])
     assert digest([data[(1, 4)]]) == digest([data[(1, 4)]]) != digest([data[(1, 5)]])
+
+
+def test_the_cache_counts_the_bytes_of_images_of_any_size() -> None:
+    settings = MetaphaseSettings(None, (2, 4), width=(4, 12), scene="clinical")
+    kept, forgetful = SyntheticDataset(6, settings, cache_mb=1), SyntheticDataset(6, settings, cache_mb=0)
+    order = [0, 1, 2, 3, 4, 5, 0, 3, 1]
+    assert digest([kept[index] for index in order]) == digest([forgetful[index] for index in order])
+    held = sum(2 * image.nbytes for image, _, _ in kept._cache.values())
+    assert held <= 2**20
+    assert kept._cache_left == 2**20 - held
+    assert not forgetful._cache
+    assert pickle.loads(pickle.dumps(kept))._cache_left == 2**20

@@ -27,3 +27,11 @@ def test_options_reach_the_files(tmp_path: Path) -> None:
 def test_a_wrong_option_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), *WHERE, "--overlap", "7"]) == 2
     assert capsys.readouterr().err == "error: overlap=7.0 is out of range. Give a fraction, 0 to 1\n"
+
+
+def test_clinical_scenes_in_files(tmp_path: Path) -> None:
+    where = [*WHERE[:-3], "--scene", "clinical", "--look", "dapi", "--count", "3", "--width", "5", "8"]
+    assert main([str(tmp_path), *where]) == 0
+    written = parse_labelme(tmp_path / "train" / "synthetic_00001.json")
+    assert written.image_size != (576, 768)
+    assert 1 <= len(written.annotations) <= 3

@@ -1,56 +1,13 @@
-"""Settings and content of single metaphases."""
+"""The content of single metaphases."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 
-from kemr_lightning.core.errors import SettingError
-from kemr_lightning.data.synthetic.scene import Metaphase, MetaphaseSettings, default_count, default_width, metaphase
+from kemr_lightning.data.synthetic.scene import metaphase
+from kemr_lightning.data.synthetic.settings import Metaphase, MetaphaseSettings
 from tests.data.synthetic.helpers import full
-
-
-@pytest.mark.parametrize(
-    ("options", "setting"),
-    [
-        ({"look": "blue"}, "look"),
-        ({"size": (32, 32)}, "size"),
-        ({"size": (320, 63)}, "size"),
-        ({"size": (320,)}, "size"),
-        ({"size": 320}, "size"),
-        ({"overlap": 2.0}, "overlap"),
-        ({"overlap": -0.1}, "overlap"),
-        ({"count": [9, 3]}, "count"),
-        ({"count": -1}, "count"),
-        ({"count": "all"}, "count"),
-        ({"width": 200.0}, "width"),
-        ({"width": 3.9}, "width"),
-    ],
-)
-def test_wrong_settings_name_themselves(options: dict[str, Any], setting: str) -> None:
-    with pytest.raises(SettingError, match=f"^{setting}=") as raised:
-        MetaphaseSettings(**options)
-    assert raised.value.setting == setting
-
-
-def test_settings_are_read_in_both_orders() -> None:
-    assert MetaphaseSettings((320, 256)).image_size == (256, 320)
-    assert MetaphaseSettings().count_range is None
-    assert MetaphaseSettings(count=7).count_range == (7, 7)
-    assert MetaphaseSettings(count=[7]).count_range == (7, 7)
-    assert MetaphaseSettings(count=np.int64(7)).count_range == (7, 7)
-    assert MetaphaseSettings(count=[3, 9]).count_range == (3, 9)
-
-
-def test_default_width_and_count_follow_the_size() -> None:
-    widths = [default_width(size) for size in ((1024, 1280), (576, 768), (256, 320))]
-    assert widths == pytest.approx([22, 12, 9], abs=0.02)
-    assert default_count((1024, 1280), 22) == default_count((576, 768), 12) == 46
-    # A chromosome needs 58 squares of its width: 320 x 256 / (81 x 58) = 17.4.
-    assert default_count((256, 320), 9) == 17
-    assert default_count((64, 64), 16) == 1
 
 
 def contrast_of(scene: Metaphase) -> float:

@@ -1,0 +1,1 @@
+"""``task=outline``: from boxes to outlines."""
