@@ -91,8 +91,8 @@ def user_message(error: BaseException) -> str | None:
     """The one line to print for an error that a user can fix, or None for a fault of the program.
 
     A `UserError` from a constructor comes wrapped by Hydra, so the chain of causes is searched. A wrong value in the
-    configuration itself (a missing key, a bad interpolation) is the user's as well, and so are what Lightning refuses and
-    a process that the operating system killed.
+    configuration itself (a missing key, a bad interpolation) is the user's as well, and so are what Lightning refuses
+    and a process that the operating system killed.
     """
     cause = cause_of(error)
     if cause is not None:

@@ -30,7 +30,7 @@ from kemr_lightning.data.formats import format_named
 from kemr_lightning.data.image import image_size, read_image, shows_everywhere
 from kemr_lightning.data.labelme import read_labelme
 from kemr_lightning.data.labelme.parse import parse_labelme
-from kemr_lightning.prediction.inputs import page_count
+from kemr_lightning.data.tiff import count_images
 from tests.data.helpers import TRIANGLE, coco_document, png, shape
 
 SIZE = (40, 60)
@@ -308,7 +308,7 @@ def test_images(count: int, tmp_path: Path) -> None:
             assert read.pixels.dtype == np.uint8
         survive(file, lambda file=file: image_size(file))
         shows_everywhere(file)
-        assert page_count(file) >= 1
+        assert count_images(file) >= 1
 
 
 @pytest.mark.parametrize(
