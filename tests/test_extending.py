@@ -72,7 +72,7 @@ class Toy(nn.Module):
         raise NotImplementedError
 
 
-def toy(num_classes, level=0.6):
+def toy(num_classes, level=0.6) -> Toy:
     return Toy(level)
 '''
 

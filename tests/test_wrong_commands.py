@@ -74,7 +74,6 @@ model.heads.nms_threshold=0
 model.heads.samples=0
 model.anchor_sizes=[18,32]
 model.backbone.channels=[0]
-model.weights=7
 metric.ia_iou=0
 refine.w1=much
 refine.iterations=1.5

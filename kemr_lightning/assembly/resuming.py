@@ -56,12 +56,16 @@ FREE = (
     "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.limit_test_batches",
+    "trainer.limit_val_batches",
+    "trainer.val_check_interval",
+    "trainer.check_val_every_n_epoch",
     "trainer.strategy",
     "trainer.use_distributed_sampler",
     "trainer.plugins",
     "trainer.profiler",
 )
-"""Those of them that a training may be resumed with other values of: how long, how fast and where it trains."""
+"""Those of them that a training may be resumed with other values of: how long, how fast and where it trains, and how
+often it is validated."""
 
 PATHS = ("data.root", "init", "knowledge")
 """Those that name a file or folder."""

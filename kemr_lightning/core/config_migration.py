@@ -28,6 +28,8 @@ LARGEST = 4_000_000
 
 
 ADDED: dict[str, Any] = {
+    "follow_links": False,
+    "max_pixels": 500_000_000,
     "crowds": "ignore",
     "groups": "join",
     "ignore_labels": ["__ignore__", "ignore", "_background_"],

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from kemr_lightning.core.errors import SettingError, UserError
 from kemr_lightning.core.instances import Sample
-from kemr_lightning.data.annotation import EVERY_CLASS
+from kemr_lightning.data.annotation import EVERY_CLASS, Annotation
 from kemr_lightning.data.augment import Augmentation
 from kemr_lightning.data.dataset import SampleDataset
 from kemr_lightning.data.faults import raise_faults
@@ -139,10 +139,11 @@ class SegmentationDataModule(LightningDataModule):
         for part, records in parts.items():
             if not records:
                 raise SettingError("root", self.root, f"has no annotated images for {part}", "Add some")
+        if train:
+            self._need_masks(parts["train"], "train")
         if stage in ("fit", None):
             self._need_masks(parts["val"], "val")
         if train:
-            self._need_masks(parts["train"], "train")
             self.train = self.train or self._dataset(parts["train"], training=True)
         if fit:
             self.val = self.val or self._dataset(parts["val"])
@@ -235,10 +236,15 @@ def _prepared(dataset: SampleDataset | None, part: str) -> SampleDataset:
 def _without_stray_boxes(records: list[Record], folder: Path, part: str) -> list[Record]:
     """Leave out annotations with a box only if others have masks: a box is not a mask."""
     everything = [a for record in records for a in record.annotations or () if not a.crowd]
-    boxes = sum(annotation.box_only for annotation in everything)
+    boxes = sum(_is_stray(annotation) for annotation in everything)
     if boxes in (0, len(everything)):
         return records
     log.warning(
         "%s: %d of %d annotations for %s have a box and no mask, left out", folder, boxes, len(everything), part
     )
-    return [replace(r, annotations=tuple(a for a in r.annotations or () if a.crowd or not a.box_only)) for r in records]
+    return [replace(r, annotations=tuple(a for a in r.annotations or () if not _is_stray(a))) for r in records]
+
+
+def _is_stray(annotation: Annotation) -> bool:
+    """Whether an annotation is an instance of which only the box is known."""
+    return annotation.box_only and not annotation.crowd

@@ -8,12 +8,33 @@ Errors name its settings ``backbone.NAME``, as a model's description does.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from kemr_lightning.core.errors import SettingError
+
+
+class ImageNorm2d(nn.BatchNorm2d):
+    """Batch normalisation (Ioffe & Szegedy 2015) that evaluates each image with its own statistics.
+
+    Averages over a training on several stains fit none of them: what is bright in one is dark in another. In training
+    the statistics are those of the batch, as usual; in evaluation those of the image, as in instance normalisation
+    (Ulyanov et al. 2016). Its weights have the names of batch normalisation, so that those of one load into the other.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> the same shape."""
+        if self.training:
+            normalised: Tensor = super().forward(features)
+            return normalised
+        return F.instance_norm(features, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+NORMS: dict[str, type[nn.BatchNorm2d]] = {"batch": nn.BatchNorm2d, "image": ImageNorm2d}
+"""Kinds of normalisation by name."""
 
 
 class ResidualBlock(nn.Module):
@@ -23,20 +44,21 @@ class ResidualBlock(nn.Module):
         inputs: Input channels.
         outputs: Output channels.
         stride: Stride of the first convolution.
+        norm: Builds the normalisation of a number of channels.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outputs),
+            norm(outputs),
             nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outputs),
+            norm(outputs),
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -56,9 +78,10 @@ class TinyBackbone(nn.Module):
         blocks: Residual blocks per stage.
         out_channels: Channels of the pyramid.
         in_channels: Input channels.
+        norm: ``"batch"``: batch normalisation; ``"image"``: see `ImageNorm2d`.
 
     Raises:
-        SettingError: ``blocks`` is not one number per stage.
+        SettingError: ``blocks`` is not one number per stage, or there is no such normalisation.
     """
 
     def __init__(
@@ -67,19 +90,25 @@ class TinyBackbone(nn.Module):
         blocks: Sequence[int] = (1, 2, 1),
         out_channels: int = 48,
         in_channels: int = 1,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise SettingError("backbone.norm", norm, "is not a kind of normalisation", f"Use {' or '.join(NORMS)}")
+        build = NORMS[norm]
         if len(blocks) != len(channels) - 1:
             raise SettingError(
                 "backbone.blocks", list(blocks), "is not one number per stage", f"Give {len(channels) - 1} numbers"
             )
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, channels[0], 5, 2, 2, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)
+            nn.Conv2d(in_channels, channels[0], 5, 2, 2, bias=False), build(channels[0]), nn.ReLU(inplace=True)
         )
         self.stages = nn.ModuleList()
         for inputs, outputs, count in zip(channels[:-1], channels[1:], blocks, strict=True):
-            first = ResidualBlock(inputs, outputs, 2)
-            self.stages.append(nn.Sequential(first, *(ResidualBlock(outputs, outputs, 1) for _ in range(count - 1))))
+            first = ResidualBlock(inputs, outputs, 2, build)
+            self.stages.append(
+                nn.Sequential(first, *(ResidualBlock(outputs, outputs, 1, build) for _ in range(count - 1)))
+            )
         self.pyramid = FeaturePyramidNetwork(list(channels[1:]), out_channels)
         self.out_channels = out_channels
         self.strides = [4 * 2**level for level in range(len(blocks))]

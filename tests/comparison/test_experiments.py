@@ -70,10 +70,10 @@ def test_finished_ones_are_read_half_finished_ones_resume(tmp_path: Path) -> Non
     trainings = {done: settled(), half: settled(), tmp_path / "new": settled()}
 
     def train(one: DictConfig) -> None:
-        seen[next(path.name for path, item in trainings.items() if item is one)] = one.ckpt
+        seen[next(path.name for path, item in trainings.items() if item is one)] = one.get("resume")
 
     train_missing(trainings, train)
-    assert seen == {"half": str(half / LAST), "new": None}
+    assert seen == {"half": "auto", "new": None}
 
 
 def test_a_training_with_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ def test_a_training_of_an_earlier_version_resumes(tmp_path: Path) -> None:
         train_missing({half: other}, lambda one: None)
     seen: list[DictConfig] = []
     train_missing({half: asked}, seen.append)
-    assert [one.ckpt for one in seen] == [str(half / LAST)]
+    assert [one.resume for one in seen] == ["auto"]

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_reported(tmp_path: Path) -> None:
         read_run(path)
     metrics["initial"]["MaskAP"] -= 1
     (path / METRICS).write_text(json.dumps(metrics))
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"best\.ckpt is empty"):
         read_run(path)
     shutil.rmtree((path / BEST).parent)
     with pytest.raises(UserError, match=r"best.ckpt does not exist"):

@@ -35,7 +35,7 @@ def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None
         assert read_json(path, "Mend it.") == {"a": [1]}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000])
 def test_what_is_no_json_is_named_with_the_cure(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.json is not valid JSON \(.*\)\. Mend it\.$"):

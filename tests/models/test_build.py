@@ -15,6 +15,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from kemr_lightning.assembly.build import build_module
 from kemr_lightning.core.errors import SettingError, UserError
+from kemr_lightning.data.input_scale import InputScale
 from kemr_lightning.models.build import region_heads, region_proposals, two_stage
 from kemr_lightning.models.detector import TwoStageDetector
 from kemr_lightning.models.resnet import resnet_fpn
@@ -70,7 +71,7 @@ def test_kemr_r101_is_the_paper_s_cascade():
 
 def test_images_of_the_paper_s_size_are_not_resized():
     image = torch.randint(0, 256, (1024, 1280), dtype=torch.uint8)
-    assert torch.equal(model_input(image, (1280, 1024))[0] * 255, image.float())
+    assert torch.equal(model_input(image, InputScale((1280, 1024)).size_of(image))[0] * 255, image.float())
 
 
 def test_detectron2_s_variant_is_selectable():

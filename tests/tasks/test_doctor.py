@@ -79,7 +79,10 @@ def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
         (["data.root=.", "doctor.expected=many"], "doctor.expected=many is not a number"),
         (["data.root=.", "doctor.anchor_misfits=2"], "doctor.anchor_misfits=2 is out of range"),
         (["data.root=.", "data.label_map=merge"], "data.label_map=merge is unknown"),
-        (["data.root=.", "data.lists={trian: [a]}"], "data.lists.trian=['a'] is not the list of a part"),
+        (
+            ["data.root=.", "data.lists={trian: [a]}"],
+            "data.lists.trian=['a'] is not a setting. Did you mean data.lists.train?",
+        ),
     ],
 )
 def test_a_wrong_setting_is_an_error_of_one_line(

@@ -142,7 +142,7 @@ def test_directories_of_earlier_versions_with_knowledge_go_on(
     shutil.copyfile(FIXTURES / "knowledge.safetensors", checkpoint.with_name("knowledge.safetensors"))
     monkeypatch.chdir(checkpoint.parent)
     monkeypatch.setattr(kemr_lightning, "__version__", "0.1.0")
-    monkeypatch.setattr(refiner_module, "_overrides", lambda: words)
+    monkeypatch.setattr(refiner_module, "given_overrides", lambda: words)
     monkeypatch.setattr(predict_module, "build_refiner", build_refiner)
     config = compose("task=predict", "data.root=/images", "knowledge=knowledge.safetensors", *words)
     assert build(config, checkpoint).key == key

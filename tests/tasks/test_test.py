@@ -87,10 +87,9 @@ def test_experiences_change_masks_or_keep_them(
         assert metrics["refined"] == metrics["initial"]
 
 
-def test_a_checkpoint_is_needed(capsys: pytest.CaptureFixture[str], labelme_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit):
-        run_task(tmp_path / "run", "task=test", f"data.root='{labelme_root}'")
-    assert "ckpt=FILE" in capsys.readouterr().err
+def test_without_a_checkpoint_the_shipped_model_is_tested(labelme_root: Path, tmp_path: Path) -> None:
+    run = run_task(tmp_path / "run", "task=test", f"data.root='{labelme_root}'", "logger=csv", "callbacks.figures=null")
+    assert set(json.loads((run / "metrics.json").read_text())) == {"images", "instances", "initial", "refined"}
 
 
 def test_best_of_the_experiment_is_found(trained: Path, labelme_root: Path, tmp_path: Path) -> None:

@@ -221,7 +221,14 @@ def test_resume_needs_the_same_classes(
     capsys: pytest.CaptureFixture[str], trained: Path, labelme_root: Path, tmp_path: Path
 ) -> None:
     file = trained / "checkpoints" / "last.ckpt"
-    line = told(capsys, tmp_path / "a", f"data.root='{labelme_root}'", f"ckpt='{file}'", "data.label_map={chr: rod}")
+    line = told(
+        capsys,
+        tmp_path / "a",
+        f"data.root='{labelme_root}'",
+        f"ckpt='{file}'",
+        "data.label_map={chr: rod}",
+        "resume_anyway=true",
+    )
     assert "['chromosome']" in line
     assert "['rod']" in line
 

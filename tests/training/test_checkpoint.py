@@ -21,6 +21,7 @@ from kemr_lightning.training.checkpoint import (
     read_checkpoint,
     without_weights,
 )
+from kemr_lightning.training.checkpoint_files import write_checkpoint
 from tests.conftest import rods
 
 
@@ -33,7 +34,7 @@ def altered(checkpoint: Path, path: Path, **model: Any) -> Path:
     """A copy of a checkpoint with other values in its model's description."""
     content = read_checkpoint(checkpoint)
     content["hyper_parameters"]["model"].update(model)
-    torch.save(content, path)
+    write_checkpoint(content, path)
     return path
 
 

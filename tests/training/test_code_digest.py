@@ -154,6 +154,6 @@ def test_all_code_that_runs_is_among_the_files(name: str) -> None:
     files = set(source_files(module).values())
     assert len(own) > 10
     assert own <= files
-    assert {path.relative_to(ROOT).parts[0] for path in files} == {"core", "models", "training"}
+    assert {path.relative_to(ROOT).parts[0] for path in files} == {"core", "data", "models", "training"}
     assert (ROOT / "models" / "blendmask.py" in files) == (name == "blendmask_tiny")
     assert ROOT / "training" / "schedule.py" not in files

@@ -84,7 +84,7 @@ def _check_targets(node: Any, place: str) -> None:
     if not isinstance(node, dict):
         return
     target = node.get(TARGET)
-    if isinstance(target, str) and not target.startswith(OURS):
+    if isinstance(target, str):
         try:
             pkgutil.resolve_name(target)
         except Exception as error:  # whatever importing a user's module raises

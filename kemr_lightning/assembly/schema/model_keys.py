@@ -31,7 +31,13 @@ _even = described(Annotated[int, Field(strict=True, ge=2, le=512, multiple_of=2)
 _backbone = built(
     known(
         "kemr_lightning.models.backbone.TinyBackbone",
-        {"channels": _numbers, "blocks": _numbers, "out_channels": some, "in_channels": choice(1)},
+        {
+            "channels": _numbers,
+            "blocks": _numbers,
+            "out_channels": some,
+            "in_channels": choice(1),
+            "norm": choice("batch", "image"),
+        },
     ),
     known(
         "kemr_lightning.models.resnet.resnet_fpn",

@@ -121,7 +121,10 @@ def _nearest(key: str, beside: Sequence[str]) -> str:
     names = [each for each in names if not each.startswith("_")]
     near = [f"{group_name}.{each}".lstrip(".") for each in difflib.get_close_matches(last, names, n=2, cutoff=NEAR)]
     if not near:
-        near = [each for each in sorted(all_keys()) if each.rsplit(".", 1)[-1] == last][:2]
+        same = sorted(
+            (each for each in all_keys() if each.rsplit(".", 1)[-1] == last), key=lambda each: each.count(".")
+        )
+        near = [each for each in same if each.count(".") == same[0].count(".")][:2]
     if near:
         return f"Did you mean {' or '.join(near)}?"
     return f"There are {', '.join(names)}" if names else "`python run.py --cfg job` shows all of them"
