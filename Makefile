@@ -29,12 +29,18 @@ env: $(READY)
 $(READY): pyproject.toml $(LOCK)
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or give it: make PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX_URL),$(PY) -m pip install --quiet torch torchvision --index-url $(TORCH_INDEX_URL))
-	@$(if $(TORCH_INDEX_URL),echo "note: with TORCH_INDEX_URL the ranges of pyproject.toml are installed, not $(LOCK)", \
-		echo "installing $(LOCK)"; $(PY) -m pip install --quiet --require-hashes -r $(LOCK) >$(VENV)/lock.log 2>&1 \
-		|| { ! grep -q 'DO NOT MATCH THE HASHES' $(VENV)/lock.log || { cat $(VENV)/lock.log; \
-			echo "error: a package is not the one that was locked. Do not use this index"; exit 2; }; \
-		echo "note: $(LOCK) could not be installed (see $(VENV)/lock.log): the ranges of pyproject.toml are installed"; })
+	@if [ -n "$(TORCH_INDEX_URL)" ]; then \
+		echo "note: with TORCH_INDEX_URL the ranges of pyproject.toml are installed, not $(LOCK)"; \
+		$(PY) -m pip install --quiet torch torchvision --index-url $(TORCH_INDEX_URL); \
+	else \
+		echo "installing $(LOCK), which takes minutes"; \
+		$(PY) -m pip install --quiet --require-hashes -r $(LOCK) >$(VENV)/lock.log 2>&1 || { \
+			if grep -q 'DO NOT MATCH THE HASHES' $(VENV)/lock.log; then \
+				cat $(VENV)/lock.log; echo "error: a package is not the one that was locked. Do not use this index"; exit 2; \
+			fi; \
+			echo "note: $(LOCK) could not be installed (see $(VENV)/lock.log): the ranges of pyproject.toml are installed"; \
+		}; \
+	fi
 	$(PY) -m pip install --quiet -e '.[dev]'
 	@$(PY) -m pip install --quiet -e '.[pydensecrf]' >$(VENV)/pydensecrf.log 2>&1 \
 		|| echo "note: pydensecrf was not built (see $(VENV)/pydensecrf.log); everything but refine.engine=pydensecrf works without it"
