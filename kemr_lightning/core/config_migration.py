@@ -37,6 +37,10 @@ ADDED: dict[str, Any] = {
 """Settings of data folders that earlier versions did not have, with today's defaults."""
 
 
+LIMITED = ("kemr_lightning.models.build.two_stage", "kemr_lightning.models.blendmask.blendmask")
+"""Models whose limit of detections, 100, earlier versions left unsaid."""
+
+
 def read_run_config(file: Path) -> DictConfig:
     """Read the configuration of a run, in today's form whatever version wrote it.
 
@@ -113,6 +117,10 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
         _taken(found, key)
     if isinstance(found.get("data"), dict) and "format" in found["data"]:
         found["data"] = {**ADDED, **found["data"]}
+    model = found.get("model")
+    if isinstance(model, dict) and model.get("_target_") in LIMITED:
+        place = model["heads"] if isinstance(model.get("heads"), dict) else model
+        place.setdefault("detections", 100)
     return found
 
 

@@ -43,8 +43,8 @@ class ContinuedWriter(ExperimentWriter):
             self._write()
 
     def rewind(self, step: int) -> None:
-        """Forget the rows of a step and of those after it."""
-        kept = [row for row in self.rows if _step(row) < step]
+        """Forget the rows of a step and of those after it, and of a test, which comes after all of them."""
+        kept = [row for row in self.rows if _step(row) < step and not _is_test(row)]
         if len(kept) < len(self.rows):
             self.rows = kept
             self._write()
@@ -65,6 +65,10 @@ def _step(row: dict[str, Any]) -> int:
         return int(row["step"])
     except (KeyError, ValueError):
         return -1
+
+
+def _is_test(row: dict[str, Any]) -> bool:
+    return any(key.startswith("test/") and value not in ("", None) for key, value in row.items())
 
 
 class ContinuedCSVLogger(CSVLogger):
@@ -90,7 +94,7 @@ class ContinuedCSVLogger(CSVLogger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forget what was logged of a step and of those after it: a resumed training takes them again.
+        """Forget what was logged of a step, of those after it and of a test: a resumed training takes them again.
 
         Args:
             step: The first step, from 0.
