@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kemr_lightning.core.overrides import override
 from kemr_lightning.core.run_directory import LABELME, OFFLINE_RUNS, WANDB
+from kemr_lightning.training.weights_file import PRETRAINED, SHIPPED
 
 RUN = ("python", "run.py")
 
@@ -53,7 +54,7 @@ def _after_prediction(finished: Finished) -> Iterator[Step]:
     if finished.classes > 1:
         again.append("data.label_map=null")
     if finished.checkpoint is not None:
-        again.append(override("init", finished.checkpoint))
+        again.append(override("init", _name_of(finished.checkpoint)))
     yield "open and correct the masks", ["labelme", str(folder)]
     yield "train on the corrected masks", again
 
@@ -61,7 +62,7 @@ def _after_prediction(finished: Finished) -> Iterator[Step]:
 def _with_the_model(finished: Finished) -> Iterator[Step]:
     if finished.checkpoint is None:
         return
-    model = override("ckpt", finished.checkpoint)
+    model = override("ckpt", _name_of(finished.checkpoint))
     yield "find chromosomes in images of your own", [*RUN, "task=predict", model, "data.root=FOLDER"]
     yield "score the model on other annotations", [*RUN, "task=test", model, "data.root=FOLDER"]
     if finished.task == "train":
@@ -69,6 +70,11 @@ def _with_the_model(finished: Finished) -> Iterator[Step]:
         sigmas = ["refine.sigma_alpha=2,3,5", "refine.sigma_beta=9,15,26"]
         yield "learn how to refine this model's masks", learn
         yield "try other CRF settings", [*RUN, "-m", "experiment=sigma_sweep", model, *sigmas, *finished.data]
+
+
+def _name_of(checkpoint: Path) -> str | Path:
+    """What a checkpoint is called on the command line."""
+    return PRETRAINED if checkpoint == SHIPPED else checkpoint
 
 
 def _with_wandb(directory: Path) -> Iterator[Step]:

@@ -8,6 +8,7 @@ import pytest
 
 from kemr_lightning.core.overrides import override
 from kemr_lightning.tasks.next_steps import Finished, next_steps
+from kemr_lightning.training.weights_file import SHIPPED
 from tests.conftest import compose
 
 
@@ -74,3 +75,8 @@ def test_after_a_prediction_beside_the_images(tmp_path: Path) -> None:
 )
 def test_printed_settings_mean_what_they_name(name: str) -> None:
     assert compose(override("data.root", name)).data.root == name
+
+
+def test_the_shipped_model_goes_by_its_name(tmp_path: Path) -> None:
+    (_, words) = next_steps(Finished("predict", tmp_path, SHIPPED, "in"))[1]
+    assert "init=pretrained" in words
